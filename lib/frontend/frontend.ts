@@ -1,0 +1,52 @@
+/**
+ * The frontend contract: how requests of an application reach the client core.
+ *
+ * A frontend splits what an application asks into requests of at most {@link MAX_REQUEST_BYTES}, gives each a slot where
+ * data is involved, and hands it to the host. The host answers each exactly once with `complete`.
+ *
+ * @module
+ */
+
+/** Most bytes of one data-carrying request; larger ones are split by the frontend. Zeroes and discards may be up to 1 GiB. */
+export const MAX_REQUEST_BYTES = 1 << 20;
+
+/** What a request does. */
+export const RequestKind = { READ: 0, WRITE: 1, WRITE_ZEROES: 2, DISCARD: 3, FLUSH: 4 } as const;
+/** Bits of a request's flags: FUA (durable before completion), NO_HOLE (write-zeroes must keep space). */
+export const RequestFlag = { FUA: 1, NO_HOLE: 4 } as const;
+
+/** What a frontend tells an application about the pool. */
+export interface PoolGeometry {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly logicalBlockBytes: number;
+  readonly readOnly: boolean;
+}
+
+/** The client node, as a frontend sees it. */
+export interface FrontendHost {
+  readonly geometry: PoolGeometry;
+  /** Whether another request may be submitted now. When false the frontend waits for `onReady`. */
+  readonly canSubmit: boolean;
+  /**
+   * Submits a request. `tag` (u32, the frontend's) comes back in `complete`. For READ the slot is where the data shall be
+   * put; for WRITE it holds the data and must stay untouched until completion; otherwise -1. The frontend owns the slots.
+   */
+  submit(kind: number, flags: number, offset: number, lengthBytes: number, slot: number, tag: number): void;
+}
+
+/** A frontend, as the client node sees it. */
+export interface Frontend {
+  /** The request is done: `status` is 0 or a negative errno. Called exactly once per submitted request. */
+  complete(tag: number, status: number): void;
+  /** `canSubmit` turned true again, or pool memory was freed. */
+  onReady(): void;
+  /** Once a turn: queued answers leave. */
+  flushSends(): void;
+  /** No new connections; ends when the last request was answered. */
+  stop(): void;
+  /** The URI an application uses ("nbd+unix:///vol1?socket=/run/vol1.sock"). */
+  readonly uri: string;
+  /** Connections open now. */
+  readonly connectionCount: number;
+}

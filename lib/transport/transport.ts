@@ -1,0 +1,72 @@
+/**
+ * The transport contract: frames between nodes, over TCP, in memory (loopback), or RDMA.
+ *
+ * It is shaped for one-sided placement: before a payload arrives its receiver says where it belongs (`placePayload`), in
+ * pool memory that is registered with the transport. Credits bound what may be in flight: a connection's receiver grants
+ * requests and bytes in its WELCOME, and the core never has more outstanding, so no queue here grows.
+ *
+ * A connection is a small integer. Frames on one connection arrive in the order sent, whole, and checked (header CRC,
+ * payload CRC), or the connection is closed. A frame is never delivered twice.
+ *
+ * @module
+ */
+
+import type { Message } from "../wire/message.ts";
+
+/** What a transport tells its user. Called from within the reactor's turn, never re-entrantly from a call into it. */
+export interface TransportHandler {
+  /** A peer connected to our listener `listener`. */
+  onAccepted(connection: number, listener: number, peerAddress: string): void;
+  /** A `connect` succeeded. */
+  onConnected(connection: number): void;
+  /**
+   * A header with payload arrived: which slot takes its payload? Return a slot of the buffer pool with room for
+   * `message.payloadLength`, -1 to pause this connection until `resume` (no memory now; the question is asked again), or
+   * -2 to refuse (the connection is closed with EPROTO). Control payloads (JSON) go to slots too.
+   */
+  placePayload(connection: number, message: Message): number;
+  /** A whole frame. `slot` is -1 without payload; otherwise the handler owns it now. `message` is only valid now. */
+  onMessage(connection: number, message: Message, slot: number): void;
+  /**
+   * The transport no longer needs a payload given to `send` with this `token` >= 0.
+   * Called exactly once for each such send, also when the connection dies.
+   */
+  onSent(connection: number, token: number): void;
+  /** The connection is gone (or `connect` failed): `reason` is a negative errno, 0 for an orderly end. Called once. */
+  onClosed(connection: number, reason: number): void;
+}
+
+/** Counters of one connection. */
+export interface ConnectionStats {
+  sentBytes: number;
+  receivedBytes: number;
+  sentFrames: number;
+  receivedFrames: number;
+}
+
+/** Frames in, frames out. */
+export interface Transport {
+  /** Listens on `address` ("127.0.0.1:7701", "[::1]:7701"). Returns a listener id; throws with a clear reason. */
+  listen(address: string): { listener: number; boundAddress: string };
+  /** Starts to connect. The outcome comes as onConnected or onClosed. */
+  connect(address: string): number;
+  /**
+   * Queues a frame. `slot` >= 0 names payload of `message.payloadLength` bytes in the pool. If `token` >= 0 the payload
+   * must stay untouched until `onSent(token)`. When `message.payloadCrc` is 0 and checksums are on, it is computed here.
+   * Returns false when the connection is gone (then `onSent` is NOT called).
+   */
+  send(connection: number, message: Message, slot: number, token: number): boolean;
+  /** As `send`, with the payload in ordinary memory; it is copied. For control frames and maps. */
+  sendBytes(connection: number, message: Message, payload: Uint8Array | null): boolean;
+  /** Once a turn: what was queued leaves. */
+  flushSends(): void;
+  /** Asks `placePayload` again on connections that were paused. */
+  resume(): void;
+  /** Ends a connection. onClosed follows. */
+  close(connection: number): void;
+  /** Reactor clock when bytes last arrived, for heartbeats. */
+  lastReceivedMs(connection: number): number;
+  stats(connection: number): ConnectionStats;
+  /** Bytes queued but not yet taken by the network. */
+  queuedBytes(connection: number): number;
+}

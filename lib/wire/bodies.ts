@@ -1,0 +1,137 @@
+/**
+ * The JSON payloads of control frames, and their validation. These frames are rare; clarity and room to grow matter more
+ * than bytes. Everything a peer sends passes through `parseBody` before the core sees it: unknown keys are ignored (a
+ * newer peer may say more), missing or ill-typed ones refuse the frame.
+ *
+ * @module
+ */
+
+import * as v from "valibot";
+
+const uint = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const mask = v.pipe(uint, v.maxValue(255));
+const legIndex = v.pipe(uint, v.maxValue(7));
+const uuid = v.pipe(v.string(), v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "Not a lower-case UUID"));
+const text = v.pipe(v.string(), v.maxLength(1024));
+
+const legEntry = v.object({
+  uuid,
+  address: text,
+  mapIncarnation: uint,
+  mapDefaultDirty: v.boolean(),
+  outSinceMs: uint,
+});
+
+/** See `SharedEpoch` in lib/disk_format/records.ts. */
+const sharedEpoch = v.object({
+  historyId: uuid,
+  generation: uint,
+  epoch: uint,
+  inSyncMask: mask,
+  minInSync: v.pipe(uint, v.maxValue(8)),
+  ioTimeoutMs: uint,
+  legs: v.pipe(v.array(v.nullable(legEntry)), v.maxLength(8)),
+});
+
+/** First words of the side that connected. */
+export const helloSchema = v.object({
+  protocol: uint,
+  /** Feature bits the sender knows; unknown ones are dropped by the receiver. */
+  features: uint,
+  role: v.picklist(["client", "peer", "control"]),
+  /** Pool and leg that are wanted; absent for role control. */
+  poolUuid: v.optional(uuid),
+  legIndex: v.optional(legIndex),
+  /** Client: its UUID. Peer: the UUID of its own leg. */
+  senderUuid: v.optional(uuid),
+  /** Peer: index of its own leg. */
+  senderLegIndex: v.optional(legIndex),
+  /** For people: host name and process. */
+  senderName: v.optional(text),
+});
+/** First words of the side that listens. */
+export const welcomeSchema = v.object({
+  protocol: uint,
+  features: uint,
+  /** Random, new each time the leg is opened: a change means it may have lost what was not flushed. */
+  instance: uuid,
+  legUuid: v.optional(uuid),
+  record: v.optional(v.object({ shared: sharedEpoch, promisedGeneration: uint, promisedTo: text })),
+  /** What the receiver of this frame may have in flight. */
+  creditRequests: uint,
+  creditBytes: uint,
+  /** The client that holds the pool now, for people; absent when none does. */
+  heldBy: v.optional(text),
+});
+/** Why a control frame was refused. */
+export const refusalSchema = v.object({
+  code: v.picklist([
+    "bad-request",
+    "unknown-pool",
+    "unknown-leg",
+    "protocol-version",
+    "features",
+    "stale-generation",
+    "held",
+    "not-in-sync",
+    "busy",
+    "io-error",
+  ]),
+  message: text,
+  /** For stale-generation: what the leg has promised. */
+  generation: v.optional(uint),
+});
+/** Claims a generation. */
+export const claimSchema = v.object({
+  generation: uint,
+  clientUuid: uuid,
+  clientName: text,
+  /** Takes the pool from a live session of another client. */
+  takeover: v.boolean(),
+});
+/** The claim stands: the old session is drained, the leg flushed. */
+export const grantSchema = v.object({
+  generation: uint,
+  record: v.object({ shared: sharedEpoch, promisedGeneration: uint, promisedTo: text }),
+  /** Extents of the intent log: what may have been mid-write. */
+  intents: v.pipe(v.array(uint), v.maxLength(65536)),
+  /** Whether this leg has been up since the last session began, so that it holds all it acked, flushed or not. */
+  unbroken: v.boolean(),
+});
+/** A new epoch. */
+export const epochChangeSchema = v.object({
+  shared: sharedEpoch,
+  /** Legs that left since the record before: the receiver's unflushed set becomes dirty for them. */
+  droppedMask: mask,
+  /** Extents that become dirty for every leg outside the new in-sync set (after an unclean end). */
+  suspectExtents: v.pipe(v.array(uint), v.maxLength(65536)),
+});
+/** Orders a leg to pull what it lacks. */
+export const resyncOrderSchema = v.object({
+  resyncSession: uint,
+  /** "dirty": by the dirty map the sources keep for it. "reconcile": compare `extents` by checksum, copy what differs. */
+  mode: v.picklist(["dirty", "reconcile"]),
+  /** Leg indices that may serve as source, best first. */
+  sources: v.pipe(v.array(legIndex), v.minLength(1), v.maxLength(8)),
+  extents: v.pipe(v.array(uint), v.maxLength(65536)),
+  /** Record in force: gives the sources' addresses. */
+  shared: sharedEpoch,
+});
+/** Where a resync stands. */
+export const resyncReportSchema = v.object({
+  resyncSession: uint,
+  state: v.picklist(["running", "paused", "done", "failed"]),
+  missingBytes: uint,
+  copiedBytes: uint,
+  rateBytesPerSecond: uint,
+  message: v.optional(text),
+});
+
+export type Hello = v.InferOutput<typeof helloSchema>;
+export type Welcome = v.InferOutput<typeof welcomeSchema>;
+export type Refusal = v.InferOutput<typeof refusalSchema>;
+export type Claim = v.InferOutput<typeof claimSchema>;
+export type Grant = v.InferOutput<typeof grantSchema>;
+export type EpochChange = v.InferOutput<typeof epochChangeSchema>;
+export type ResyncOrder = v.InferOutput<typeof resyncOrderSchema>;
+export type ResyncReport = v.InferOutput<typeof resyncReportSchema>;
