@@ -1,0 +1,140 @@
+/**
+ * The control API: what the command line asks of running nodes.
+ *
+ * Storage nodes answer on their ordinary address: frames CONTROL_REQUEST / CONTROL_REPLY with JSON payloads
+ * (`{op, ...arguments}` / `{ok: true, result}` / `{ok: false, error: {code, message}}`). Client nodes (`brmr attach`) answer on a
+ * unix socket in the runtime directory, one JSON object a line, same shapes.
+ *
+ * @module
+ */
+
+import type { SharedEpoch } from "../disk_format/records.ts";
+import type { ClientSnapshot, LegSnapshot } from "../core/snapshot.ts";
+
+/** Closed set of things that can go wrong with what a person asked. The CLI maps them to exit codes. */
+export type ControlErrorCode =
+  | "bad-request"
+  | "not-found"
+  | "exists"
+  | "in-use"
+  | "device"
+  | "foreign-data"
+  | "refused"
+  | "unreachable"
+  | "timeout"
+  | "internal";
+
+/** An error with a code and two sentences: what is wrong, what to do. */
+export class ControlError extends Error {
+  override name = "ControlError";
+  readonly code: ControlErrorCode;
+  constructor(code: ControlErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** Result of `leg.probe`: what is at a path that shall become a leg. */
+export interface LegProbe {
+  readonly path: string;
+  readonly kind: "absent" | "file" | "block-device";
+  /** Size now; 0 when absent. */
+  readonly sizeBytes: number;
+  readonly logicalBlockBytes: number;
+  /** Plain words: what was found on it ("an ext4 file system", "leg 1 of pool vol1"); null when empty. */
+  readonly found: string | null;
+}
+
+/** Arguments of `leg.create`. The device at `path` becomes a leg, is opened and served. */
+export interface LegCreate {
+  readonly poolUuid: string;
+  readonly poolName: string;
+  readonly legUuid: string;
+  readonly legIndex: number;
+  /** On the storage node. A file is created sparse. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly chunkBytes: number;
+  readonly logicalBlockBytes: number;
+  readonly extentBytes: number;
+  readonly hotExtentCount: number;
+  /** Take a device that carries data. */
+  readonly force: boolean;
+  readonly shared: SharedEpoch;
+}
+
+/** One leg in a node's status. */
+export interface LegStatus {
+  readonly path: string;
+  readonly snapshot: LegSnapshot;
+}
+
+/** A leg that a node knows but cannot serve. */
+export interface BrokenLeg {
+  readonly path: string;
+  readonly message: string;
+}
+
+/** Operations of a storage node: arguments and results. Pools are named by name or UUID. */
+export interface NodeOperations {
+  "node.info": {
+    request: Record<string, never>;
+    result: {
+      nodeName: string;
+      version: string;
+      address: string;
+      pid: number;
+      residentBytes: number;
+      bufferBytes: number;
+      legs: LegStatus[];
+      broken: BrokenLeg[];
+    };
+  };
+  "leg.probe": { request: { path: string }; result: LegProbe };
+  "leg.create": { request: LegCreate; result: { legUuid: string } };
+  /** Wipes the leg's metadata and forgets it; removes the file if the node created it. */
+  "leg.delete": { request: { poolUuid: string; legUuid: string; force: boolean }; result: Record<string, never> };
+  /** The legs of one pool on this node. */
+  "pool.status": { request: { pool: string }; result: { legs: LegStatus[] } };
+  /** Where leg `legIndex` lacks data, as a leg of this node knows: `buckets` counts of dirty chunks over the address space. */
+  "pool.dirtyMap": {
+    request: { pool: string; legIndex: number; buckets: number; maxRuns: number };
+    result: {
+      legIndex: number;
+      chunkBytes: number;
+      sizeBytes: number;
+      dirtyChunks: number;
+      dirtyBytes: number;
+      memoryBytes: number;
+      buckets: number[];
+      runCount: number;
+      runs: { offset: number; lengthBytes: number }[];
+    };
+  };
+  /** For every leg of the pool on this node. `rateBytesPerSecond` 0 lifts the limit. */
+  "resync.set": {
+    request: { pool: string; paused?: boolean; rateBytesPerSecond?: number };
+    result: { legs: number };
+  };
+}
+
+/** Operations of a client node. */
+export interface ClientOperations {
+  "client.status": {
+    request: Record<string, never>;
+    result: { uri: string; pid: number; connections: number; residentBytes: number; snapshot: ClientSnapshot };
+  };
+  /** Stops the frontend, drains, flushes, releases the pool. Answers when done. */
+  "client.detach": { request: Record<string, never>; result: Record<string, never> };
+}
+
+/** Asks a node. Implemented for storage nodes (TCP frames) and client nodes (unix socket, JSON lines). */
+export interface ControlClient<Operations> {
+  request<Op extends keyof Operations & string>(
+    op: Op,
+    // deno-lint-ignore no-explicit-any -- conditional lookup of the table above
+    request: Operations[Op] extends { request: infer R } ? R : any,
+    // deno-lint-ignore no-explicit-any
+  ): Promise<Operations[Op] extends { result: infer R } ? R : any>;
+  close(): void;
+}

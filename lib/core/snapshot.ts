@@ -1,0 +1,108 @@
+/**
+ * What the core tells about itself: plain data, for status commands, metrics and tests. JSON keys carry their unit.
+ *
+ * @module
+ */
+
+import type { EpochRecord } from "../disk_format/records.ts";
+
+/** The state of a leg, as people see it. */
+export type LegState = "in-sync" | "resyncing" | "stale" | "away";
+
+/** A resync as its target sees it. */
+export interface ResyncSnapshot {
+  readonly resyncSession: number;
+  readonly mode: "dirty" | "reconcile";
+  readonly state: "running" | "paused" | "done" | "failed";
+  /** Bytes still to copy or compare. */
+  readonly missingBytes: number;
+  /** Bytes that were missing when it began. */
+  readonly totalBytes: number;
+  /** Bytes that came over the network so far. */
+  readonly copiedBytes: number;
+  /** Bytes that needed no copy: overwritten by the client, or equal. */
+  readonly skippedBytes: number;
+  readonly rateBytesPerSecond: number;
+  /** Estimated; null when nothing moves. */
+  readonly etaMs: number | null;
+  readonly sourceLegIndex: number;
+  /** Operator's limit, 0 for none. */
+  readonly limitBytesPerSecond: number;
+  readonly message: string;
+}
+
+/** What one leg holds against another. */
+export interface DirtySnapshot {
+  readonly legIndex: number;
+  readonly dirtyBytes: number;
+  readonly dirtyChunks: number;
+  /** Memory the map takes. */
+  readonly memoryBytes: number;
+}
+
+/** One leg, as its storage node sees it. */
+export interface LegSnapshot {
+  readonly poolUuid: string;
+  readonly poolName: string;
+  readonly legUuid: string;
+  readonly legIndex: number;
+  readonly sizeBytes: number;
+  readonly chunkBytes: number;
+  readonly logicalBlockBytes: number;
+  readonly record: EpochRecord;
+  /** This leg's own view of itself. */
+  readonly state: LegState;
+  readonly session: { readonly clientName: string; readonly generation: number } | null;
+  readonly dirty: readonly DirtySnapshot[];
+  readonly resync: ResyncSnapshot | null;
+  readonly hotExtents: number;
+  readonly hotExtentLimit: number;
+  readonly unflushedBytes: number;
+  readonly counters: {
+    readonly reads: number;
+    readonly writes: number;
+    readonly flushes: number;
+    readonly readBytes: number;
+    readonly writtenBytes: number;
+    readonly metadataWrites: number;
+    readonly pullsServed: number;
+  };
+}
+
+/** One leg, as the client sees it. */
+export interface ClientLegSnapshot {
+  readonly legIndex: number;
+  readonly legUuid: string;
+  readonly address: string;
+  readonly state: LegState;
+  readonly inFlight: number;
+  readonly resync:
+    | { readonly missingBytes: number; readonly copiedBytes: number; readonly rateBytesPerSecond: number }
+    | null;
+}
+
+/** An attached pool, as its client sees it. */
+export interface ClientSnapshot {
+  readonly poolUuid: string;
+  readonly poolName: string;
+  readonly state: string;
+  readonly refusal: string;
+  readonly generation: number;
+  readonly epoch: number;
+  readonly inSyncMask: number;
+  readonly minInSync: number;
+  readonly legs: readonly ClientLegSnapshot[];
+  readonly inFlight: number;
+  readonly waiting: number;
+  readonly sequence: number;
+  readonly watermark: number;
+  readonly counters: {
+    readonly reads: number;
+    readonly writes: number;
+    readonly flushes: number;
+    readonly readBytes: number;
+    readonly writtenBytes: number;
+    readonly failed: number;
+    readonly legDrops: number;
+  };
+}
