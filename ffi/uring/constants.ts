@@ -77,9 +77,11 @@ export const RegisterOp = {
   BUFFERS: 0,
   UNREGISTER_BUFFERS: 1,
   FILES: 2,
+  UNREGISTER_FILES: 3,
   FILES_UPDATE: 6,
   PROBE: 8,
   RING_FDS: 20,
+  UNREGISTER_RING_FDS: 21,
 } as const;
 
 /** Words (u32) of a submission entry and of a completion. */

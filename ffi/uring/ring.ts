@@ -225,7 +225,23 @@ export class UringRing {
     return this.#kernel.register(this.descriptor, RegisterOp.FILES_UPDATE, update, 1);
   }
 
-  /** Closes the ring; the kernel cancels and waits for what is in flight. The mapped memory stays (see `MappedMemory`). */
+  /** Lets go of registered memory, files and the registered ring. What was not registered is no error. */
+  unregisterAll(): void {
+    this.#kernel.register(this.descriptor, RegisterOp.UNREGISTER_BUFFERS, null, 0);
+    this.#kernel.register(this.descriptor, RegisterOp.UNREGISTER_FILES, null, 0);
+    if (this.#enterFlags !== 0) {
+      this.#kernel.register(
+        this.descriptor,
+        RegisterOp.UNREGISTER_RING_FDS,
+        new Uint32Array([this.#enterDescriptor, 0, 0, 0]),
+        1,
+      );
+      this.#enterDescriptor = this.descriptor;
+      this.#enterFlags = 0;
+    }
+  }
+
+  /** Closes the ring. Its mapped memory stays (see `MappedMemory`), and with it the empty ring. */
   close(): void {
     closeDescriptor(this.descriptor);
   }
