@@ -1,0 +1,336 @@
+/**
+ * The data plane of a storage node: one ring, one transport, one pool of buffers, and a driver for each leg.
+ *
+ * Promises: a peer's bytes never end it; a frame is handed to a leg only from a connection whose HELLO named that leg;
+ * payloads that others wait for (pulled data, control) find memory even when clients fill the rest.
+ * Operators' requests are not answered here: they go to the main isolate and their replies come back by mailbox.
+ *
+ * @module
+ */
+
+import { Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
+import type { Hello, Refusal, Welcome } from "../wire/bodies.ts";
+import type { CoreEvent } from "../core/output.ts";
+import type { Reactor } from "../io/reactor.ts";
+import type { BufferPool } from "../io/buffer_pool.ts";
+import type { Transport, TransportHandler } from "../transport/transport.ts";
+import { BodyFault, bodyKind, encodeBody, parseBody } from "../transport/body_codec.ts";
+import { agreeFeatures } from "../transport/negotiate.ts";
+import type { LegDriver, LegHost } from "./leg_driver.ts";
+import { ConnectionRole, ConnectionTable } from "./connection_table.ts";
+import type { ControlReply, WorkerReport } from "./worker_messages.ts";
+
+/** A connection that has not introduced itself after this long is closed. */
+const STRANGER_LIMIT_MS = 10_000;
+/** An operator's connection that has been silent for this long is closed: the machine behind it may be gone. */
+const CONTROL_IDLE_LIMIT_MS = 300_000;
+/** How often connections are looked over for the two limits above. */
+const SWEEP_MS = 2_000;
+/** Most connections at once; more are turned away, so that strangers cannot use up memory. */
+const CONNECTION_LIMIT = 1024;
+/** Largest control payload: an operator's or a peer's JSON. */
+const CONTROL_PAYLOAD_LIMIT_BYTES = 1 << 20;
+/** Largest payload of a connection that has not introduced itself. */
+const HELLO_LIMIT_BYTES = 4096;
+/** Share of the pool, at most, that is kept for pulled data and control frames: 1 / 8. */
+const RESERVE_DIVISOR = 8;
+
+/** Result codes of `placePayload`. */
+const PAUSE = -1;
+const REFUSE = -2;
+
+/** The data plane. `attachTransport` and `addLeg` complete it. */
+export class StorageWorker implements TransportHandler, LegHost {
+  readonly pool: BufferPool;
+  transport!: Transport;
+  readonly #reactor: Reactor;
+  readonly #report: (report: WorkerReport) => void;
+  readonly #instance: string;
+  readonly #drivers: LegDriver[] = [];
+  readonly #connections = new ConnectionTable();
+  readonly #reply = new Message();
+  readonly #ordinaryLimitBytes: number;
+  #nextSweepMs = Infinity;
+  #openCount = 0;
+  #memoryFreed = false;
+
+  constructor(reactor: Reactor, pool: BufferPool, instance: string, report: (report: WorkerReport) => void) {
+    this.#reactor = reactor;
+    this.pool = pool;
+    this.#instance = instance;
+    this.#report = report;
+    this.#ordinaryLimitBytes = pool.totalBytes - Math.floor(pool.totalBytes / RESERVE_DIVISOR);
+  }
+
+  get drivers(): readonly LegDriver[] {
+    return this.#drivers;
+  }
+
+  addLeg(driver: LegDriver): void {
+    this.#drivers.push(driver);
+    driver.drain();
+  }
+
+  /** Takes a leg out of service. Its connections are closed; its device may still have I/O in flight (`isQuiet`). */
+  removeLeg(driver: LegDriver): void {
+    const at = this.#drivers.indexOf(driver);
+    if (at >= 0) this.#drivers.splice(at, 1);
+    for (let connection = 0; connection < this.#connections.limit; connection++) {
+      if (this.#connections.driver(connection) === driver) this.transport.close(connection);
+    }
+  }
+
+  // ---- the loop -------------------------------------------------------------------------------------------------
+
+  /** When the next turn has to end at the latest. */
+  get deadlineMs(): number {
+    let deadlineMs = this.#nextSweepMs;
+    for (let i = 0; i < this.#drivers.length; i++) {
+      const legDeadlineMs = this.#drivers[i].core.nextDeadlineMs;
+      if (legDeadlineMs < deadlineMs) deadlineMs = legDeadlineMs;
+    }
+    return deadlineMs;
+  }
+
+  /** Timers, waiting reads, paused connections, and what is to leave. */
+  afterTurn(): void {
+    const nowMs = this.#reactor.nowMs;
+    for (let i = 0; i < this.#drivers.length; i++) {
+      if (this.#drivers[i].core.nextDeadlineMs <= nowMs) this.#drivers[i].tick(nowMs);
+    }
+    if (nowMs >= this.#nextSweepMs) this.#sweep(nowMs);
+    if (this.#memoryFreed) {
+      this.#memoryFreed = false;
+      for (let i = 0; i < this.#drivers.length; i++) {
+        if (this.#drivers[i].isStarved) this.#drivers[i].retryReads();
+      }
+      this.transport.resume();
+    }
+    this.transport.flushSends();
+  }
+
+  #sweep(nowMs: number): void {
+    const connections = this.#connections;
+    for (let connection = 0; connection < connections.limit; connection++) {
+      const role = connections.role(connection);
+      if (role === ConnectionRole.STRANGER && nowMs - connections.sinceMs(connection) > STRANGER_LIMIT_MS) {
+        this.transport.close(connection);
+      } else if (
+        role === ConnectionRole.CONTROL && nowMs - this.transport.lastReceivedMs(connection) > CONTROL_IDLE_LIMIT_MS
+      ) {
+        this.transport.close(connection);
+      }
+    }
+    this.#nextSweepMs = this.#openCount > 0 ? nowMs + SWEEP_MS : Infinity;
+  }
+
+  // ---- what legs ask of the node --------------------------------------------------------------------------------
+
+  allocateForRead(lengthBytes: number): number {
+    if (this.pool.usedBytes + lengthBytes > this.#ordinaryLimitBytes) return -1;
+    return this.pool.allocate(lengthBytes);
+  }
+
+  freeSlot(slot: number): void {
+    this.pool.free(slot);
+    this.#memoryFreed = true;
+  }
+
+  connectPeer(driver: LegDriver, legIndex: number, address: string): void {
+    const connection = this.transport.connect(address);
+    this.#noteOpen(connection, ConnectionRole.CONNECTING, driver, legIndex);
+  }
+
+  closeConnection(connection: number): void {
+    this.transport.close(connection);
+  }
+
+  reportEvent(driver: LegDriver, event: CoreEvent): void {
+    this.#report({ kind: "event", pool: driver.poolUuid, event });
+  }
+
+  // ---- what the transport tells -----------------------------------------------------------------------------------
+
+  onAccepted(connection: number, _listener: number, _peerAddress: string): void {
+    this.#noteOpen(connection, ConnectionRole.STRANGER, null, -1);
+    if (this.#openCount > CONNECTION_LIMIT) this.transport.close(connection);
+  }
+
+  onConnected(connection: number): void {
+    const driver = this.#connections.driver(connection)!;
+    this.#connections.become(connection, ConnectionRole.LEG, driver);
+    driver.connected(this.#connections.legIndex(connection), connection);
+  }
+
+  placePayload(connection: number, message: Message): number {
+    const lengthBytes = message.payloadLength;
+    switch (this.#connections.role(connection)) {
+      case ConnectionRole.LEG:
+        if (message.type === MessageType.WRITE) {
+          if (this.pool.usedBytes + lengthBytes > this.#ordinaryLimitBytes) return PAUSE;
+          return this.pool.allocate(lengthBytes);
+        }
+        if (bodyKind(message.type) === "none" && message.type !== MessageType.PULL_DATA) return REFUSE;
+        return this.pool.allocate(lengthBytes);
+      case ConnectionRole.CONTROL:
+        if (message.type !== MessageType.CONTROL_REQUEST || lengthBytes > CONTROL_PAYLOAD_LIMIT_BYTES) return REFUSE;
+        return this.pool.allocate(lengthBytes);
+      case ConnectionRole.STRANGER:
+        if (message.type !== MessageType.HELLO || lengthBytes > HELLO_LIMIT_BYTES) return REFUSE;
+        return this.pool.allocate(lengthBytes);
+      default:
+        return REFUSE;
+    }
+  }
+
+  onMessage(connection: number, message: Message, slot: number): void {
+    switch (this.#connections.role(connection)) {
+      case ConnectionRole.LEG:
+        this.#legMessage(connection, this.#connections.driver(connection)!, message, slot);
+        return;
+      case ConnectionRole.CONTROL:
+        this.#controlMessage(connection, message, slot);
+        return;
+      case ConnectionRole.STRANGER:
+        this.#hello(connection, message, slot);
+        return;
+      default:
+        if (slot >= 0) this.freeSlot(slot);
+    }
+  }
+
+  /** Every token is a slot whose owner asked for it to be freed once it had left. */
+  onSent(_connection: number, token: number): void {
+    this.freeSlot(token);
+  }
+
+  onClosed(connection: number, _reason: number): void {
+    const role = this.#connections.role(connection);
+    const driver = this.#connections.driver(connection);
+    const legIndex = this.#connections.legIndex(connection);
+    this.#connections.remove(connection);
+    this.#openCount--;
+    if (driver === null) return;
+    if (role === ConnectionRole.CONNECTING) driver.connectFailed(legIndex);
+    else if (role === ConnectionRole.LEG) driver.connectionClosed(connection);
+  }
+
+  // ---- frames -----------------------------------------------------------------------------------------------------
+
+  #legMessage(connection: number, driver: LegDriver, message: Message, slot: number): void {
+    const kind = bodyKind(message.type);
+    if (kind === "none" || kind === "data") {
+      driver.message(connection, message, slot, null);
+      return;
+    }
+    const body = this.#takeBody(connection, message, slot);
+    if (body !== undefined) driver.message(connection, message, -1, body);
+  }
+
+  /** The parsed body of a frame, its slot given back; undefined when it was unfit and has been answered with REFUSE. */
+  #takeBody(connection: number, message: Message, slot: number): unknown {
+    const body = slot < 0
+      ? new BodyFault("The frame has no payload")
+      : parseBody(message.type, this.pool.bytes(slot).subarray(0, message.payloadLength));
+    if (slot >= 0) this.freeSlot(slot);
+    if (!(body instanceof BodyFault)) return body;
+    this.#refuse(connection, message.requestId, { code: "bad-request", message: body.message });
+    return undefined;
+  }
+
+  #hello(connection: number, message: Message, slot: number): void {
+    if (message.type !== MessageType.HELLO) {
+      if (slot >= 0) this.freeSlot(slot);
+      this.#refuse(connection, message.requestId, { code: "bad-request", message: "The first frame is not HELLO" });
+      return;
+    }
+    const requestId = message.requestId;
+    const body = this.#takeBody(connection, message, slot);
+    if (body === undefined) return;
+    const hello = body as Hello;
+    if (hello.protocol !== PROTOCOL_VERSION) {
+      this.#refuse(connection, requestId, {
+        code: "protocol-version",
+        message: `This node speaks protocol ${PROTOCOL_VERSION}, the caller ${hello.protocol}`,
+      });
+      return;
+    }
+    if (hello.role === "control") {
+      this.#connections.become(connection, ConnectionRole.CONTROL, null);
+      this.#welcomeOperator(connection, requestId, hello);
+      return;
+    }
+    const driver = this.#drivers.find((each) => each.poolUuid === hello.poolUuid && each.legIndex === hello.legIndex);
+    if (driver === undefined) {
+      const poolKnown = this.#drivers.some((each) => each.poolUuid === hello.poolUuid);
+      this.#refuse(connection, requestId, {
+        code: poolKnown ? "unknown-leg" : "unknown-pool",
+        message: `This node does not serve leg ${hello.legIndex} of pool ${hello.poolUuid}`,
+      });
+      return;
+    }
+    this.#connections.become(connection, ConnectionRole.LEG, driver);
+    driver.hello(connection, hello);
+  }
+
+  #welcomeOperator(connection: number, requestId: number, hello: Hello): void {
+    const welcome: Welcome = {
+      protocol: PROTOCOL_VERSION,
+      features: agreeFeatures(hello.features),
+      instance: this.#instance,
+      creditRequests: 16,
+      creditBytes: CONTROL_PAYLOAD_LIMIT_BYTES,
+    };
+    const message = this.#reply.reset(MessageType.WELCOME);
+    message.requestId = requestId;
+    this.transport.sendBytes(connection, message, encodeBody(welcome));
+  }
+
+  #refuse(connection: number, requestId: number, refusal: Refusal): void {
+    const message = this.#reply.reset(MessageType.REFUSE);
+    message.requestId = requestId;
+    this.transport.sendBytes(connection, message, encodeBody(refusal));
+  }
+
+  #controlMessage(connection: number, message: Message, slot: number): void {
+    if (message.type === MessageType.PING) {
+      const requestId = message.requestId;
+      const pong = this.#reply.reset(MessageType.PONG);
+      pong.requestId = requestId;
+      this.transport.sendBytes(connection, pong, null);
+      return;
+    }
+    if (message.type !== MessageType.CONTROL_REQUEST || slot < 0) {
+      if (slot >= 0) this.freeSlot(slot);
+      this.#refuse(connection, message.requestId, { code: "bad-request", message: "An operator sends CONTROL_REQUEST" });
+      return;
+    }
+    const text = new TextDecoder().decode(this.pool.bytes(slot).slice(0, message.payloadLength));
+    this.freeSlot(slot);
+    const serial = this.#connections.serial(connection);
+    this.#report({ kind: "control", connection, serial, requestId: message.requestId, text });
+  }
+
+  /** Sends an operator the main isolate's reply, unless the operator has gone meanwhile. */
+  sendControlReply(reply: ControlReply): void {
+    if (
+      this.#connections.role(reply.connection) !== ConnectionRole.CONTROL ||
+      this.#connections.serial(reply.connection) !== reply.serial
+    ) return;
+    const message = this.#reply.reset(MessageType.CONTROL_REPLY);
+    message.requestId = reply.requestId;
+    let payload = new TextEncoder().encode(JSON.stringify(reply.reply));
+    if (payload.length > CONTROL_PAYLOAD_LIMIT_BYTES) {
+      const error = { code: "internal", message: "The answer is too long for one frame; ask for less at a time" };
+      payload = new TextEncoder().encode(JSON.stringify({ ok: false, error }));
+    }
+    this.transport.sendBytes(reply.connection, message, payload);
+  }
+
+  #noteOpen(connection: number, role: number, driver: LegDriver | null, legIndex: number): void {
+    const nowMs = this.#reactor.nowMs;
+    this.#connections.open(connection, role, driver, legIndex, nowMs);
+    this.#openCount++;
+    if (this.#nextSweepMs === Infinity) this.#nextSweepMs = nowMs + SWEEP_MS;
+  }
+}
