@@ -17,7 +17,7 @@ import type { BufferPool } from "../io/buffer_pool.ts";
 import type { Transport } from "../transport/transport.ts";
 import { RequestFlag } from "../frontend/frontend.ts";
 import { hashChunks } from "../base/checksum.ts";
-import { encodeBody } from "../transport/body_codec.ts";
+import { encodeBody } from "../wire/body_codec.ts";
 import { unreachable } from "../base/assert.ts";
 import { OperationTable } from "./operation_table.ts";
 import { ReadQueue } from "./read_queue.ts";
@@ -207,7 +207,7 @@ export class LegDriver implements BlockStoreHandler, MetadataStoreHandler {
   #send(output: Output): void {
     const transport = this.#host.transport;
     if (output.body !== null) {
-      transport.sendBytes(output.connection, output.message, encodeBody(output.body));
+      transport.sendBytes(output.connection, output.message, encodeBody(output.message.type, output.body));
       return;
     }
     const token = output.slot >= 0 && output.freeAfterSend ? output.slot : -1;

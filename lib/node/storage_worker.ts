@@ -8,14 +8,14 @@
  * @module
  */
 
-import { Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
+import { Message, MessageType } from "../wire/message.ts";
 import type { Hello, Refusal, Welcome } from "../wire/bodies.ts";
 import type { CoreEvent } from "../core/output.ts";
 import type { Reactor } from "../io/reactor.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { Transport, TransportHandler } from "../transport/transport.ts";
-import { BodyFault, bodyKind, encodeBody, parseBody } from "../transport/body_codec.ts";
-import { agreeFeatures } from "../transport/negotiate.ts";
+import { bodyKind, encodeBody, parseBody } from "../wire/body_codec.ts";
+import { answerOffer, OUR_DIALECT } from "../wire/negotiate.ts";
 import type { LegDriver, LegHost } from "./leg_driver.ts";
 import { ConnectionRole, ConnectionTable } from "./connection_table.ts";
 import type { ControlReply, WorkerReport } from "./worker_messages.ts";
@@ -38,6 +38,7 @@ const RESERVE_DIVISOR = 8;
 /** Result codes of `placePayload`. */
 const PAUSE = -1;
 const REFUSE = -2;
+const NO_BYTES = new Uint8Array(0);
 
 /** The data plane. `attachTransport` and `addLeg` complete it. */
 export class StorageWorker implements TransportHandler, LegHost {
@@ -229,12 +230,11 @@ export class StorageWorker implements TransportHandler, LegHost {
 
   /** The parsed body of a frame, its slot given back; undefined when it was unfit and has been answered with REFUSE. */
   #takeBody(connection: number, message: Message, slot: number): unknown {
-    const body = slot < 0
-      ? new BodyFault("The frame has no payload")
-      : parseBody(message.type, this.pool.bytes(slot).subarray(0, message.payloadLength));
+    const bytes = slot < 0 ? NO_BYTES : this.pool.bytes(slot).subarray(0, message.payloadLength);
+    const parsed = parseBody(message.type, bytes);
     if (slot >= 0) this.freeSlot(slot);
-    if (!(body instanceof BodyFault)) return body;
-    this.#refuse(connection, message.requestId, { code: "bad-request", message: body.message });
+    if (parsed.ok) return parsed.body;
+    this.#refuse(connection, message.requestId, { code: "bad-request", message: parsed.message });
     return undefined;
   }
 
@@ -248,16 +248,14 @@ export class StorageWorker implements TransportHandler, LegHost {
     const body = this.#takeBody(connection, message, slot);
     if (body === undefined) return;
     const hello = body as Hello;
-    if (hello.protocol !== PROTOCOL_VERSION) {
-      this.#refuse(connection, requestId, {
-        code: "protocol-version",
-        message: `This node speaks protocol ${PROTOCOL_VERSION}, the caller ${hello.protocol}`,
-      });
+    const agreement = answerOffer(OUR_DIALECT, hello);
+    if (!agreement.ok) {
+      this.#refuse(connection, requestId, { code: agreement.code, message: agreement.message });
       return;
     }
     if (hello.role === "control") {
       this.#connections.become(connection, ConnectionRole.CONTROL, null);
-      this.#welcomeOperator(connection, requestId, hello);
+      this.#welcomeOperator(connection, requestId, agreement.protocol, agreement.features);
       return;
     }
     const driver = this.#drivers.find((each) => each.poolUuid === hello.poolUuid && each.legIndex === hello.legIndex);
@@ -273,23 +271,23 @@ export class StorageWorker implements TransportHandler, LegHost {
     driver.hello(connection, hello);
   }
 
-  #welcomeOperator(connection: number, requestId: number, hello: Hello): void {
+  #welcomeOperator(connection: number, requestId: number, protocol: number, features: number): void {
     const welcome: Welcome = {
-      protocol: PROTOCOL_VERSION,
-      features: agreeFeatures(hello.features),
+      protocol,
+      features,
       instance: this.#instance,
       creditRequests: 16,
       creditBytes: CONTROL_PAYLOAD_LIMIT_BYTES,
     };
     const message = this.#reply.reset(MessageType.WELCOME);
     message.requestId = requestId;
-    this.transport.sendBytes(connection, message, encodeBody(welcome));
+    this.transport.sendBytes(connection, message, encodeBody(message.type, welcome));
   }
 
   #refuse(connection: number, requestId: number, refusal: Refusal): void {
     const message = this.#reply.reset(MessageType.REFUSE);
     message.requestId = requestId;
-    this.transport.sendBytes(connection, message, encodeBody(refusal));
+    this.transport.sendBytes(connection, message, encodeBody(message.type, refusal));
   }
 
   #controlMessage(connection: number, message: Message, slot: number): void {

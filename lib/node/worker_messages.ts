@@ -15,8 +15,6 @@ import type { ControlErrorCode } from "../control/control_api.ts";
 export interface StorageStart {
   readonly role: "storage";
   readonly mailbox: SharedArrayBuffer;
-  /** Addresses to listen on, "host:port". */
-  readonly listen: readonly string[];
   readonly memoryBytes: number;
   readonly nodeUuid: string;
   readonly nodeName: string;
@@ -33,12 +31,10 @@ export interface ClientStart {
   readonly clientName: string;
   readonly sizeBytes: number;
   readonly chunkBytes: number;
-  readonly extentBytes: number;
   readonly logicalBlockBytes: number;
   readonly shared: SharedEpoch;
   readonly readOnly: boolean;
   readonly takeover: boolean;
-  readonly force: boolean;
   readonly heartbeatMs: number;
   /** How long I/O waits for legs before it fails; 0 takes the pool's own. */
   readonly ioTimeoutMs: number;
@@ -84,8 +80,6 @@ export interface WorkerResponse {
 
 export type WorkerReport =
   | WorkerResponse
-  /** The worker runs its loop; a storage node listens on `addresses`. */
-  | { readonly kind: "running"; readonly addresses: readonly string[] }
   /** An operator asks; answer with a {@link ControlReply}. */
   | {
     readonly kind: "control";
