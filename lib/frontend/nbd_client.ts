@@ -184,6 +184,7 @@ class ExactReader {
 
   /** A view that is valid until the next call. */
   async read(lengthBytes: number): Promise<Uint8Array> {
+    if (lengthBytes > this.#buffer.length) throw new Error(`The NBD server announced ${lengthBytes} bytes of handshake`);
     while (this.#end - this.#start < lengthBytes) {
       if (this.#start + lengthBytes > this.#buffer.length) {
         this.#buffer.copyWithin(0, this.#start, this.#end);
