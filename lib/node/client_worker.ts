@@ -17,6 +17,7 @@ import type { Transport, TransportHandler } from "../transport/transport.ts";
 import { type Frontend, type FrontendHost, type PoolGeometry, RequestKind } from "../frontend/frontend.ts";
 import { bodyKind, encodeBody, parseBody } from "../wire/body_codec.ts";
 import { unreachable } from "../base/assert.ts";
+import { CLOCK_STALENESS_MS } from "./leg_driver.ts";
 import type { WorkerReport } from "./worker_messages.ts";
 
 /** Results of `placePayload`. */
@@ -37,6 +38,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   readonly #legOfConnection: number[] = [];
   readonly #isUp: boolean[] = [];
   readonly #placingSlot: number[] = [];
+  /** Whether that slot is a request's. Otherwise it is ours: a control payload, or an answer nobody waits for. */
+  readonly #placingForRequest: boolean[] = [];
 
   /** By slot. Users are connections that send from it or receive into it. Grown when a higher slot shows up. */
   #slotUsers = new Int32Array(1024);
@@ -54,7 +57,13 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   #submittingFrontend = 0;
   #wasBlocked = false;
+  #isDraining = false;
+  #lastTickMs = 0;
   #memoryFreed = false;
+  /** A connection waits for memory. */
+  #isPaused = false;
+  /** Something was queued to be sent since the last flush. */
+  #hasSent = false;
 
   constructor(
     reactor: Reactor,
@@ -84,12 +93,21 @@ export class ClientWorker implements TransportHandler, FrontendHost {
       this.#memoryFreed = false;
       for (let i = 0; i < this.frontends.length; i++) this.frontends[i].onReady();
     }
-    this.transport.resume();
-    for (let i = 0; i < this.frontends.length; i++) this.frontends[i].flushSends();
-    this.transport.flushSends();
+    // Flushing may tell of payloads that have left, which completes requests, and of connections that failed, to which the
+    // core answers; the next turn may wait for ever, so all of that is done before it.
+    do {
+      this.#hasSent = false;
+      if (this.#isPaused && this.#memoryFreed) {
+        this.#isPaused = false;
+        this.transport.resume();
+      }
+      this.transport.flushSends();
+      for (let i = 0; i < this.frontends.length; i++) this.frontends[i].flushSends();
+    } while (this.#hasSent);
   }
 
   tick(nowMs: number): void {
+    this.#lastTickMs = nowMs;
     this.core.handleTick(nowMs);
     this.drain();
   }
@@ -113,8 +131,15 @@ export class ClientWorker implements TransportHandler, FrontendHost {
       if (slot >= this.#slotUsers.length) this.#growSlots(slot);
       if (kind === RequestKind.WRITE) this.#slotCrc[slot] = crc32(this.#payload(slot, lengthBytes));
     }
+    this.#freshen();
     this.core.submit(kind, flags, offset, lengthBytes, slot, request);
     this.drain();
+  }
+
+  /** The core's clock is the last tick; what it times from an arrival must not start in the past. */
+  #freshen(): void {
+    const nowMs = this.#reactor.nowMs;
+    if (nowMs - this.#lastTickMs > CLOCK_STALENESS_MS) this.tick(nowMs);
   }
 
   /** A host for frontend number `index`, so that completions find their way back. */
@@ -135,9 +160,13 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   // ---- what the core wants ----------------------------------------------------------------------------------------
 
+  /** Carries out what the core wants. A frontend may submit from within `complete`: the loop already running goes on. */
   drain(): void {
+    if (this.#isDraining) return;
+    this.#isDraining = true;
     const core = this.core;
     for (let output = core.poll(); output !== null; output = core.poll()) this.#carryOut(output);
+    this.#isDraining = false;
   }
 
   #carryOut(output: Output): void {
@@ -157,6 +186,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
         this.#legOfConnection[connection] = output.legIndex;
         this.#isUp[connection] = false;
         this.#placingSlot[connection] = -1;
+        this.#placingForRequest[connection] = false;
+        this.#hasSent = true; // an address that cannot be connected to is told of by the flush
         return;
       }
       case OutputKind.CLOSE:
@@ -172,6 +203,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   #send(output: Output): void {
     const message = output.message;
+    this.#hasSent = true;
     if (output.body !== null) {
       this.transport.sendBytes(output.connection, message, encodeBody(message.type, output.body));
       return;
@@ -223,53 +255,66 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   }
 
   placePayload(connection: number, message: Message): number {
+    let slot = -1;
+    let isForRequest = false;
     if (message.type === MessageType.DATA) {
-      const slot = this.core.requestSlot(message.requestId);
+      slot = this.core.requestSlot(message.requestId);
       if (slot >= 0) {
         if (message.payloadLength > this.#pool.capacity(slot)) return REFUSE;
-        if (this.#placingSlot[connection] === -1) {
-          this.#placingSlot[connection] = slot;
-          this.#slotUsers[slot]++;
-        }
-        return slot;
+        isForRequest = true;
+        this.#slotUsers[slot]++;
       }
-      // The answer to a request that is no longer waited for is received into a slot of its own, and dropped.
-      return this.#pool.allocate(message.payloadLength);
+    } else if (bodyKind(message.type) === "none") {
+      return REFUSE;
     }
-    if (bodyKind(message.type) === "none") return REFUSE;
-    return this.#pool.allocate(message.payloadLength);
+    // The answer to a request that is no longer waited for is received into a slot of its own, and dropped.
+    if (slot < 0) slot = this.#pool.allocate(message.payloadLength);
+    if (slot < 0) {
+      this.#isPaused = true;
+      return slot;
+    }
+    this.#placingSlot[connection] = slot;
+    this.#placingForRequest[connection] = isForRequest;
+    return slot;
   }
 
   onMessage(connection: number, message: Message, slot: number): void {
-    if (message.type === MessageType.DATA) {
-      const placed = this.#placingSlot[connection];
-      this.#placingSlot[connection] = -1;
-      this.core.handleMessage(connection, message, slot, null);
-      if (slot >= 0 && placed !== slot) this.#pool.free(slot);
-      this.drain();
-      if (placed >= 0) this.#releaseSlot(placed);
-      return;
-    }
+    this.#freshen();
     let body: unknown = null;
-    if (bodyKind(message.type) !== "none") {
+    const kind = bodyKind(message.type);
+    if (kind === "json" || kind === "words") {
       const parsed = parseBody(message.type, slot < 0 ? NO_BYTES : this.#payload(slot, message.payloadLength));
-      if (slot >= 0) {
-        this.#pool.free(slot);
-        this.#memoryFreed = true;
-      }
       if (!parsed.ok) {
-        this.#report({
-          kind: "event",
-          pool: this.geometry.name,
-          event: { level: "warning", name: "peer-frame-refused", message: parsed.message },
-        });
-        this.transport.close(connection);
+        this.#refuseFrame(connection, parsed.message);
         return;
       }
       body = parsed.body;
     }
-    this.core.handleMessage(connection, message, -1, body);
+    const isForRequest = this.#placingForRequest[connection];
+    this.core.handleMessage(connection, message, kind === "data" && isForRequest ? slot : -1, body);
     this.drain();
+    this.#placed(connection);
+  }
+
+  /** The payload under way on `connection` has arrived, or never will. */
+  #placed(connection: number): void {
+    const slot = this.#placingSlot[connection];
+    if (slot === -1) return;
+    this.#placingSlot[connection] = -1;
+    if (this.#placingForRequest[connection]) {
+      this.#placingForRequest[connection] = false;
+      this.#releaseSlot(slot);
+    } else {
+      this.#pool.free(slot);
+      this.#memoryFreed = true;
+    }
+  }
+
+  #refuseFrame(connection: number, why: string): void {
+    const event: CoreEvent = { level: "warning", name: "peer-frame-refused", message: why };
+    this.#report({ kind: "event", pool: this.geometry.name, event });
+    this.#placed(connection);
+    this.transport.close(connection);
   }
 
   /** Every token is a slot that was sent from. */
@@ -278,13 +323,12 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   }
 
   onClosed(connection: number, _reason: number): void {
-    const placed = this.#placingSlot[connection];
-    this.#placingSlot[connection] = -1;
-    if (this.#isUp[connection]) this.core.handleConnectionClosed(connection);
-    else this.core.handleConnectFailed(this.#legOfConnection[connection]);
+    const wasUp = this.#isUp[connection];
     this.#isUp[connection] = false;
+    if (wasUp) this.core.handleConnectionClosed(connection);
+    else this.core.handleConnectFailed(this.#legOfConnection[connection]);
     this.drain();
-    if (placed >= 0) this.#releaseSlot(placed);
+    this.#placed(connection);
   }
 
   // ---- small things -----------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ export class ConnectionTable {
   readonly #legIndices: number[] = [];
   readonly #serials: number[] = [];
   readonly #sinceMs: number[] = [];
+  readonly #placedSlots: number[] = [];
   #nextSerial = 1;
   /** Connections that have not said who they are. */
   strangerCount = 0;
@@ -39,6 +40,7 @@ export class ConnectionTable {
       this.#legIndices.push(-1);
       this.#serials.push(0);
       this.#sinceMs.push(0);
+      this.#placedSlots.push(-1);
     }
     this.#roles[connection] = role;
     this.#drivers[connection] = driver;
@@ -74,6 +76,15 @@ export class ConnectionTable {
 
   serial(connection: number): number {
     return connection < this.#serials.length ? this.#serials[connection] : 0;
+  }
+
+  /** The slot that the payload under way is received into, -1 for none. */
+  placedSlot(connection: number): number {
+    return this.#placedSlots[connection];
+  }
+
+  setPlacedSlot(connection: number, slot: number): void {
+    this.#placedSlots[connection] = slot;
   }
 
   sinceMs(connection: number): number {

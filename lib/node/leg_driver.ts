@@ -22,13 +22,19 @@ import { unreachable } from "../base/assert.ts";
 import { OperationTable } from "./operation_table.ts";
 import { ReadQueue } from "./read_queue.ts";
 
+/** The core's clock lags behind by this much at most when something arrives. */
+export const CLOCK_STALENESS_MS = 2;
+
 /** What a leg needs of its node. */
 export interface LegHost {
+  readonly nowMs: number;
   readonly pool: BufferPool;
   readonly transport: Transport;
   /** A slot for a read, or -1: memory is short, or is kept for payloads that must not wait. */
   allocateForRead(lengthBytes: number): number;
   freeSlot(slot: number): void;
+  /** Something was queued on the transport. */
+  noteSent(): void;
   connectPeer(driver: LegDriver, legIndex: number, address: string): void;
   closeConnection(connection: number): void;
   reportEvent(driver: LegDriver, event: CoreEvent): void;
@@ -49,6 +55,7 @@ export class LegDriver implements BlockStoreHandler, MetadataStoreHandler {
   readonly #operations = new OperationTable();
   readonly #waitingReads = new ReadQueue();
   #metadataInFlight = 0;
+  #lastTickMs = 0;
 
   constructor(
     host: LegHost,
@@ -86,6 +93,9 @@ export class LegDriver implements BlockStoreHandler, MetadataStoreHandler {
   }
 
   message(connection: number, message: Message, slot: number, body: unknown): void {
+    // The core's clock is the last tick; what it times from a message's arrival must not start in the past.
+    const nowMs = this.#host.nowMs;
+    if (nowMs - this.#lastTickMs > CLOCK_STALENESS_MS) this.tick(nowMs);
     this.core.handleMessage(connection, message, slot, body);
     this.drain();
   }
@@ -106,6 +116,7 @@ export class LegDriver implements BlockStoreHandler, MetadataStoreHandler {
   }
 
   tick(nowMs: number): void {
+    this.#lastTickMs = nowMs;
     this.core.handleTick(nowMs);
     this.drain();
   }
@@ -206,6 +217,7 @@ export class LegDriver implements BlockStoreHandler, MetadataStoreHandler {
   /** A slot that shall be freed once it has left travels as the token of its send; see StorageWorker.onSent. */
   #send(output: Output): void {
     const transport = this.#host.transport;
+    this.#host.noteSent();
     if (output.body !== null) {
       transport.sendBytes(output.connection, output.message, encodeBody(output.message.type, output.body));
       return;

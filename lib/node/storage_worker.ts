@@ -53,7 +53,12 @@ export class StorageWorker implements TransportHandler, LegHost {
   readonly #ordinaryLimitBytes: number;
   #nextSweepMs = Infinity;
   #openCount = 0;
+  /** Memory was given back since those who wait for it were last asked. */
   #memoryFreed = false;
+  /** A read or a connection waits for memory. */
+  #isStarved = false;
+  /** Something was queued to be sent since the last flush. */
+  #hasSent = false;
 
   constructor(reactor: Reactor, pool: BufferPool, instance: string, report: (report: WorkerReport) => void) {
     this.#reactor = reactor;
@@ -61,6 +66,10 @@ export class StorageWorker implements TransportHandler, LegHost {
     this.#instance = instance;
     this.#report = report;
     this.#ordinaryLimitBytes = pool.totalBytes - Math.floor(pool.totalBytes / RESERVE_DIVISOR);
+  }
+
+  get nowMs(): number {
+    return this.#reactor.nowMs;
   }
 
   get drivers(): readonly LegDriver[] {
@@ -100,14 +109,23 @@ export class StorageWorker implements TransportHandler, LegHost {
       if (this.#drivers[i].core.nextDeadlineMs <= nowMs) this.#drivers[i].tick(nowMs);
     }
     if (nowMs >= this.#nextSweepMs) this.#sweep(nowMs);
-    if (this.#memoryFreed) {
-      this.#memoryFreed = false;
-      for (let i = 0; i < this.#drivers.length; i++) {
-        if (this.#drivers[i].isStarved) this.#drivers[i].retryReads();
-      }
-      this.transport.resume();
+    // Flushing may tell of payloads that have left, which frees memory that others wait for, and of connections that
+    // failed, to which cores answer; the next turn may wait for ever, so all of that is done before it.
+    do {
+      this.#hasSent = false;
+      if (this.#memoryFreed && this.#isStarved) this.#feedStarved();
+      this.transport.flushSends();
+    } while (this.#hasSent || (this.#memoryFreed && this.#isStarved));
+  }
+
+  #feedStarved(): void {
+    this.#memoryFreed = false;
+    this.#isStarved = false;
+    for (let i = 0; i < this.#drivers.length; i++) {
+      this.#drivers[i].retryReads();
+      if (this.#drivers[i].isStarved) this.#isStarved = true;
     }
-    this.transport.flushSends();
+    this.transport.resume(); // paused connections ask again: placePayload
   }
 
   #sweep(nowMs: number): void {
@@ -128,8 +146,13 @@ export class StorageWorker implements TransportHandler, LegHost {
   // ---- what legs ask of the node --------------------------------------------------------------------------------
 
   allocateForRead(lengthBytes: number): number {
-    if (this.pool.usedBytes + lengthBytes > this.#ordinaryLimitBytes) return -1;
-    return this.pool.allocate(lengthBytes);
+    const slot = this.pool.usedBytes + lengthBytes > this.#ordinaryLimitBytes ? -1 : this.pool.allocate(lengthBytes);
+    if (slot === -1) this.#isStarved = true;
+    return slot;
+  }
+
+  noteSent(): void {
+    this.#hasSent = true;
   }
 
   freeSlot(slot: number): void {
@@ -139,6 +162,7 @@ export class StorageWorker implements TransportHandler, LegHost {
 
   connectPeer(driver: LegDriver, legIndex: number, address: string): void {
     const connection = this.transport.connect(address);
+    this.#hasSent = true; // an address that cannot be connected to is told of by the flush
     this.#noteOpen(connection, ConnectionRole.CONNECTING, driver, legIndex);
   }
 
@@ -164,6 +188,13 @@ export class StorageWorker implements TransportHandler, LegHost {
   }
 
   placePayload(connection: number, message: Message): number {
+    const slot = this.#place(connection, message);
+    if (slot >= 0) this.#connections.setPlacedSlot(connection, slot);
+    else if (slot === PAUSE) this.#isStarved = true;
+    return slot;
+  }
+
+  #place(connection: number, message: Message): number {
     const lengthBytes = message.payloadLength;
     switch (this.#connections.role(connection)) {
       case ConnectionRole.LEG:
@@ -171,8 +202,7 @@ export class StorageWorker implements TransportHandler, LegHost {
           if (this.pool.usedBytes + lengthBytes > this.#ordinaryLimitBytes) return PAUSE;
           return this.pool.allocate(lengthBytes);
         }
-        if (bodyKind(message.type) === "none" && message.type !== MessageType.PULL_DATA) return REFUSE;
-        return this.pool.allocate(lengthBytes);
+        return isLegPayload(message.type) ? this.pool.allocate(lengthBytes) : REFUSE;
       case ConnectionRole.CONTROL:
         if (message.type !== MessageType.CONTROL_REQUEST || lengthBytes > CONTROL_PAYLOAD_LIMIT_BYTES) return REFUSE;
         return this.pool.allocate(lengthBytes);
@@ -185,6 +215,7 @@ export class StorageWorker implements TransportHandler, LegHost {
   }
 
   onMessage(connection: number, message: Message, slot: number): void {
+    this.#connections.setPlacedSlot(connection, -1);
     switch (this.#connections.role(connection)) {
       case ConnectionRole.LEG:
         this.#legMessage(connection, this.#connections.driver(connection)!, message, slot);
@@ -209,6 +240,9 @@ export class StorageWorker implements TransportHandler, LegHost {
     const role = this.#connections.role(connection);
     const driver = this.#connections.driver(connection);
     const legIndex = this.#connections.legIndex(connection);
+    const placedSlot = this.#connections.placedSlot(connection);
+    if (placedSlot >= 0) this.freeSlot(placedSlot); // its payload never arrived whole
+    this.#connections.setPlacedSlot(connection, -1);
     this.#connections.remove(connection);
     this.#openCount--;
     if (driver === null) return;
@@ -281,13 +315,13 @@ export class StorageWorker implements TransportHandler, LegHost {
     };
     const message = this.#reply.reset(MessageType.WELCOME);
     message.requestId = requestId;
-    this.transport.sendBytes(connection, message, encodeBody(message.type, welcome));
+    this.#send(connection, message, encodeBody(message.type, welcome));
   }
 
   #refuse(connection: number, requestId: number, refusal: Refusal): void {
     const message = this.#reply.reset(MessageType.REFUSE);
     message.requestId = requestId;
-    this.transport.sendBytes(connection, message, encodeBody(message.type, refusal));
+    this.#send(connection, message, encodeBody(message.type, refusal));
   }
 
   #controlMessage(connection: number, message: Message, slot: number): void {
@@ -295,7 +329,7 @@ export class StorageWorker implements TransportHandler, LegHost {
       const requestId = message.requestId;
       const pong = this.#reply.reset(MessageType.PONG);
       pong.requestId = requestId;
-      this.transport.sendBytes(connection, pong, null);
+      this.#send(connection, pong, null);
       return;
     }
     if (message.type !== MessageType.CONTROL_REQUEST || slot < 0) {
@@ -322,7 +356,12 @@ export class StorageWorker implements TransportHandler, LegHost {
       const error = { code: "internal", message: "The answer is too long for one frame; ask for less at a time" };
       payload = new TextEncoder().encode(JSON.stringify({ ok: false, error }));
     }
-    this.transport.sendBytes(reply.connection, message, payload);
+    this.#send(reply.connection, message, payload);
+  }
+
+  #send(connection: number, message: Message, payload: Uint8Array | null): void {
+    this.#hasSent = true;
+    this.transport.sendBytes(connection, message, payload);
   }
 
   #noteOpen(connection: number, role: number, driver: LegDriver | null, legIndex: number): void {
@@ -331,4 +370,10 @@ export class StorageWorker implements TransportHandler, LegHost {
     this.#openCount++;
     if (this.#nextSweepMs === Infinity) this.#nextSweepMs = nowMs + SWEEP_MS;
   }
+}
+
+/** Whether a leg's client or peer may send a payload of this type, WRITE apart. */
+function isLegPayload(type: number): boolean {
+  const kind = bodyKind(type);
+  return kind === "json" || kind === "words" || type === MessageType.PULL_DATA;
 }
