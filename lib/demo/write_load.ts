@@ -29,6 +29,8 @@ export class WriteLoad {
   ackedCount = 0;
   /** Longest time without an ack, milliseconds, since `resetGap`. */
   longestGapMs = 0;
+  /** Why the load has ended by itself: a write failed. */
+  failure: Error | null = null;
   readonly #client: NbdClient;
   readonly #options: WriteLoadOptions;
   readonly #random: Prng;
@@ -47,7 +49,12 @@ export class WriteLoad {
     this.#random = new Prng(options.seed);
     this.#stamps = new Float64Array(options.blockCount);
     this.#inFlight = new Uint8Array(options.blockCount);
-    for (let i = 0; i < options.depth; i++) this.#workers.push(this.#work());
+    for (let i = 0; i < options.depth; i++) {
+      this.#workers.push(this.#work().catch((error) => {
+        this.failure ??= error as Error;
+        this.#isStopping = true;
+      }));
+    }
   }
 
   /** Begins to measure the longest gap anew. */
@@ -60,6 +67,7 @@ export class WriteLoad {
   async stop(): Promise<void> {
     this.#isStopping = true;
     await Promise.all(this.#workers);
+    if (this.failure !== null) throw this.failure;
   }
 
   /** Reads every block back that was acked. Returns how many do not hold what was acked last. Only after `stop`. */

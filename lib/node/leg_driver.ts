@@ -12,7 +12,9 @@ import type { LegServer } from "../core/leg_server.ts";
 import { type CoreEvent, type Output, OutputKind } from "../core/output.ts";
 import type { Message } from "../wire/message.ts";
 import type { Hello } from "../wire/bodies.ts";
-import type { BlockStore, BlockStoreHandler, MetadataStore, MetadataStoreHandler } from "../store/block_store.ts";
+import type { Superblock } from "../disk_format/records.ts";
+import type { BlockStore, MetadataStore } from "../store/block_store.ts";
+import type { LegStore } from "../store/leg_store.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { Transport } from "../transport/transport.ts";
 import { RequestFlag } from "../frontend/frontend.ts";
@@ -41,40 +43,46 @@ export interface LegHost {
 }
 
 /** One leg at work. */
-export class LegDriver implements BlockStoreHandler, MetadataStoreHandler {
+export class LegDriver {
   readonly path: string;
   readonly poolUuid: string;
+  readonly poolName: string;
   readonly legUuid: string;
   readonly legIndex: number;
-  core!: LegServer;
-  store!: BlockStore;
-  metadata!: MetadataStore;
+  readonly core: LegServer;
   readonly #host: LegHost;
   readonly #dataOffset: number;
   readonly #chunkBytes: number;
   readonly #operations = new OperationTable();
   readonly #waitingReads = new ReadQueue();
+  #stores!: LegStore;
+  #blocks!: BlockStore;
+  #metadata!: MetadataStore;
   #metadataInFlight = 0;
   #lastTickMs = 0;
 
-  constructor(
-    host: LegHost,
-    leg: {
-      path: string;
-      poolUuid: string;
-      legUuid: string;
-      legIndex: number;
-      dataOffset: number;
-      chunkBytes: number;
-    },
-  ) {
+  constructor(host: LegHost, superblock: Superblock, path: string, core: LegServer) {
     this.#host = host;
-    this.path = leg.path;
-    this.poolUuid = leg.poolUuid;
-    this.legUuid = leg.legUuid;
-    this.legIndex = leg.legIndex;
-    this.#dataOffset = leg.dataOffset;
-    this.#chunkBytes = leg.chunkBytes;
+    this.path = path;
+    this.core = core;
+    this.poolUuid = superblock.poolUuid;
+    this.poolName = superblock.poolName;
+    this.legUuid = superblock.legUuid;
+    this.legIndex = superblock.legIndex;
+    this.#dataOffset = superblock.dataOffset;
+    this.#chunkBytes = superblock.chunkBytes;
+  }
+
+  /** Gives the driver its device. Once, before any input. */
+  attach(stores: LegStore): void {
+    this.#stores = stores;
+    this.#blocks = stores.blocks;
+    this.#metadata = stores.metadata;
+  }
+
+  /** Lets the device go. Only when it is quiet. */
+  close(): void {
+    this.#stores.close();
   }
 
   /** Whether the device has nothing in flight and nothing waits for memory. */
@@ -112,6 +120,11 @@ export class LegDriver implements BlockStoreHandler, MetadataStoreHandler {
 
   connectFailed(legIndex: number): void {
     this.core.handleConnectFailed(legIndex);
+    this.drain();
+  }
+
+  setResync(setting: { readonly paused?: boolean; readonly rateBytesPerSecond?: number }): void {
+    this.core.setResync(setting);
     this.drain();
   }
 
@@ -158,7 +171,7 @@ export class LegDriver implements BlockStoreHandler, MetadataStoreHandler {
         this.#send(output);
         return;
       case OutputKind.DISK_WRITE:
-        this.store.write(
+        this.#blocks.write(
           this.#operations.add(output.token, output.slot),
           output.slot,
           output.lengthBytes,
@@ -177,13 +190,13 @@ export class LegDriver implements BlockStoreHandler, MetadataStoreHandler {
         return;
       case OutputKind.METADATA_WRITE:
         this.#metadataInFlight++;
-        this.metadata.writeTwin(output.token, output.offset, output.body as Uint8Array);
+        this.#metadata.writeTwin(output.token, output.offset, output.body as Uint8Array);
         return;
       case OutputKind.DISK_FLUSH:
-        this.store.flush(this.#operations.add(output.token, -1));
+        this.#blocks.flush(this.#operations.add(output.token, -1));
         return;
       case OutputKind.DISK_ZERO:
-        this.store.zero(
+        this.#blocks.zero(
           this.#operations.add(output.token, -1),
           output.lengthBytes,
           this.#dataOffset + output.offset,
@@ -211,7 +224,7 @@ export class LegDriver implements BlockStoreHandler, MetadataStoreHandler {
   }
 
   #startRead(token: number, slot: number, offset: number, lengthBytes: number): void {
-    this.store.read(this.#operations.add(token, slot), slot, lengthBytes, this.#dataOffset + offset);
+    this.#blocks.read(this.#operations.add(token, slot), slot, lengthBytes, this.#dataOffset + offset);
   }
 
   /** A slot that shall be freed once it has left travels as the token of its send; see StorageWorker.onSent. */

@@ -15,7 +15,9 @@ import {
   type LegStatus,
   type NodeOperations,
 } from "../control/control_api.ts";
-import { formatLeg, probeLeg, wipeLeg } from "../store/leg_device.ts";
+import { formatLeg, probeDevice, StoreError, wipeLeg } from "../store/leg_device.ts";
+import { errnoName } from "../../ffi/libc/errno.ts";
+import { unlinkPath } from "../../ffi/libc/file.ts";
 import type { NodeState } from "./node_state.ts";
 import type { WorkerPort } from "./worker_port.ts";
 
@@ -55,9 +57,9 @@ export class LegRegistry {
     return this.#port.request("status");
   }
 
-  // deno-lint-ignore require-await -- a throw becomes a rejection
-  async probe(path: string): Promise<LegProbe> {
-    return probeLeg(path);
+  /** What is at `path`. */
+  probe(path: string): Promise<LegProbe> {
+    return this.#inTurn(() => Promise.resolve(probeDevice(path)));
   }
 
   /** Makes the device at `request.path` a leg and serves it. */
@@ -69,7 +71,11 @@ export class LegRegistry {
           `"${request.path}" is a leg of this node already. Delete that pool first, or choose another path`,
         );
       }
-      const createdFile = formatLeg(request);
+      const createdFile = probeDevice(request.path).kind === "absent";
+      // Legs that start in sync together must be equal, and only zeroes are. The first of several legs keeps its content.
+      const isAlone = request.shared.inSyncMask === 1 << request.legIndex;
+      const isInSync = (request.shared.inSyncMask & 1 << request.legIndex) !== 0;
+      formatLeg({ ...request, zeroData: isInSync && !isAlone, createdMs: Date.now() });
       await this.#state.addLeg({
         path: request.path,
         poolUuid: request.poolUuid,
@@ -107,8 +113,8 @@ export class LegRegistry {
       const wasBroken = this.#broken.delete(leg.path);
       // A broken leg may be gone, or be someone else's disk by now: it is forgotten, and left as it is.
       if (wasBroken) return {};
-      if (leg.createdFile) await Deno.remove(leg.path);
-      else wipeLeg(leg.path);
+      wipeLeg(leg.path, leg.poolUuid);
+      if (leg.createdFile) removeFile(leg.path);
       return {};
     });
   }
@@ -122,8 +128,18 @@ export class LegRegistry {
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#turn.then(work);
+    const done = this.#turn.then(work).catch((error) => {
+      throw error instanceof StoreError ? new ControlError(error.code, error.message) : error;
+    });
     this.#turn = done.catch(() => undefined); // the caller has the error; the next in turn goes on all the same
     return done;
+  }
+}
+
+/** Removes a leg's file. Not by Deno's own call: legs may be anywhere, and the node has leave to write to its state only. */
+function removeFile(path: string): void {
+  const result = unlinkPath(path);
+  if (result < 0) {
+    throw new ControlError("device", `"${path}" is wiped, but cannot be removed: ${errnoName(result)}. Remove it by hand`);
   }
 }
