@@ -13,13 +13,13 @@
  * @module
  */
 
-import { crc32 } from "node:zlib";
 import { assert } from "../base/assert.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { StreamProtocol, StreamSocket } from "../io/stream_socket.ts";
 import { decodeHeader, encodeHeader, HEADER_BYTES, Message, MessageFlag } from "../wire/message.ts";
 import { CloseReason } from "./close_reason.ts";
 import { frameFault } from "./frame_rules.ts";
+import { payloadCrc } from "./payload_crc.ts";
 import { COPY_PIECE_BYTES, SendBacklog } from "./send_backlog.ts";
 import type { ConnectionStats, TransportHandler } from "./transport.ts";
 
@@ -267,11 +267,11 @@ export class FramedConnection implements StreamProtocol {
 
   /** Sends or queues, with the header's payload fields set for the while. `payload` is pool memory, or null. */
   #sendFrame(message: Message, payload: Uint8Array | null, address: number, token: number): boolean {
-    const { flags, payloadCrc } = message;
+    const { flags, payloadCrc: crc } = message;
     this.#setPayloadFields(message, payload);
     const queued = this.#queueFrame(message, payload, address, token);
     message.flags = flags;
-    message.payloadCrc = payloadCrc;
+    message.payloadCrc = crc;
     return queued || this.#overflow();
   }
 
@@ -297,11 +297,11 @@ export class FramedConnection implements StreamProtocol {
   }
 
   #sendCopy(message: Message, payload: Uint8Array): boolean {
-    const { flags, payloadCrc } = message;
+    const { flags, payloadCrc: crc } = message;
     this.#setPayloadFields(message, payload);
     const queued = this.#queueCopy(message, payload);
     message.flags = flags;
-    message.payloadCrc = payloadCrc;
+    message.payloadCrc = crc;
     return queued || this.#overflow();
   }
 
@@ -371,9 +371,4 @@ export class FramedConnection implements StreamProtocol {
     this.#closeWanted = false;
     this.#stream!.close();
   }
-}
-
-/** The sum that belongs into a header. */
-export function payloadCrc(bytes: Uint8Array, lengthBytes: number): number {
-  return crc32(lengthBytes === bytes.length ? bytes : bytes.subarray(0, lengthBytes));
 }
