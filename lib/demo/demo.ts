@@ -39,7 +39,12 @@ export interface DemoResult {
 
 /** A moment of the demo, for whoever shows it. */
 export type DemoEvent =
-  | { readonly kind: "setting"; readonly directory: string; readonly sizeBytes: number; readonly addresses: readonly string[] }
+  | {
+    readonly kind: "setting";
+    readonly directory: string;
+    readonly sizeBytes: number;
+    readonly addresses: readonly string[];
+  }
   /** A step begins. */
   | { readonly kind: "step"; readonly step: DemoStep }
   /** Several times a second while a step lasts. */
@@ -168,14 +173,20 @@ class Demo {
     this.#begin("attach");
     const socket = `${this.#directory}/${POOL}.sock`;
     const runtimeDir = `${this.#directory}/run`;
-    this.#client = new BrmrProcess("The client", this.#program, [
-      "--allow-ffi",
-      "--allow-read",
-      `--allow-write=${this.#directory}`,
-      "--allow-net",
-      "--allow-sys=hostname,uid",
-      "--allow-env",
-    ], ["attach", POOL, "--node", this.#addresses[0], "--nbd", socket], { BRMR_RUNTIME_DIR: runtimeDir });
+    this.#client = new BrmrProcess(
+      "The client",
+      this.#program,
+      [
+        "--allow-ffi",
+        "--allow-read",
+        `--allow-write=${this.#directory}`,
+        "--allow-net",
+        "--allow-sys=hostname,uid",
+        "--allow-env",
+      ],
+      ["attach", POOL, "--node", this.#addresses[0], "--nbd", socket],
+      { BRMR_RUNTIME_DIR: runtimeDir },
+    );
     await this.#client.waitForLine(/^ready /, LIMIT_MS);
     this.#nbd = await NbdClient.connect({ path: socket });
     this.#end("attach", `client pid ${this.#client.pid} serves NBD on a unix socket`);

@@ -50,10 +50,12 @@ export class WriteLoad {
     this.#stamps = new Float64Array(options.blockCount);
     this.#inFlight = new Uint8Array(options.blockCount);
     for (let i = 0; i < options.depth; i++) {
-      this.#workers.push(this.#work().catch((error) => {
-        this.failure ??= error as Error;
-        this.#isStopping = true;
-      }));
+      this.#workers.push(
+        this.#work().catch((error) => {
+          this.failure ??= error as Error;
+          this.#isStopping = true;
+        }),
+      );
     }
   }
 

@@ -184,7 +184,9 @@ class ExactReader {
 
   /** A view that is valid until the next call. */
   async read(lengthBytes: number): Promise<Uint8Array> {
-    if (lengthBytes > this.#buffer.length) throw new Error(`The NBD server announced ${lengthBytes} bytes of handshake`);
+    if (lengthBytes > this.#buffer.length) {
+      throw new Error(`The NBD server announced ${lengthBytes} bytes of handshake`);
+    }
     while (this.#end - this.#start < lengthBytes) {
       if (this.#start + lengthBytes > this.#buffer.length) {
         this.#buffer.copyWithin(0, this.#start, this.#end);
@@ -244,7 +246,9 @@ async function negotiate(connection: Deno.Conn, name: string): Promise<{ sizeByt
     const body = (await reader.read(lengthBytes)).slice();
     if (type === REPLY_ACK) break;
     if (type >= 0x80000000) {
-      throw new Error(`The NBD server refuses export "${name}": ${new TextDecoder().decode(body)} (0x${type.toString(16)})`);
+      throw new Error(
+        `The NBD server refuses export "${name}": ${new TextDecoder().decode(body)} (0x${type.toString(16)})`,
+      );
     }
     const info = new DataView(body.buffer);
     if (type === REPLY_INFO && info.getUint16(0) === INFO_EXPORT) {

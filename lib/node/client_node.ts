@@ -57,7 +57,9 @@ export interface ClientNodeOptions {
  *   "refused" (the pool may not start from the legs that are reachable; the message names what is missed)
  */
 export async function runClientNode(options: ClientNodeOptions): Promise<NodeHandle> {
-  if (options.nbd.length === 0) throw new ControlError("bad-request", "Say where to offer the pool, e.g. --nbd /run/vol1.sock");
+  if (options.nbd.length === 0) {
+    throw new ControlError("bad-request", "Say where to offer the pool, e.g. --nbd /run/vol1.sock");
+  }
   const nodes = new NodeConnections((address) => connectNode(address, { timeoutMs: LOOKUP_LIMIT_MS }));
   const pool = await findPool(options.pool, options.nodes, nodes).finally(() => nodes.close());
   makeRuntimeDir(options.runtimeDir);

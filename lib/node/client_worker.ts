@@ -106,6 +106,18 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     } while (this.#hasSent);
   }
 
+  /** Begins to assemble the pool. */
+  start(takeover: boolean): void {
+    this.core.start({ takeover });
+    this.drain();
+  }
+
+  /** Drains, flushes and releases the pool; the core's state tells when it is "detached". */
+  detach(): void {
+    this.core.detach();
+    this.drain();
+  }
+
   tick(nowMs: number): void {
     this.#lastTickMs = nowMs;
     this.core.handleTick(nowMs);

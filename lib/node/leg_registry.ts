@@ -140,6 +140,9 @@ export class LegRegistry {
 function removeFile(path: string): void {
   const result = unlinkPath(path);
   if (result < 0) {
-    throw new ControlError("device", `"${path}" is wiped, but cannot be removed: ${errnoName(result)}. Remove it by hand`);
+    throw new ControlError(
+      "device",
+      `"${path}" is wiped, but cannot be removed: ${errnoName(result)}. Remove it by hand`,
+    );
   }
 }

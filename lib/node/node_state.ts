@@ -111,7 +111,9 @@ async function readJson<Schema extends v.GenericSchema>(
   } catch (error) {
     throw new ControlError(
       "device",
-      `"${path}" is not what a storage node wrote: ${(error as Error).message}. Restore it, or move it away to begin anew`,
+      `"${path}" is not what a storage node wrote: ${
+        (error as Error).message
+      }. Restore it, or move it away to begin anew`,
     );
   }
 }

@@ -71,7 +71,13 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     const reply = service === null
       ? { ok: false, error: { code: "refused", message: "The node is starting. Try again in a moment" } }
       : await service.answer(text);
-    port.post({ kind: "control-reply", connection, serial, requestId, reply });
+    try {
+      await port.post({ kind: "control-reply", connection, serial, requestId, reply });
+    } catch {
+      // Longer than the mailbox takes. Whoever asked is told so.
+      const error = { code: "internal", message: "The answer is too long; ask for less at a time" };
+      await port.post({ kind: "control-reply", connection, serial, requestId, reply: { ok: false, error } });
+    }
   }
 
   try {

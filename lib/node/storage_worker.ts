@@ -334,7 +334,10 @@ export class StorageWorker implements TransportHandler, LegHost {
     }
     if (message.type !== MessageType.CONTROL_REQUEST || slot < 0) {
       if (slot >= 0) this.freeSlot(slot);
-      this.#refuse(connection, message.requestId, { code: "bad-request", message: "An operator sends CONTROL_REQUEST" });
+      this.#refuse(connection, message.requestId, {
+        code: "bad-request",
+        message: "An operator sends CONTROL_REQUEST",
+      });
       return;
     }
     const text = new TextDecoder().decode(this.pool.bytes(slot).slice(0, message.payloadLength));

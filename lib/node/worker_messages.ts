@@ -9,12 +9,13 @@
 import type { SharedEpoch } from "../disk_format/records.ts";
 import type { CoreEvent } from "../core/output.ts";
 import type { ClientSnapshot } from "../core/snapshot.ts";
+import type { MailboxPort } from "../io/mailbox.ts";
 import type { ControlErrorCode } from "../control/control_api.ts";
 
 /** First message to the worker of a storage node. */
 export interface StorageStart {
   readonly role: "storage";
-  readonly mailbox: SharedArrayBuffer;
+  readonly mailbox: MailboxPort;
   readonly memoryBytes: number;
   readonly nodeUuid: string;
   readonly nodeName: string;
@@ -23,7 +24,7 @@ export interface StorageStart {
 /** First message to the worker of a client node. */
 export interface ClientStart {
   readonly role: "client";
-  readonly mailbox: SharedArrayBuffer;
+  readonly mailbox: MailboxPort;
   readonly memoryBytes: number;
   readonly poolUuid: string;
   readonly poolName: string;

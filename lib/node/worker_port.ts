@@ -8,11 +8,13 @@
  */
 
 import { ControlError } from "../control/control_api.ts";
-import { Mailbox } from "../io/mailbox.ts";
+import { MailboxSender } from "../io/mailbox.ts";
 import type { MailboxMessage, WorkerReport, WorkerStart } from "./worker_messages.ts";
 
 /** How long the worker may take for one operation before main gives up on it. */
 const REQUEST_LIMIT_MS = 60_000;
+/** Room for several control replies of the longest kind: 1 MiB. */
+const MAILBOX_BYTES = 4 << 20;
 
 interface Waiting {
   resolve(value: unknown): void;
@@ -28,7 +30,7 @@ type WithoutMailbox<T> = T extends any ? Omit<T, "mailbox"> : never;
 export class WorkerPort {
   /** Resolves when the loop has ended in an orderly way; rejects when it died. */
   readonly finished: Promise<void>;
-  readonly #mailbox: Mailbox;
+  readonly #mailbox: MailboxSender;
   readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
   #nextId = 1;
@@ -42,14 +44,14 @@ export class WorkerPort {
       this.#rejectFinished = reject;
     });
     this.finished.catch(() => undefined); // whoever awaits it is told; nobody awaiting it yet is no second error
-    this.#mailbox = new Mailbox();
+    this.#mailbox = new MailboxSender(MAILBOX_BYTES);
     this.#worker = new Worker(workerUrl, { type: "module", name: `brmr-${start.role}` });
     this.#worker.onmessage = (event: MessageEvent<WorkerReport>) => this.#onReport(event.data, onReport);
     this.#worker.onerror = (event) => {
       event.preventDefault();
       this.#end(new ControlError("internal", `The data plane failed to start: ${event.message}`));
     };
-    this.#worker.postMessage({ ...start, mailbox: this.#mailbox.shared });
+    this.#worker.postMessage({ ...start, mailbox: this.#mailbox.port });
   }
 
   #onReport(report: WorkerReport, onReport: (report: WorkerReport) => void): void {
@@ -91,9 +93,9 @@ export class WorkerPort {
     else this.#rejectFinished(error);
   }
 
-  /** Sends without an answer. */
-  post(message: MailboxMessage): void {
-    if (!this.#isOver) this.#mailbox.post(message);
+  /** Sends without an answer. Rejects with `MailboxFull` when the message is too long or the worker is stuck. */
+  async post(message: MailboxMessage): Promise<void> {
+    if (!this.#isOver) await this.#mailbox.send(message);
   }
 
   /**
@@ -110,12 +112,18 @@ export class WorkerPort {
         reject(new ControlError("timeout", `The data plane did not answer "${op}" within ${REQUEST_LIMIT_MS} ms`));
       }, REQUEST_LIMIT_MS);
       this.#waiting.set(id, { resolve, reject, timer });
-      this.post({ kind: "request", id, op, request });
+      this.post({ kind: "request", id, op, request }).catch((error) => {
+        clearTimeout(timer);
+        this.#waiting.delete(id);
+        reject(new ControlError("internal", (error as Error).message));
+      });
     });
   }
 
-  /** Asks the loop to end. `finished` tells when it has. */
+  /** Asks the loop to end. `finished` tells when it has, or that the loop cannot be reached. */
   stop(): void {
-    this.post({ kind: "stop" });
+    this.post({ kind: "stop" }).catch((error) =>
+      this.#end(new ControlError("internal", `The data plane does not listen: ${(error as Error).message}`))
+    );
   }
 }
