@@ -105,7 +105,14 @@ export class CheckedBlockStore implements BlockStore {
     assert(end <= this.sizeBytes, "The range lies on the device", end, this.sizeBytes);
     for (const other of this.#inFlight.values()) {
       const overlaps = offset < other.end && other.start < end;
-      assert(!(overlaps && writes && other.writes), "Writes in flight do not overlap", offset, end, other.start, other.end);
+      assert(
+        !(overlaps && writes && other.writes),
+        "Writes in flight do not overlap",
+        offset,
+        end,
+        other.start,
+        other.end,
+      );
       // Into a slot the kernel fills nothing else may go, and from it nothing else may come.
       const sharesSlot = slot >= 0 && slot === other.slot && !(writes && other.writes);
       assert(!sharesSlot, "A slot being read into has one request", slot);

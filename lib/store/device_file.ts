@@ -12,13 +12,14 @@
 import { Buffer } from "node:buffer";
 import { Errno, errnoName } from "../../ffi/libc/errno.ts";
 import {
-  AllocateMode,
   allocateFile,
+  AllocateMode,
   closeDescriptor,
+  type FileStatus,
   isAbsent,
   lockExclusive,
-  OpenFlag,
   openFile,
+  OpenFlag,
   readAt,
   statusOf,
   syncFile,
@@ -33,6 +34,9 @@ import { StoreError } from "./store_error.ts";
 export const SCRATCH_BYTES = 1024 * 1024;
 /** One fallocate call covers at most this much, so that a slow device does not hold the thread in one endless call. */
 const ZERO_STEP_BYTES = 1024 * 1024 * 1024;
+
+/** O_PATH: a descriptor for looking only. */
+const OPEN_PATH_ONLY = 0o10000000;
 
 const ZEROES = new Uint8Array(SCRATCH_BYTES);
 
@@ -84,15 +88,13 @@ export class DeviceFile {
   static open(path: string, options: OpenOptions): DeviceFile {
     const access = options.access === "read" ? OpenFlag.READ_ONLY : OpenFlag.READ_WRITE;
     const flags = access | (options.create === true ? OpenFlag.CREATE : 0);
+    refuseOtherKinds(path);
     const opened = openDirect(path, flags);
     let descriptor = opened.descriptor;
     try {
       const status = statusOf(descriptor);
       if (typeof status === "number") throw new StoreError("device", `Cannot examine "${path}": ${errnoName(status)}`);
-      if (status.kind !== "file" && status.kind !== "block-device") {
-        const what = status.kind === "other" ? "neither a file nor a block device" : `a ${status.kind}`;
-        throw new StoreError("bad-request", `"${path}" is ${what}: name a file or a block device`);
-      }
+      refuseOtherKind(path, status.kind);
       if (options.access === "exclusive") {
         if (status.kind === "block-device") descriptor = claimBlockDevice(path, flags, opened);
         lock(path, descriptor);
@@ -108,7 +110,7 @@ export class DeviceFile {
     path: string,
     descriptor: number,
     direct: boolean,
-    status: Exclude<ReturnType<typeof statusOf>, number>,
+    status: FileStatus,
   ) {
     this.path = path;
     this.kind = status.kind as "file" | "block-device";
@@ -160,11 +162,17 @@ export class DeviceFile {
     }
   }
 
-  /** Makes a range read as zeroes, freeing its space where possible. Throws {@link StoreError} on an I/O error. */
+  /**
+   * Makes a range read as zeroes, freeing its space where possible, but not that of a file whose space was set aside in
+   * full. Throws {@link StoreError} on an I/O error.
+   */
   zero(offset: number, lengthBytes: number): void {
+    const keepsSpace = this.kind === "file" && this.#allocatedBytes >= this.#sizeBytes;
+    const first = keepsSpace ? AllocateMode.ZERO_RANGE : AllocateMode.PUNCH_HOLE;
+    const second = keepsSpace ? AllocateMode.PUNCH_HOLE : AllocateMode.ZERO_RANGE;
     for (let start = offset; start < offset + lengthBytes;) {
       const step = Math.min(ZERO_STEP_BYTES, offset + lengthBytes - start);
-      if (!this.#allocate(AllocateMode.PUNCH_HOLE, start, step) && !this.#allocate(AllocateMode.ZERO_RANGE, start, step)) {
+      if (!this.#allocate(first, start, step) && !this.#allocate(second, start, step)) {
         for (let at = start; at < start + step; at += SCRATCH_BYTES) {
           this.write(at, ZEROES.subarray(0, Math.min(SCRATCH_BYTES, start + step - at)));
         }
@@ -221,6 +229,24 @@ export class DeviceFile {
 /** Whether an errno of fallocate means: not with this mode, here. */
 export function isUnsupported(result: number): boolean {
   return result === -Errno.EOPNOTSUPP || result === -Errno.ENOSYS || result === -Errno.ENODEV;
+}
+
+/**
+ * Looks at the path without opening what is there (opening a pipe would wait for its other end). What is absent or
+ * cannot be looked at is left to the open proper.
+ */
+function refuseOtherKinds(path: string): void {
+  const descriptor = openFile(path, OPEN_PATH_ONLY);
+  if (descriptor < 0) return;
+  const status = statusOf(descriptor);
+  closeDescriptor(descriptor);
+  if (typeof status !== "number") refuseOtherKind(path, status.kind);
+}
+
+function refuseOtherKind(path: string, kind: FileStatus["kind"]): void {
+  if (kind === "file" || kind === "block-device") return;
+  const what = kind === "other" ? "neither a file nor a block device" : `a ${kind}`;
+  throw new StoreError("bad-request", `"${path}" is ${what}: name a file or a block device`);
 }
 
 function openDirect(path: string, flags: number): { descriptor: number; direct: boolean } {
