@@ -18,6 +18,8 @@ import type { ColorChoice, Terminal } from "./terminal.ts";
 export interface CommandHost {
   /** The terminal, once the options are known. */
   readonly terminal: Terminal;
+  /** The module to start data-plane workers from: the program's own entry. */
+  readonly workerUrl: string;
   /** Runs the work of the chosen subcommand and keeps its exit code. */
   run(work: (terminal: Terminal) => Promise<ExitCode>): Promise<void>;
 }

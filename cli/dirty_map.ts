@@ -74,7 +74,9 @@ export async function runDirtyMap(options: DirtyMapOptions, terminal: Terminal):
     return ExitCode.OK;
   }
   const paint = painter(terminal.hasColor);
-  if (maps.length === 0) terminal.out(`${poolName}: ${paint("green", "all legs are in sync")}, no leg lacks anything\n`);
+  if (maps.length === 0) {
+    terminal.out(`${poolName}: ${paint("green", "all legs are in sync")}, no leg lacks anything\n`);
+  }
   terminal.out(maps.map((map) => renderDirtyMap(map, paint)).join("\n"));
   return ExitCode.OK;
 }

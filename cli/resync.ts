@@ -70,11 +70,16 @@ export async function runResync(options: ResyncOptions, terminal: Terminal): Pro
 function settingOf(options: ResyncOptions): ResyncSetting {
   if (options.action === "throttle") {
     if (options.rate === undefined) {
-      throw new ControlError("bad-request", 'throttle needs a rate, e.g. "brmr resync vol1 throttle 50M", or "unlimited"');
+      throw new ControlError(
+        "bad-request",
+        'throttle needs a rate, e.g. "brmr resync vol1 throttle 50M", or "unlimited"',
+      );
     }
     return { rateBytesPerSecond: options.rate };
   }
-  if (options.rate !== undefined) throw new ControlError("bad-request", `${options.action} takes no rate; throttle does`);
+  if (options.rate !== undefined) {
+    throw new ControlError("bad-request", `${options.action} takes no rate; throttle does`);
+  }
   return { paused: options.action === "pause" };
 }
 

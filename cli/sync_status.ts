@@ -118,8 +118,9 @@ function upAndClear(lines: number): string {
 
 /** Resolves after `ms`, or as soon as `sooner` does. Leaves no timer behind. */
 async function pause(ms: number, sooner: Promise<void>): Promise<void> {
-  let timer = 0;
-  await Promise.race([new Promise<void>((resolve) => timer = setTimeout(resolve, ms)), sooner]);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  await Promise.race([promise, sooner]);
   clearTimeout(timer);
 }
 
