@@ -55,6 +55,7 @@ export function runWorker(): void {
       });
     }
   };
+  report({ kind: "loaded" });
 }
 
 /** Reaches the main isolate at once, although this one never returns to its event loop. */

@@ -81,6 +81,8 @@ export interface WorkerResponse {
 
 export type WorkerReport =
   | WorkerResponse
+  /** The worker listens for its start message. */
+  | { readonly kind: "loaded" }
   /** An operator asks; answer with a {@link ControlReply}. */
   | {
     readonly kind: "control";

@@ -33,6 +33,8 @@ export class WorkerPort {
   readonly #mailbox: MailboxSender;
   readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
+  /** Sends the start message. A worker loses what comes before it has a listener, so it is sent when it says it has. */
+  readonly #start: () => void;
   #nextId = 1;
   #isOver = false;
   #resolveFinished!: () => void;
@@ -51,11 +53,14 @@ export class WorkerPort {
       event.preventDefault();
       this.#end(new ControlError("internal", `The data plane failed to start: ${event.message}`));
     };
-    this.#worker.postMessage({ ...start, mailbox: this.#mailbox.port });
+    this.#start = () => this.#worker.postMessage({ ...start, mailbox: this.#mailbox.port });
   }
 
   #onReport(report: WorkerReport, onReport: (report: WorkerReport) => void): void {
     switch (report.kind) {
+      case "loaded":
+        this.#start();
+        return;
       case "response": {
         const waiting = this.#waiting.get(report.id);
         if (waiting === undefined) return;
