@@ -15,12 +15,13 @@
 
 import { assert } from "../base/assert.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
-import type { StreamProtocol, StreamSocket } from "../io/stream_socket.ts";
+import type { StreamProtocol } from "../io/stream_socket.ts";
 import { decodeHeader, encodeHeader, HEADER_BYTES, Message, MessageFlag } from "../wire/message.ts";
 import { CloseReason } from "./close_reason.ts";
 import { frameFault } from "./frame_rules.ts";
 import { payloadCrc } from "./payload_crc.ts";
 import { COPY_PIECE_BYTES, SendBacklog } from "./send_backlog.ts";
+import type { FrameStream } from "./stream_network.ts";
 import type { ConnectionStats, TransportHandler } from "./transport.ts";
 
 /** What a connection needs of the transport it belongs to. */
@@ -55,7 +56,7 @@ export class FramedConnection implements StreamProtocol {
   readonly #owner: ConnectionOwner;
   readonly #backlog: SendBacklog;
   readonly #incoming = new Message();
-  #stream: StreamSocket | null = null;
+  #stream: FrameStream | null = null;
   #state = CONNECTING;
   /** Where the payload of `#incoming` is being received, or -1. */
   #placedSlot = -1;
@@ -73,7 +74,7 @@ export class FramedConnection implements StreamProtocol {
     this.id = id;
     this.peerAddress = peerAddress;
     this.#owner = owner;
-    this.#backlog = new SendBacklog(owner.maxQueuedFrames, owner.maxQueuedBytes);
+    this.#backlog = new SendBacklog(owner.maxQueuedFrames);
   }
 
   /** Whether frames may be sent. */
@@ -81,9 +82,9 @@ export class FramedConnection implements StreamProtocol {
     return this.#state === OPEN;
   }
 
-  /** Bytes queued here, which the stream has had no room for, and in the stream. */
+  /** Bytes that wait to be taken by the network, here and in the stream. */
   get queuedBytes(): number {
-    return this.#backlog.queuedBytes;
+    return this.#backlog.queuedBytes + (this.#stream === null ? 0 : this.#stream.queuedBytes);
   }
 
   /** Milliseconds (reactor clock) when bytes last arrived; 0 before the connection stands. */
@@ -92,7 +93,7 @@ export class FramedConnection implements StreamProtocol {
   }
 
   /** The stream is connected. */
-  attach(stream: StreamSocket): void {
+  attach(stream: FrameStream): void {
     assert(this.#stream === null, "A connection has one stream");
     this.#stream = stream;
     if (this.#state === CONNECTING) this.#state = OPEN;
@@ -269,7 +270,7 @@ export class FramedConnection implements StreamProtocol {
   #sendFrame(message: Message, payload: Uint8Array | null, address: number, token: number): boolean {
     const { flags, payloadCrc: crc } = message;
     this.#setPayloadFields(message, payload);
-    const queued = this.#queueFrame(message, payload, address, token);
+    const queued = this.#hasRoomFor(message) && this.#queueFrame(message, payload, address, token);
     message.flags = flags;
     message.payloadCrc = crc;
     return queued || this.#overflow();
@@ -299,7 +300,7 @@ export class FramedConnection implements StreamProtocol {
   #sendCopy(message: Message, payload: Uint8Array): boolean {
     const { flags, payloadCrc: crc } = message;
     this.#setPayloadFields(message, payload);
-    const queued = this.#queueCopy(message, payload);
+    const queued = this.#hasRoomFor(message) && this.#queueCopy(message, payload);
     message.flags = flags;
     message.payloadCrc = crc;
     return queued || this.#overflow();
@@ -334,6 +335,10 @@ export class FramedConnection implements StreamProtocol {
     }
   }
 
+  #hasRoomFor(message: Message): boolean {
+    return this.queuedBytes + HEADER_BYTES + message.payloadLength <= this.#owner.maxQueuedBytes;
+  }
+
   #count(message: Message): void {
     this.stats.sentFrames++;
     this.stats.sentBytes += HEADER_BYTES + message.payloadLength;
@@ -342,8 +347,8 @@ export class FramedConnection implements StreamProtocol {
   /** More waits than may: the peer does not take what it gave credit for. */
   #overflow(): boolean {
     this.#owner.report(
-      `Connection ${this.id} (${this.peerAddress}) is closed: ${this.#backlog.queuedBytes} bytes wait to be sent, ` +
-        "which is the bound; the peer takes too little",
+      `Connection ${this.id} (${this.peerAddress}) is closed: ${this.queuedBytes} bytes wait to be sent ` +
+        `and the most is ${this.#owner.maxQueuedBytes}; the peer takes too little`,
     );
     this.#end(CloseReason.QUEUE_FULL);
     return false;
@@ -359,6 +364,8 @@ export class FramedConnection implements StreamProtocol {
   #end(reason: number): void {
     if (this.#state >= CLOSING) return;
     const connected = this.#state === OPEN;
+    // Last words, such as a REFUSE, get their chance to leave.
+    if (reason === CloseReason.ORDERLY) this.flushSends();
     this.#state = CLOSING;
     this.#closeReason = reason;
     if (this.#inCallback) this.#closeWanted = true;

@@ -1,7 +1,7 @@
 /**
  * Frames of one connection that its stream has no room for yet, in order.
  *
- * Promises: bounded in frames and in bytes (`push` says false beyond that); frames leave in the order pushed and whole,
+ * Promises: bounded in frames (`push` says false beyond that; bytes are bounded by who pushes); frames leave in the order pushed and whole,
  * however little room the stream has at a time; nothing is allocated per frame, but for payloads that have to be copied.
  * The memory of the ring itself is taken when a frame first has to wait: most connections never need it.
  *
@@ -22,7 +22,6 @@ export class SendBacklog {
   /** Bytes of headers and payloads that wait. */
   queuedBytes = 0;
   readonly #maxFrames: number;
-  readonly #maxBytes: number;
   #headers: DataView | null = null;
   #payloads: (Uint8Array | null)[] = [];
   #addresses = new Float64Array(0);
@@ -35,9 +34,8 @@ export class SendBacklog {
   #headerOut = false;
   #copiedBytes = 0;
 
-  constructor(maxFrames: number, maxBytes: number) {
+  constructor(maxFrames: number) {
     this.#maxFrames = maxFrames;
-    this.#maxBytes = maxBytes;
   }
 
   /** Whether nothing waits. */
@@ -46,7 +44,7 @@ export class SendBacklog {
   }
 
   /**
-   * Adds a frame at the end. `payload` may be longer than the payload of the message. False when a bound is reached.
+   * Adds a frame at the end. `payload` may be longer than the payload of the message. False when it is full.
    *
    * @param address of the payload, for sending in place; 0 with `owned`
    * @param token returned by the stream when the payload has left; -1 for none
@@ -61,8 +59,7 @@ export class SendBacklog {
     owned: boolean,
     headerOut: boolean,
   ): boolean {
-    const lengthBytes = HEADER_BYTES + message.payloadLength;
-    if (this.#count === this.#maxFrames || this.queuedBytes + lengthBytes > this.#maxBytes) return false;
+    if (this.#count === this.#maxFrames) return false;
     if (this.#headers === null) this.#takeMemory();
     const index = (this.#head + this.#count) % this.#maxFrames;
     encodeHeader(message, this.#headers!, index * HEADER_BYTES);
@@ -73,7 +70,7 @@ export class SendBacklog {
     this.#owned[index] = owned ? 1 : 0;
     if (headerOut) this.#headerOut = true;
     this.#count++;
-    this.queuedBytes += lengthBytes;
+    this.queuedBytes += HEADER_BYTES + message.payloadLength;
     return true;
   }
 

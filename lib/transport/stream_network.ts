@@ -10,8 +10,14 @@
 
 import type { StreamProtocol, StreamSocket } from "../io/stream_socket.ts";
 
+/** A stream that can tell how much of what was queued is still here. */
+export interface FrameStream extends StreamSocket {
+  /** Bytes queued and not yet taken by the network. */
+  readonly queuedBytes: number;
+}
+
 /** Makes the stream of an accepted connection; `protocol` hears what happens on it. To be called at once, or not at all. */
-export type OpenStream = (protocol: StreamProtocol) => StreamSocket;
+export type OpenStream = (protocol: StreamProtocol) => FrameStream;
 
 /** Called for each connection accepted. A connection that is not opened is closed. */
 export type AcceptStream = (peerAddress: string, open: OpenStream) => void;
@@ -20,7 +26,7 @@ export type AcceptStream = (peerAddress: string, open: OpenStream) => void;
 export interface StreamConnector {
   /** Hears what happens on the stream once it is connected. */
   readonly protocol: StreamProtocol;
-  onConnected(stream: StreamSocket): void;
+  onConnected(stream: FrameStream): void;
   /** @param reason negative errno; -ECANCELED after `cancel` */
   onConnectFailed(reason: number): void;
 }

@@ -13,20 +13,26 @@
 import { getLogger } from "@logtape/logtape";
 import { assert } from "../base/assert.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
-import type { StreamSocket } from "../io/stream_socket.ts";
 import type { Message } from "../wire/message.ts";
 import { CloseReason } from "./close_reason.ts";
 import { type ConnectionOwner, FramedConnection } from "./framed_connection.ts";
-import type { OpenStream, PendingConnect, StreamConnector, StreamListener, StreamNetwork } from "./stream_network.ts";
+import type {
+  FrameStream,
+  OpenStream,
+  PendingConnect,
+  StreamConnector,
+  StreamListener,
+  StreamNetwork,
+} from "./stream_network.ts";
 import type { ConnectionStats, Transport, TransportHandler } from "./transport.ts";
 
 /** What may be chosen. */
 export interface TcpTransportOptions {
   /** Payloads carry a checksum when sent and are checked when received. Default true. */
   readonly checksums?: boolean;
-  /** Bytes that may wait on one connection beyond what its socket takes; more closes it (ENOBUFS). Default 64 MiB. */
+  /** Bytes that may wait on one connection to be taken by the network; more closes it (ENOBUFS). Default 64 MiB. */
   readonly maxQueuedBytes?: number;
-  /** Frames that may wait likewise. Default 4096. */
+  /** Frames that may wait beyond those its stream takes; more closes it likewise. Default 4096. */
   readonly maxQueuedFrames?: number;
   /** Connections at once; further ones are refused as they come. Default 256. */
   readonly maxConnections?: number;
@@ -87,7 +93,7 @@ export class TcpTransport implements Transport {
     const connection = this.#newConnection(address);
     const connector: StreamConnector = {
       protocol: connection,
-      onConnected: (stream: StreamSocket) => {
+      onConnected: (stream: FrameStream) => {
         this.#pending[connection.id] = null;
         connection.attach(stream);
         if (connection.isOpen) this.#handler.onConnected(connection.id);

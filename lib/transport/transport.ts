@@ -24,7 +24,8 @@ export interface TransportHandler {
   onConnected(connection: number): void;
   /**
    * A header with payload arrived: which slot takes its payload? Return a slot of the buffer pool with room for
-   * `message.payloadLength`, -1 to pause this connection until `resume` (no memory now; the question is asked again), or
+   * `message.payloadLength`, -1 to pause this connection until `resume` (no memory now; the question is asked again; meanwhile the
+   * end of the peer may go unnoticed), or
    * -2 to refuse (the connection is closed with EPROTO). Control payloads (JSON) go to slots too.
    *
    * The slot stays the handler's all along. A connection has at most one payload under way; when `onClosed` comes and not

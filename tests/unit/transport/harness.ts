@@ -56,7 +56,8 @@ export function makeSides(
   return [side(), side()];
 }
 
-function checkClean(sides: readonly [Side, Side]): void {
+/** Nothing is left over at the end of a test. */
+export function checkClean(sides: readonly [Side, Side]): void {
   for (const { handler, pool } of sides) {
     assert.equal(pool.usedBytes, 0, "All slots were given back");
     assert.equal(handler.sentTokens.length, handler.sentCounts.size);

@@ -9,9 +9,10 @@
  */
 
 import { assert } from "../../../lib/base/assert.ts";
-import type { StreamProtocol, StreamSocket } from "../../../lib/io/stream_socket.ts";
+import type { StreamProtocol } from "../../../lib/io/stream_socket.ts";
 import type {
   AcceptStream,
+  FrameStream,
   PendingConnect,
   StreamConnector,
   StreamListener,
@@ -113,7 +114,7 @@ export class MemoryStreamNetwork implements StreamNetwork {
   }
 }
 
-export class MemoryStream implements StreamSocket {
+export class MemoryStream implements FrameStream {
   lastReceivedMs = 0;
   peer: MemoryStream | null = null;
   readonly protocol: StreamProtocol;
@@ -162,6 +163,10 @@ export class MemoryStream implements StreamSocket {
   get canSend(): boolean {
     const { areaBytes, copyBytes, maxPieces } = this.#network.options;
     return this.#areaUsed + 64 + copyBytes <= areaBytes && this.#inPlaceCount < maxPieces;
+  }
+
+  get queuedBytes(): number {
+    return [...this.#sending, ...this.#queued].reduce((sum, piece) => sum + piece.lengthBytes, -this.#sentOfFirst);
   }
 
   expectPayload(bytes: Uint8Array, _address: number, lengthBytes: number): void {
