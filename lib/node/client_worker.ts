@@ -17,6 +17,7 @@ import type { Transport, TransportHandler } from "../transport/transport.ts";
 import { type Frontend, type FrontendHost, type PoolGeometry, RequestKind } from "../frontend/frontend.ts";
 import { bodyKind, encodeBody, parseBody } from "../wire/body_codec.ts";
 import { unreachable } from "../base/assert.ts";
+import { ConnectionKeys } from "./connection_keys.ts";
 import { CLOCK_STALENESS_MS } from "./leg_driver.ts";
 import type { WorkerReport } from "./worker_messages.ts";
 
@@ -34,6 +35,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   readonly #reactor: Reactor;
   readonly #report: (report: WorkerReport) => void;
 
+  readonly #keys = new ConnectionKeys();
   /** By connection: leg index, whether it is up, and the request slot that its current payload goes to (-1 none). */
   readonly #legOfConnection: number[] = [];
   readonly #isUp: boolean[] = [];
@@ -195,6 +197,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
         return;
       case OutputKind.CONNECT: {
         const connection = this.transport.connect(output.address);
+        this.#keys.open(connection);
         this.#legOfConnection[connection] = output.legIndex;
         this.#isUp[connection] = false;
         this.#placingSlot[connection] = -1;
@@ -202,9 +205,11 @@ export class ClientWorker implements TransportHandler, FrontendHost {
         this.#hasSent = true; // an address that cannot be connected to is told of by the flush
         return;
       }
-      case OutputKind.CLOSE:
-        this.transport.close(output.connection);
+      case OutputKind.CLOSE: {
+        const connection = this.#keys.connectionOf(output.connection);
+        if (connection >= 0) this.transport.close(connection);
         return;
+      }
       case OutputKind.EVENT:
         this.#report({ kind: "event", pool: this.geometry.name, event: output.body as CoreEvent });
         return;
@@ -215,19 +220,21 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   #send(output: Output): void {
     const message = output.message;
+    const connection = this.#keys.connectionOf(output.connection);
+    if (connection === -1) return;
     this.#hasSent = true;
     if (output.body !== null) {
-      this.transport.sendBytes(output.connection, message, encodeBody(message.type, output.body));
+      this.transport.sendBytes(connection, message, encodeBody(message.type, output.body));
       return;
     }
     const slot = output.slot;
     if (slot < 0) {
-      this.transport.send(output.connection, message, -1, -1);
+      this.transport.send(connection, message, -1, -1);
       return;
     }
     if (message.type === MessageType.WRITE) message.payloadCrc = this.#slotCrc[slot];
     this.#slotUsers[slot]++;
-    if (!this.transport.send(output.connection, message, slot, slot)) this.#slotUsers[slot]--;
+    if (!this.transport.send(connection, message, slot, slot)) this.#slotUsers[slot]--;
   }
 
   /** Completes a request now, or when the last user of its slot is through with it. */
@@ -262,7 +269,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   onConnected(connection: number): void {
     this.#isUp[connection] = true;
-    this.core.handleConnected(this.#legOfConnection[connection], connection);
+    this.core.handleConnected(this.#legOfConnection[connection], this.#keys.keyOf(connection));
     this.drain();
   }
 
@@ -303,7 +310,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
       body = parsed.body;
     }
     const isForRequest = this.#placingForRequest[connection];
-    this.core.handleMessage(connection, message, kind === "data" && isForRequest ? slot : -1, body);
+    this.core.handleMessage(this.#keys.keyOf(connection), message, kind === "data" && isForRequest ? slot : -1, body);
     this.drain();
     this.#placed(connection);
   }
@@ -336,8 +343,10 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   onClosed(connection: number, _reason: number): void {
     const wasUp = this.#isUp[connection];
+    const key = this.#keys.keyOf(connection);
+    this.#keys.close(connection);
     this.#isUp[connection] = false;
-    if (wasUp) this.core.handleConnectionClosed(connection);
+    if (wasUp) this.core.handleConnectionClosed(key);
     else this.core.handleConnectFailed(this.#legOfConnection[connection]);
     this.drain();
     this.#placed(connection);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { ConnectionKeys } from "./connection_keys.ts";
 import type { LegDriver } from "./leg_driver.ts";
 
 /** What a connection is for. */
@@ -20,15 +21,14 @@ export const ConnectionRole = {
   CONNECTING: 4,
 } as const;
 
-/** Entries by connection number, reused; a serial tells successive holders of one number apart. */
+/** Entries by connection number; each holder of a number has a key of its own. */
 export class ConnectionTable {
   readonly #roles: number[] = [];
   readonly #drivers: (LegDriver | null)[] = [];
   readonly #legIndices: number[] = [];
-  readonly #serials: number[] = [];
+  readonly keys = new ConnectionKeys();
   readonly #sinceMs: number[] = [];
   readonly #placedSlots: number[] = [];
-  #nextSerial = 1;
   /** Connections that have not said who they are. */
   strangerCount = 0;
 
@@ -38,14 +38,13 @@ export class ConnectionTable {
       this.#roles.push(ConnectionRole.NONE);
       this.#drivers.push(null);
       this.#legIndices.push(-1);
-      this.#serials.push(0);
       this.#sinceMs.push(0);
       this.#placedSlots.push(-1);
     }
     this.#roles[connection] = role;
     this.#drivers[connection] = driver;
     this.#legIndices[connection] = legIndex;
-    this.#serials[connection] = this.#nextSerial++;
+    this.keys.open(connection);
     this.#sinceMs[connection] = nowMs;
     if (role === ConnectionRole.STRANGER) this.strangerCount++;
   }
@@ -60,6 +59,7 @@ export class ConnectionTable {
   /** Forgets the connection. */
   remove(connection: number): void {
     this.become(connection, ConnectionRole.NONE, null);
+    this.keys.close(connection);
   }
 
   role(connection: number): number {
@@ -72,10 +72,6 @@ export class ConnectionTable {
 
   legIndex(connection: number): number {
     return this.#legIndices[connection];
-  }
-
-  serial(connection: number): number {
-    return connection < this.#serials.length ? this.#serials[connection] : 0;
   }
 
   /** The slot that the payload under way is received into, -1 for none. */

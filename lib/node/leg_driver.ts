@@ -38,7 +38,10 @@ export interface LegHost {
   /** Something was queued on the transport. */
   noteSent(): void;
   connectPeer(driver: LegDriver, legIndex: number, address: string): void;
-  closeConnection(connection: number): void;
+  /** Connections are named by keys that are never used twice. */
+  closeConnection(key: number): void;
+  /** The transport's number of a connection, -1 when it is gone. */
+  connectionOf(key: number): number;
   reportEvent(driver: LegDriver, event: CoreEvent): void;
 }
 
@@ -95,8 +98,8 @@ export class LegDriver {
     return this.#waitingReads.length > 0;
   }
 
-  hello(connection: number, hello: Hello): void {
-    this.core.handleHello(connection, hello);
+  hello(connection: number, requestId: number, hello: Hello): void {
+    this.core.handleHello(connection, requestId, hello);
     this.drain();
   }
 
@@ -230,14 +233,17 @@ export class LegDriver {
   /** A slot that shall be freed once it has left travels as the token of its send; see StorageWorker.onSent. */
   #send(output: Output): void {
     const transport = this.#host.transport;
-    this.#host.noteSent();
-    if (output.body !== null) {
-      transport.sendBytes(output.connection, output.message, encodeBody(output.message.type, output.body));
+    const connection = this.#host.connectionOf(output.connection);
+    const token = output.slot >= 0 && output.freeAfterSend ? output.slot : -1;
+    if (connection === -1) {
+      if (token >= 0) this.#host.freeSlot(token);
       return;
     }
-    const token = output.slot >= 0 && output.freeAfterSend ? output.slot : -1;
-    if (!transport.send(output.connection, output.message, output.slot, token) && token >= 0) {
-      this.#host.freeSlot(token);
+    this.#host.noteSent();
+    if (output.body !== null) {
+      transport.sendBytes(connection, output.message, encodeBody(output.message.type, output.body));
+      return;
     }
+    if (!transport.send(connection, output.message, output.slot, token) && token >= 0) this.#host.freeSlot(token);
   }
 }

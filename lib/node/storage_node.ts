@@ -55,7 +55,7 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
         onEvent(report.pool, report.event);
         return;
       case "control":
-        answer(report.connection, report.serial, report.requestId, report.text);
+        answer(report.key, report.requestId, report.text);
         return;
     }
   };
@@ -67,16 +67,16 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
   }, onReport);
   const legs = new LegRegistry(state, port);
 
-  async function answer(connection: number, serial: number, requestId: number, text: string): Promise<void> {
+  async function answer(key: number, requestId: number, text: string): Promise<void> {
     const reply = service === null
       ? { ok: false, error: { code: "refused", message: "The node is starting. Try again in a moment" } }
       : await service.answer(text);
     try {
-      await port.post({ kind: "control-reply", connection, serial, requestId, reply });
+      await port.post({ kind: "control-reply", key, requestId, reply });
     } catch {
       // Longer than the mailbox takes. Whoever asked is told so.
       const error = { code: "internal", message: "The answer is too long; ask for less at a time" };
-      await port.post({ kind: "control-reply", connection, serial, requestId, reply: { ok: false, error } });
+      await port.post({ kind: "control-reply", key, requestId, reply: { ok: false, error } });
     }
   }
 

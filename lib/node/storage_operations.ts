@@ -7,8 +7,7 @@
  */
 
 import { ControlError, type LegStatus, type NodeOperations } from "../control/control_api.ts";
-import { LegServer } from "../core/leg_server.ts";
-import type { LoadedMapPage } from "../core/leg_context.ts";
+import { LegServer, type LoadedMapPage } from "../core/leg_server.ts";
 import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Reactor } from "../io/reactor.ts";
 import { DeviceFile, type LoadedLeg, loadLeg, StoreError } from "../store/leg_device.ts";

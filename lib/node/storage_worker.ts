@@ -27,7 +27,7 @@ const CONTROL_IDLE_LIMIT_MS = 300_000;
 /** How often connections are looked over for the two limits above. */
 const SWEEP_MS = 2_000;
 /** Most connections at once; more are turned away, so that strangers cannot use up memory. */
-const CONNECTION_LIMIT = 1024;
+const OPEN_LIMIT = 1024;
 /** Largest control payload: an operator's or a peer's JSON. */
 const CONTROL_PAYLOAD_LIMIT_BYTES = 1 << 20;
 /** Largest payload of a connection that has not introduced itself. */
@@ -166,8 +166,13 @@ export class StorageWorker implements TransportHandler, LegHost {
     this.#noteOpen(connection, ConnectionRole.CONNECTING, driver, legIndex);
   }
 
-  closeConnection(connection: number): void {
-    this.transport.close(connection);
+  closeConnection(key: number): void {
+    const connection = this.#connections.keys.connectionOf(key);
+    if (connection >= 0) this.transport.close(connection);
+  }
+
+  connectionOf(key: number): number {
+    return this.#connections.keys.connectionOf(key);
   }
 
   reportEvent(driver: LegDriver, event: CoreEvent): void {
@@ -178,13 +183,13 @@ export class StorageWorker implements TransportHandler, LegHost {
 
   onAccepted(connection: number, _listener: number, _peerAddress: string): void {
     this.#noteOpen(connection, ConnectionRole.STRANGER, null, -1);
-    if (this.#openCount > CONNECTION_LIMIT) this.transport.close(connection);
+    if (this.#openCount > OPEN_LIMIT) this.transport.close(connection);
   }
 
   onConnected(connection: number): void {
     const driver = this.#connections.driver(connection)!;
     this.#connections.become(connection, ConnectionRole.LEG, driver);
-    driver.connected(this.#connections.legIndex(connection), connection);
+    driver.connected(this.#connections.legIndex(connection), this.#connections.keys.keyOf(connection));
   }
 
   placePayload(connection: number, message: Message): number {
@@ -240,6 +245,7 @@ export class StorageWorker implements TransportHandler, LegHost {
     const role = this.#connections.role(connection);
     const driver = this.#connections.driver(connection);
     const legIndex = this.#connections.legIndex(connection);
+    const key = this.#connections.keys.keyOf(connection);
     const placedSlot = this.#connections.placedSlot(connection);
     if (placedSlot >= 0) this.freeSlot(placedSlot); // its payload never arrived whole
     this.#connections.setPlacedSlot(connection, -1);
@@ -247,7 +253,7 @@ export class StorageWorker implements TransportHandler, LegHost {
     this.#openCount--;
     if (driver === null) return;
     if (role === ConnectionRole.CONNECTING) driver.connectFailed(legIndex);
-    else if (role === ConnectionRole.LEG) driver.connectionClosed(connection);
+    else if (role === ConnectionRole.LEG) driver.connectionClosed(key);
   }
 
   // ---- frames -----------------------------------------------------------------------------------------------------
@@ -255,11 +261,11 @@ export class StorageWorker implements TransportHandler, LegHost {
   #legMessage(connection: number, driver: LegDriver, message: Message, slot: number): void {
     const kind = bodyKind(message.type);
     if (kind === "none" || kind === "data") {
-      driver.message(connection, message, slot, null);
+      driver.message(this.#connections.keys.keyOf(connection), message, slot, null);
       return;
     }
     const body = this.#takeBody(connection, message, slot);
-    if (body !== undefined) driver.message(connection, message, -1, body);
+    if (body !== undefined) driver.message(this.#connections.keys.keyOf(connection), message, -1, body);
   }
 
   /** The parsed body of a frame, its slot given back; undefined when it was unfit and has been answered with REFUSE. */
@@ -302,7 +308,7 @@ export class StorageWorker implements TransportHandler, LegHost {
       return;
     }
     this.#connections.become(connection, ConnectionRole.LEG, driver);
-    driver.hello(connection, hello);
+    driver.hello(this.#connections.keys.keyOf(connection), requestId, hello);
   }
 
   #welcomeOperator(connection: number, requestId: number, protocol: number, features: number): void {
@@ -342,16 +348,13 @@ export class StorageWorker implements TransportHandler, LegHost {
     }
     const text = new TextDecoder().decode(this.pool.bytes(slot).slice(0, message.payloadLength));
     this.freeSlot(slot);
-    const serial = this.#connections.serial(connection);
-    this.#report({ kind: "control", connection, serial, requestId: message.requestId, text });
+    this.#report({ kind: "control", key: this.#connections.keys.keyOf(connection), requestId: message.requestId, text });
   }
 
   /** Sends an operator the main isolate's reply, unless the operator has gone meanwhile. */
   sendControlReply(reply: ControlReply): void {
-    if (
-      this.#connections.role(reply.connection) !== ConnectionRole.CONTROL ||
-      this.#connections.serial(reply.connection) !== reply.serial
-    ) return;
+    const connection = this.#connections.keys.connectionOf(reply.key);
+    if (connection === -1) return;
     const message = this.#reply.reset(MessageType.CONTROL_REPLY);
     message.requestId = reply.requestId;
     let payload = new TextEncoder().encode(JSON.stringify(reply.reply));
@@ -359,7 +362,7 @@ export class StorageWorker implements TransportHandler, LegHost {
       const error = { code: "internal", message: "The answer is too long for one frame; ask for less at a time" };
       payload = new TextEncoder().encode(JSON.stringify({ ok: false, error }));
     }
-    this.#send(reply.connection, message, payload);
+    this.#send(connection, message, payload);
   }
 
   #send(connection: number, message: Message, payload: Uint8Array | null): void {

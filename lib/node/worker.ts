@@ -12,7 +12,7 @@
  * @module
  */
 
-import { setThreadName } from "../../ffi/libc/process.ts";
+import { nameThread } from "../../ffi/libc/process.ts";
 import { ClientPool } from "../core/client_pool.ts";
 import type { Frontend } from "../frontend/frontend.ts";
 import { listenNbd } from "../frontend/nbd_listener.ts";
@@ -63,12 +63,17 @@ function report(message: WorkerReport): void {
   (self as unknown as { postMessage(message: unknown): void }).postMessage(message);
 }
 
+/** Why the transport has closed a connection. */
+function reportTransport(text: string): void {
+  report({ kind: "event", pool: "", event: { level: "warning", name: "connection-closed", message: text } });
+}
+
 function runStorage(start: StorageStart): void {
-  setThreadName("brmr-storage");
+  nameThread("brmr-storage");
   const pool = new SlabBufferPool({ totalBytes: start.memoryBytes });
   const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
   const worker = new StorageWorker(reactor, pool, start.nodeUuid, report);
-  worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker);
+  worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker, { maxConnections: 2048, report: reportTransport });
   const operations = new StorageOperations(worker, reactor, report);
   let isStopping = false;
   new MailboxReceiver(start.mailbox, reactor, (value) => {
@@ -86,7 +91,7 @@ function runStorage(start: StorageStart): void {
 }
 
 function runClient(start: ClientStart): void {
-  setThreadName("brmr-client");
+  nameThread("brmr-client");
   const pool = new SlabBufferPool({ totalBytes: start.memoryBytes });
   const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
   const geometry = {
@@ -96,7 +101,7 @@ function runClient(start: ClientStart): void {
     readOnly: start.readOnly,
   };
   const worker = new ClientWorker(reactor, pool, geometry, report);
-  worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker);
+  worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker, { report: reportTransport });
   worker.core = new ClientPool({
     poolUuid: start.poolUuid,
     poolName: start.poolName,

@@ -54,11 +54,10 @@ export interface WorkerRequest {
   readonly request: any;
 }
 
-/** Main to storage worker: send this reply to the operator on `connection`, if it is still the same connection. */
+/** Main to storage worker: send this reply to the operator on connection `key`, if it is still there. */
 export interface ControlReply {
   readonly kind: "control-reply";
-  readonly connection: number;
-  readonly serial: number;
+  readonly key: number;
   readonly requestId: number;
   readonly reply: unknown;
 }
@@ -86,8 +85,7 @@ export type WorkerReport =
   /** An operator asks; answer with a {@link ControlReply}. */
   | {
     readonly kind: "control";
-    readonly connection: number;
-    readonly serial: number;
+    readonly key: number;
     readonly requestId: number;
     readonly text: string;
   }

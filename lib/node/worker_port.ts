@@ -19,7 +19,7 @@ const MAILBOX_BYTES = 4 << 20;
 interface Waiting {
   resolve(value: unknown): void;
   reject(reason: unknown): void;
-  timer: number;
+  timer: ReturnType<typeof setTimeout>;
 }
 
 /** A start message less the mailbox, which is made here. */
