@@ -8,10 +8,10 @@
  * @module
  */
 
+import { parseDuration, parseRate, parseSize, UnitError } from "../lib/base/units.ts";
 import { InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { ControlError } from "../lib/control/control_api.ts";
 import type { ExitCode } from "./exit_code.ts";
-import { parseDuration, parseRate, parseSize, QuantityError } from "./quantity.ts";
 import type { ColorChoice, Terminal } from "./terminal.ts";
 
 /** The program around a subcommand. */
@@ -83,7 +83,7 @@ function argument<T>(parse: (text: string) => T): (text: string) => T {
     try {
       return parse(text);
     } catch (error) {
-      if (error instanceof QuantityError) throw new InvalidArgumentError(error.message);
+      if (error instanceof UnitError) throw new InvalidArgumentError(error.message);
       throw error;
     }
   };

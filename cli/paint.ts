@@ -33,6 +33,11 @@ export function widthOf(text: string): number {
   return [...text.replace(/\x1b\[\d+m/g, "")].length;
 }
 
+/** A count in groups of three digits: "1,234,567". */
+export function formatCount(count: number): string {
+  return String(count).replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
 /** How a table is set. */
 export interface TableStyle {
   /** Columns set flush right, for numbers. */

@@ -4,9 +4,9 @@
  * @module
  */
 
+import { formatBytes } from "../lib/base/units.ts";
 import type { DirtyMapReport } from "../lib/control/dirty_map_report.ts";
-import { formatTable, type Hue, type Paint } from "./paint.ts";
-import { formatCount, formatSize } from "./quantity.ts";
+import { formatCount, formatTable, type Hue, type Paint } from "./paint.ts";
 
 /** From nothing dirty to all dirty. Anything dirty at all shows at least the first shade. */
 const SHADES = ["·", "░", "▒", "▓", "█"];
@@ -29,16 +29,16 @@ export const DEFAULT_RUN_LIMIT = 10;
 export function renderDirtyMap(report: DirtyMapReport, paint: Paint): string {
   const { legIndex, address, sizeBytes, chunkBytes, dirtyBytes, dirtyChunks } = report;
   const place = `leg ${legIndex} (${address})`;
-  const memory = `the map takes ${formatSize(report.memoryBytes)} of memory`;
+  const memory = `the map takes ${formatBytes(report.memoryBytes)} of memory`;
   if (dirtyChunks === 0) return `${place} ${paint("green", "lacks nothing")}; ${memory}\n`;
-  let text = `${place} lacks ${paint("bold", formatSize(dirtyBytes))}, ${formatShare(dirtyBytes / sizeBytes)} of ` +
-    `${formatSize(sizeBytes)}: ${formatCount(dirtyChunks)} chunks of ${formatSize(chunkBytes)} in ` +
+  let text = `${place} lacks ${paint("bold", formatBytes(dirtyBytes))}, ${formatShare(dirtyBytes / sizeBytes)} of ` +
+    `${formatBytes(sizeBytes)}: ${formatCount(dirtyChunks)} chunks of ${formatBytes(chunkBytes)} in ` +
     `${formatCount(report.runCount)} ${report.runCount === 1 ? "run" : "runs"}; ${memory}\n\n`;
   text += renderHeatMap(report, paint);
   if (report.runs.length > 0) {
     const rows = [["OFFSET", "LENGTH", "AT"]];
     for (const run of report.runs) {
-      rows.push([formatCount(run.offset), formatSize(run.lengthBytes), formatShare(run.offset / sizeBytes)]);
+      rows.push([formatCount(run.offset), formatBytes(run.lengthBytes), formatShare(run.offset / sizeBytes)]);
     }
     text += "\n" + formatTable(rows, paint, { right: [0, 1, 2], indent: "  " });
     const rest = report.runCount - report.runs.length;
@@ -55,11 +55,11 @@ function renderHeatMap(report: DirtyMapReport, paint: Paint): string {
   const chunksPerBucket = Math.max(1, bucketBytes / chunkBytes);
   let text = "";
   for (let first = 0; first < buckets.length; first += columns) {
-    const label = formatSize(first * bucketBytes).padStart(LABEL_COLUMNS);
+    const label = formatBytes(first * bucketBytes).padStart(LABEL_COLUMNS);
     text += `${paint("dim", label)}  ${renderRow(buckets.slice(first, first + columns), chunksPerBucket, paint)}\n`;
   }
   const legend = `${SHADES[0]} clean  ${SHADES[1]}${SHADES[2]}${SHADES[3]} partly  ${SHADES[4]} all missing`;
-  return text + `${" ".repeat(LABEL_COLUMNS)}  ${paint("dim", `1 cell = ${formatSize(bucketBytes)}   ${legend}`)}\n`;
+  return text + `${" ".repeat(LABEL_COLUMNS)}  ${paint("dim", `1 cell = ${formatBytes(bucketBytes)}   ${legend}`)}\n`;
 }
 
 /** Cells of one shade in one colour span: colour codes for every cell would make kilobytes of them. */

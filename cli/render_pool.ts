@@ -4,18 +4,18 @@
  * @module
  */
 
+import { formatBytes } from "../lib/base/units.ts";
 import type { CreatedPool } from "../lib/control/pool_creation.ts";
 import type { FoundPool } from "../lib/control/pool_lookup.ts";
 import type { DeletedPool } from "../lib/control/pool_operations.ts";
 import { formatTable, type Paint } from "./paint.ts";
-import { formatSize } from "./quantity.ts";
 
 /** A pool just made, and how to go on. */
 export function renderCreatedPool(pool: CreatedPool, paint: Paint): string {
   const { poolName } = pool;
-  let text = `${paint("bold", poolName)}  ${formatSize(pool.sizeBytes)}  ${paint("green", "created")}\n`;
+  let text = `${paint("bold", poolName)}  ${formatBytes(pool.sizeBytes)}  ${paint("green", "created")}\n`;
   text += `  UUID         ${pool.poolUuid}\n`;
-  text += `  blocks       logical ${formatSize(pool.logicalBlockBytes)}, chunk ${formatSize(pool.chunkBytes)}\n`;
+  text += `  blocks       logical ${formatBytes(pool.logicalBlockBytes)}, chunk ${formatBytes(pool.chunkBytes)}\n`;
   text += `  min-in-sync  ${pool.minInSync}\n\n`;
   const rows = [["LEG", "NODE", "PATH", "STARTS"]];
   for (const leg of pool.legs) {
@@ -34,8 +34,8 @@ export function renderPoolList(pools: readonly FoundPool[], paint: Paint): strin
   for (const pool of pools) {
     rows.push([
       pool.poolName,
-      formatSize(pool.sizeBytes),
-      formatSize(pool.chunkBytes),
+      formatBytes(pool.sizeBytes),
+      formatBytes(pool.chunkBytes),
       pool.legs.map((leg) => leg.address).join(" "),
       pool.poolUuid,
     ]);

@@ -4,12 +4,12 @@
  * @module
  */
 
+import { formatBytes } from "../lib/base/units.ts";
 import type { ClientOperations } from "../lib/control/control_api.ts";
 import type { NodeFailure } from "../lib/control/node_connections.ts";
 import type { FoundPools } from "../lib/control/pool_lookup.ts";
 import { type SyncStatus, syncStatusOf } from "../lib/control/sync_status.ts";
-import { formatTable, hueOfState, type Paint } from "./paint.ts";
-import { formatCount, formatSize } from "./quantity.ts";
+import { formatCount, formatTable, hueOfState, type Paint } from "./paint.ts";
 import { formatMissing, headingOf } from "./render_sync.ts";
 
 /** A client on this machine that has a pool attached. */
@@ -55,7 +55,7 @@ export function renderOverview(
       const client = clients.find((candidate) => candidate.snapshot.poolUuid === pool.poolUuid);
       rows.push([
         pool.poolName,
-        formatSize(pool.sizeBytes),
+        formatBytes(pool.sizeBytes),
         String(sync.legs.length),
         stateWord(sync, paint),
         missingOf(sync),
@@ -86,7 +86,7 @@ function missingOf(sync: SyncStatus): string {
     if (leg.missingBytes === null) return "unknown";
     sum += leg.missingBytes;
   }
-  return formatSize(sum);
+  return formatBytes(sum);
 }
 
 function renderClientLine(client: AttachedClient): string {
@@ -97,11 +97,11 @@ function renderClientLine(client: AttachedClient): string {
 function renderClientDetail(client: AttachedClient, paint: Paint): string {
   const { counters, inFlight, waiting } = client.snapshot;
   let text = "\n";
-  text += `  read         ${formatCount(counters.reads)} requests, ${formatSize(counters.readBytes)}\n`;
-  text += `  written      ${formatCount(counters.writes)} requests, ${formatSize(counters.writtenBytes)}, ` +
+  text += `  read         ${formatCount(counters.reads)} requests, ${formatBytes(counters.readBytes)}\n`;
+  text += `  written      ${formatCount(counters.writes)} requests, ${formatBytes(counters.writtenBytes)}, ` +
     `${formatCount(counters.flushes)} flushes\n`;
   text += `  now          ${formatCount(inFlight)} in flight, ${formatCount(waiting)} waiting, ` +
-    `${formatSize(client.residentBytes)} of memory\n`;
+    `${formatBytes(client.residentBytes)} of memory\n`;
   if (counters.failed > 0) text += "  " + paint("red", `failed       ${formatCount(counters.failed)} requests`) + "\n";
   if (counters.legDrops > 0) text += `  legs lost    ${formatCount(counters.legDrops)} times since it was attached\n`;
   if (client.snapshot.refusal !== "") text += "  " + paint("red", client.snapshot.refusal) + "\n";

@@ -4,9 +4,9 @@
  * @module
  */
 
+import { formatBytes, formatDuration, formatRate } from "../lib/base/units.ts";
 import type { LegSync, SyncStatus } from "../lib/control/sync_status.ts";
 import { formatTable, hueOfState, type Paint } from "./paint.ts";
-import { formatDuration, formatRate, formatSize } from "./quantity.ts";
 
 /** Left-aligned blocks of one to eight eighths (Unicode "Block Elements"). */
 const EIGHTHS = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
@@ -52,12 +52,12 @@ export function headingOf(
     : inSync < Math.max(1, status.minInSync)
     ? paint("red", `not available: ${inSync} of ${status.legs.length} legs in sync, ${status.minInSync} needed`)
     : paint("yellow", `degraded: ${inSync} of ${status.legs.length} legs in sync`);
-  return `${paint("bold", status.poolName)}  ${formatSize(status.sizeBytes)}  ${verdict}\n`;
+  return `${paint("bold", status.poolName)}  ${formatBytes(status.sizeBytes)}  ${verdict}\n`;
 }
 
 /** What is missing, or "unknown": a number nobody reachable knows is not zero. */
 export function formatMissing(missingBytes: number | null): string {
-  return missingBytes === null ? "unknown" : formatSize(missingBytes);
+  return missingBytes === null ? "unknown" : formatBytes(missingBytes);
 }
 
 /** A bar of `columns` columns, filled by `share` (0 .. 1) in steps of an eighth of a column. */
@@ -74,7 +74,7 @@ function renderLegDetail(leg: LegSync, options: SyncRenderOptions): string {
     const share = 1 - leg.missingBytes / leg.totalBytes;
     // Never "100 %" while something is missing.
     const percent = `${String(Math.floor(share * 100)).padStart(3)} %`;
-    const copied = `copied ${formatSize(leg.copiedBytes ?? 0)}, not needed ${formatSize(leg.skippedBytes ?? 0)}`;
+    const copied = `copied ${formatBytes(leg.copiedBytes ?? 0)}, not needed ${formatBytes(leg.skippedBytes ?? 0)}`;
     const source = leg.sourceLegIndex === null ? "" : `, from leg ${leg.sourceLegIndex}`;
     const barColumns = Math.max(10, Math.min(60, options.columns - 20));
     text += `leg ${leg.legIndex}  ${paint("cyan", renderBar(share, barColumns))} ${percent}\n`;

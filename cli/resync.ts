@@ -4,6 +4,7 @@
  * @module
  */
 
+import { formatRate } from "../lib/base/units.ts";
 import { Argument, Command } from "@commander-js/extra-typings";
 import { ControlError } from "../lib/control/control_api.ts";
 import { findPool } from "../lib/control/pool_lookup.ts";
@@ -13,7 +14,6 @@ import { asRate, type CommandHost, configOption, jsonOption, nodeOption, writeJs
 import { ExitCode } from "./exit_code.ts";
 import type { NodeChoice } from "./node_list.ts";
 import { withNodesAt } from "./node_session.ts";
-import { formatRate } from "./quantity.ts";
 import { nodesToAsk } from "./status.ts";
 import type { Terminal } from "./terminal.ts";
 

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { isUuid } from "../base/uuid.ts";
 import { MAX_LEGS } from "../disk_format/records.ts";
 import { ControlError } from "./control_api.ts";
 import type { LegPlace } from "./node_address.ts";
@@ -39,7 +40,6 @@ export interface PoolPlan {
 }
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** Refuses what cannot be the name of a pool: it becomes an NBD export name and part of a socket's path. */
 export function checkPoolName(name: string): void {
@@ -49,7 +49,9 @@ export function checkPoolName(name: string): void {
         `beginning with a letter or digit.`,
     );
   }
-  if (UUID.test(name)) throw refusal(`"${name}" looks like a UUID, which pools have besides. Choose a name in words.`);
+  if (isUuid(name.toLowerCase())) {
+    throw refusal(`"${name}" looks like a UUID, which pools have besides. Choose a name in words.`);
+  }
 }
 
 /** Refuses a plan that breaks a rule. */
