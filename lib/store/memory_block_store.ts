@@ -95,7 +95,7 @@ export class MemoryBlockStore implements BlockStore {
   fail(index: number, errno: number, tornBytes = 0): void {
     const request = this.#take(index);
     if (request.kind === "write" && tornBytes > 0) {
-      this.#apply(request.offset, this.#bytesOf(request).subarray(0, tornBytes), false);
+      this.#apply(request.offset, this.#bytesOf(request).subarray(0, tornBytes), request.durable);
     }
     this.#handler.onBlockDone(request.token, errno);
   }
