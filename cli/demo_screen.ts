@@ -7,7 +7,7 @@
 
 import type { DemoEvent, DemoPulse, DemoResult, DemoStep } from "../mod.ts";
 import { formatTable, type Paint, painter } from "./paint.ts";
-import { formatCount, formatRate, formatSize } from "./quantity.ts";
+import { formatBytes, formatRate } from "../lib/base/units.ts";
 import { renderBar } from "./render_sync.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -41,7 +41,7 @@ export class DemoScreen {
   show(event: DemoEvent): void {
     switch (event.kind) {
       case "setting": {
-        const where = `${formatSize(event.sizeBytes)} pool, nodes on ${
+        const where = `${formatBytes(event.sizeBytes)} pool, nodes on ${
           event.addresses.join(" and ")
         }, ${event.directory}`;
         this.#redraw(`  ${this.#paint("dim", where)}\n`, "");
@@ -94,14 +94,14 @@ export function renderPulse(step: DemoStep, pulse: DemoPulse, paint: Paint, colu
   let text = `  ${writes}\n`;
   if (step === "kill") {
     text += `  dirty map  ${paint("yellow", renderHeat(pulse, width))}\n`;
-    text += `  missing    ${paint("yellow", formatSize(pulse.missingBytes))}\n`;
+    text += `  missing    ${paint("yellow", formatBytes(pulse.missingBytes))}\n`;
   }
   if (step === "return") {
     const share = pulse.totalBytes === 0 ? 0 : 1 - pulse.missingBytes / pulse.totalBytes;
     const percent = `${String(Math.floor(share * 100)).padStart(3)} %`;
     text += `  dirty map  ${paint("yellow", renderHeat(pulse, width))}\n`;
     text += `  resync     ${paint("cyan", renderBar(share, width))} ${percent}\n`;
-    text += `  missing    ${formatSize(pulse.missingBytes)} of ${formatSize(pulse.totalBytes)}`;
+    text += `  missing    ${formatBytes(pulse.missingBytes)} of ${formatBytes(pulse.totalBytes)}`;
     text += pulse.rateBytesPerSecond > 0 ? `, ${formatRate(pulse.rateBytesPerSecond)}\n` : "\n";
   }
   return text;
@@ -128,10 +128,10 @@ export function renderResult(result: DemoResult, paint: Paint): string {
     ["", ""],
     ["writes acked", formatCount(result.writesAcked)],
     ["longest pause at the kill", `${result.failoverMs} ms`],
-    ["missed by the dead node", formatSize(result.bytesMissed)],
+    ["missed by the dead node", formatBytes(result.bytesMissed)],
     [
       "pulled by it afterwards",
-      `${formatSize(result.bytesResynced)} (${result.amplification.toFixed(2)} × what it missed)`,
+      `${formatBytes(result.bytesResynced)} (${result.amplification.toFixed(2)} × what it missed)`,
     ],
     ["back in sync after", `${formatCount(result.resyncMs)} ms, under load`],
   ];
@@ -139,4 +139,9 @@ export function renderResult(result: DemoResult, paint: Paint): string {
     ? paint("green", "✔ Both legs are byte-identical, and no acked write was lost.")
     : paint("red", "✘ The legs differ, or an acked write was lost. That is a bug: please report it.");
   return formatTable(rows, paint, { indent: "  " }).split("\n").slice(1).join("\n") + `\n${verdict}\n`;
+}
+
+/** 1234567 as "1,234,567". */
+function formatCount(count: number): string {
+  return String(count).replace(/\B(?=(\d{3})+$)/g, ",");
 }

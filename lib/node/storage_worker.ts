@@ -348,7 +348,12 @@ export class StorageWorker implements TransportHandler, LegHost {
     }
     const text = new TextDecoder().decode(this.pool.bytes(slot).slice(0, message.payloadLength));
     this.freeSlot(slot);
-    this.#report({ kind: "control", key: this.#connections.keys.keyOf(connection), requestId: message.requestId, text });
+    this.#report({
+      kind: "control",
+      key: this.#connections.keys.keyOf(connection),
+      requestId: message.requestId,
+      text,
+    });
   }
 
   /** Sends an operator the main isolate's reply, unless the operator has gone meanwhile. */

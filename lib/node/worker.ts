@@ -73,7 +73,10 @@ function runStorage(start: StorageStart): void {
   const pool = new SlabBufferPool({ totalBytes: start.memoryBytes });
   const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
   const worker = new StorageWorker(reactor, pool, start.nodeUuid, report);
-  worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker, { maxConnections: 2048, report: reportTransport });
+  worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker, {
+    maxConnections: 2048,
+    report: reportTransport,
+  });
   const operations = new StorageOperations(worker, reactor, report);
   let isStopping = false;
   new MailboxReceiver(start.mailbox, reactor, (value) => {
