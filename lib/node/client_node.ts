@@ -12,6 +12,7 @@ import { findPool } from "../control/pool_lookup.ts";
 import { clientSocketPath, makeRuntimeDir } from "../control/runtime_dir.ts";
 import type { CoreEvent } from "../core/output.ts";
 import { ClientControlServer } from "./client_control_server.ts";
+import { hostName } from "./host_name.ts";
 import type { NodeHandle } from "./node_handle.ts";
 import { WorkerPort } from "./worker_port.ts";
 import type { ClientWorkerStatus, WorkerReport } from "./worker_messages.ts";
@@ -118,7 +119,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       poolUuid: pool.poolUuid,
       poolName: pool.poolName,
       clientUuid: crypto.randomUUID(),
-      clientName: options.clientName ?? `${Deno.hostname()}:${Deno.pid}`,
+      clientName: options.clientName ?? `${hostName()}:${Deno.pid}`,
       sizeBytes: pool.sizeBytes,
       chunkBytes: pool.chunkBytes,
       logicalBlockBytes: pool.logicalBlockBytes,

@@ -10,6 +10,7 @@
 
 import * as v from "valibot";
 import { ControlError } from "../control/control_api.ts";
+import { hostName } from "./host_name.ts";
 
 const nodeSchema = v.object({ version: v.literal(1), uuid: v.pipe(v.string(), v.uuid()), name: v.string() });
 const legSchema = v.object({
@@ -57,7 +58,7 @@ export class NodeState {
       }
       let node = await readJson(`${directory}/node.json`, nodeSchema);
       if (node === null || (nodeName !== undefined && nodeName !== node.name)) {
-        node = { version: 1, uuid: node?.uuid ?? crypto.randomUUID(), name: nodeName ?? "node" };
+        node = { version: 1, uuid: node?.uuid ?? crypto.randomUUID(), name: nodeName ?? hostName() };
         await replaceFile(directory, "node.json", node);
       }
       const legs = await readJson(`${directory}/legs.json`, legsSchema);
