@@ -12,7 +12,7 @@ import { errnoName } from "../../ffi/libc/errno.ts";
 import { closeDescriptor, openFile, OpenFlag, syncFile, unlinkPath } from "../../ffi/libc/file.ts";
 import { formatBytes } from "../base/units.ts";
 import type { LegCreate } from "../control/control_api.ts";
-import { encodeEpochRecord } from "../disk_format/epoch_record.ts";
+import { encodeEpochRecord, sharedEpochProblem } from "../disk_format/epoch_record.ts";
 import { emptyIntentBlock, encodeIntentBlock } from "../disk_format/intent_block.ts";
 import {
   computeLayout,
@@ -53,7 +53,7 @@ export function formatLeg(options: FormatLegOptions): Superblock {
   if (problem !== null) throw new StoreError("bad-request", problem);
   const layout = computeLayout(options);
   const superblock = planSuperblock(options, layout);
-  const refusal = superblockProblem(superblock);
+  const refusal = superblockProblem(superblock) ?? sharedEpochProblem(options.shared);
   if (refusal !== null) throw new StoreError("bad-request", refusal);
   const { device, created } = openForFormat(options.path);
   try {
@@ -153,7 +153,8 @@ function write(device: DeviceFile, options: FormatLegOptions, superblock: Superb
 }
 
 /**
- * Unmakes the leg at `path`: a file is removed, of a block device the metadata is zeroed. The data is lost.
+ * Unmakes the leg at `path`: its metadata is zeroed. The data stays where it was, but nothing refers to it any more; a
+ * file can then be removed by who made it.
  *
  * @param poolUuid refuses unless the leg belongs to this pool
  * @throws {StoreError} when it is absent, in use, no leg, or another pool's
@@ -171,11 +172,6 @@ export function wipeLeg(path: string, poolUuid: string): void {
     }
     device.zero(0, Math.min(pick.value.dataOffset, wholeBlocks(device)));
     device.sync();
-    if (device.kind === "file") {
-      const result = unlinkPath(path);
-      if (result < 0) throw new StoreError("device", `Cannot remove "${path}": ${errnoName(result)}`);
-      syncDirectory(path);
-    }
   } finally {
     device.close();
   }

@@ -44,18 +44,18 @@ export interface LoadedLeg {
   /** Extents in the intent log, ascending, each once. */
   readonly intents: readonly number[];
   /**
-   * The slots of all intent blocks, one after the other. Who goes on using the log keeps extents in their slots: moving
-   * one to another block would need both blocks written.
+   * The slots of all intent blocks, one after the other: as many as the superblock says, or more if more are in use. Who
+   * goes on using the log keeps extents in their slots: moving one to another block would need both blocks written.
    */
   readonly intentSlots: Uint32Array;
   /** An intent block was bad in both copies: anything may have been mid-write. Its slots are read as free. */
   readonly intentsDamaged: boolean;
-  /** The highest sequence of any record read so far: later ones must be higher. */
+  /** The highest sequence of any record that was read: later ones must be higher. */
   readonly maxSequence: number;
   /** Sentences for the log: copies that were repaired, records that are lost. */
   readonly findings: readonly string[];
   /**
-   * Reads the dirty map kept for a leg: pages of the record's current incarnation, and damaged ones. None for a leg that
+   * The dirty map kept for a leg: pages of the record's current incarnation, and damaged ones. None for a leg that
    * is in sync or not configured, or for the leg itself.
    */
   mapPages(legIndex: number): LoadedMapPage[];
@@ -101,7 +101,7 @@ class LegLoader {
     const record = this.#loadRecord(superblock, layout);
     const { slots, damaged } = this.#loadIntents(superblock, layout);
     const intents = [...new Set(slots)].filter((extent) => extent !== FREE_INTENT_SLOT).sort((a, b) => a - b);
-    const maxSequence = () => this.#maxSequence;
+    const maps = record.shared.legs.map((_, legIndex) => this.#loadMap(superblock, layout, record, legIndex));
     return {
       superblock,
       layout,
@@ -109,11 +109,9 @@ class LegLoader {
       intents,
       intentSlots: slots,
       intentsDamaged: damaged,
-      get maxSequence() {
-        return maxSequence();
-      },
+      maxSequence: this.#maxSequence,
       findings: this.#findings,
-      mapPages: (legIndex) => this.#loadMap(superblock, layout, record, legIndex),
+      mapPages: (legIndex) => maps[legIndex] ?? [],
     };
   }
 
@@ -157,7 +155,9 @@ class LegLoader {
         this.#findings.push(`Intent block ${i} of "${this.#device.path}" is lost. ${bothFaults(pick)}`);
       }
     }
-    return { slots, damaged };
+    let inUse = slots.length;
+    while (inUse > superblock.hotExtentCount && slots[inUse - 1] === FREE_INTENT_SLOT) inUse--;
+    return { slots: slots.slice(0, inUse), damaged };
   }
 
   #loadMap(superblock: Superblock, layout: Layout, record: EpochRecord, legIndex: number): LoadedMapPage[] {
