@@ -158,7 +158,7 @@ class NodeControlClient implements ControlClient<NodeOperations> {
     message.requestId = requestId;
     message.payloadLength = payload.length;
     message.payloadCrc = crc32(payload);
-    encodeHeader(message, new DataView(frame.buffer), frame, 0);
+    encodeHeader(message, new DataView(frame.buffer), 0);
     frame.set(payload, HEADER_BYTES);
     for (let sent = 0; sent < frame.length;) sent += await this.#connection.write(frame.subarray(sent));
   }
@@ -166,7 +166,7 @@ class NodeControlClient implements ControlClient<NodeOperations> {
   async #receive(): Promise<Frame> {
     const header = await this.#readExactly(HEADER_BYTES);
     const message = this.#message;
-    const fault = decodeHeader(new DataView(header.buffer), header, 0, message);
+    const fault = decodeHeader(new DataView(header.buffer), 0, message);
     if (fault !== null) throw this.#notANode(`the ${fault} of its frame is wrong`);
     const { type, requestId, payloadCrc, flags } = message;
     const payload = await this.#readExactly(message.payloadLength);
