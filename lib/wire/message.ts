@@ -73,6 +73,8 @@ export const MessageType = {
   ACK: 16,
   /** Answer to READ; the payload is the data when status is 0. */
   DATA: 17,
+  /** Leg to client: the intent log is nearly full of extents that only a flush lets it forget. Not answered. */
+  WANT_FLUSH: 18,
   /** Client to in-sync legs: from here on leg `legIndex` gets every write; `resyncSession` may clear its dirty map. */
   JOIN: 20,
   /** Client to a leg: pull what you lack. JSON payload `ResyncOrder`. Acked when taken up. */
