@@ -29,3 +29,9 @@ export async function residentBytes(pid: number): Promise<{ nowBytes: number; pe
   const kibibytes = (key: string) => Number(new RegExp(`${key}:\\s+(\\d+) kB`).exec(text)?.[1] ?? NaN);
   return { nowBytes: kibibytes("VmRSS") * 1024, peakBytes: kibibytes("VmHWM") * 1024 };
 }
+
+/** Bytes that a process sent to block devices so far, metadata included; what O_DIRECT writes count as. */
+export async function blockWriteBytes(pid: number): Promise<number> {
+  const text = await runTool("cat", [`/proc/${pid}/io`]);
+  return Number(/^write_bytes: (\d+)$/m.exec(text)?.[1] ?? NaN);
+}

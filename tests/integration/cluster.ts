@@ -12,6 +12,8 @@ import { permissionFlags } from "../../cli/build/permissions.ts";
 
 const MAIN = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
 const READY_LIMIT_MS = 30_000;
+/** Status commands answer in full with 0 when all is in sync, with 5 when it is not. */
+const STATUS_CODES = [0, 5];
 
 /** A cluster's shape. */
 export interface ClusterOptions {
@@ -40,7 +42,17 @@ export interface CommandResult {
 export interface LegReport {
   readonly legIndex: number;
   readonly state: string;
-  readonly missingBytes: number;
+  /** Null when nobody reachable knows. */
+  readonly missingBytes: number | null;
+  readonly totalBytes: number | null;
+  readonly copiedBytes: number | null;
+  readonly skippedBytes: number | null;
+}
+
+/** One look of `sync-status --watch`, and when it came. */
+export interface LegsAt {
+  readonly atMs: number;
+  readonly legs: readonly LegReport[];
 }
 
 const running = new Set<ServerProcess>();
@@ -296,24 +308,57 @@ export class Cluster {
     return await runCommand(command.path, command.args, { ...this.#environment(), ...env });
   }
 
-  /** Runs one brmr command that must succeed; returns its stdout. */
-  async expect(args: readonly string[]): Promise<string> {
+  /** Runs one brmr command that must end with one of `codes`; returns its stdout. */
+  async expect(args: readonly string[], codes: readonly number[] = [0]): Promise<string> {
     const result = await this.brmr(args);
-    if (result.code !== 0) throw new Error(`brmr ${args.join(" ")} ended with ${result.code}: ${result.stderr}`);
+    if (!codes.includes(result.code)) {
+      throw new Error(`brmr ${args.join(" ")} ended with ${result.code}: ${result.stderr}`);
+    }
     return result.stdout;
   }
 
   /** `brmr status --json`, as it is. */
   // deno-lint-ignore no-explicit-any -- what the command prints; each test checks the part it reads
   async status(): Promise<any> {
-    return JSON.parse(await this.expect(["status", this.poolName, "--json", ...this.#nodeArguments()]));
+    return JSON.parse(await this.expect(["status", this.poolName, "--json", ...this.#nodeArguments()], STATUS_CODES));
   }
 
   /** State and missing bytes of each leg, by `brmr sync-status --json`. */
   async legs(): Promise<LegReport[]> {
-    const text = await this.expect(["sync-status", this.poolName, "--json", ...this.#nodeArguments()]);
+    const text = await this.expect(["sync-status", this.poolName, "--json", ...this.#nodeArguments()], STATUS_CODES);
     const legs = JSON.parse(text).legs as LegReport[];
     return [...legs].sort((a, b) => a.legIndex - b.legIndex);
+  }
+
+  /**
+   * Looks at the legs again and again, with one process, until all are in sync. `onLook` sees each look.
+   * Throws when that takes longer than `limitMs`.
+   */
+  async watchUntilInSync(onLook: (look: LegsAt) => void, limitMs: number, intervalMs = 50): Promise<void> {
+    const command = brmrCommand([
+      ...["sync-status", this.poolName, "--watch", "--json", "--interval", `${intervalMs}ms`],
+      ...this.#nodeArguments(),
+    ]);
+    const child = new Deno.Command(command.path, {
+      args: command.args,
+      env: this.#environment(),
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
+    try {
+      let rest = "";
+      for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+        const lines = (rest + text).split("\n");
+        rest = lines.pop() ?? "";
+        const atMs = performance.now();
+        for (const line of lines) onLook({ atMs, legs: JSON.parse(line).legs });
+      }
+      const { code } = await child.status;
+      if (code !== 0) throw new Error(`The legs were not in sync after ${limitMs} ms (sync-status ended with ${code})`);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Waits until every leg is in sync. Returns the milliseconds it took. */
