@@ -32,7 +32,11 @@ async function measureIdle(size: string, seconds: number) {
     await pause(seconds * 1000);
     const share = async (which: "client" | "node") =>
       (await cpuSeconds([processes[which]]) - before[which]) / seconds * 100;
-    const map = JSON.parse(await cluster.expect(["dirty-map", cluster.poolName, "--json"]));
+    // Each node holds the map of the other leg.
+    const maps = [];
+    for (const leg of ["0", "1"]) {
+      maps.push(JSON.parse(await cluster.expect(["dirty-map", cluster.poolName, "--leg", leg, "--json"])));
+    }
     return {
       size,
       createMs,
@@ -41,7 +45,7 @@ async function measureIdle(size: string, seconds: number) {
       nodeCpuPercent: await share("node"),
       clientResidentBytes: (await residentBytes(processes.client)).nowBytes,
       nodeResidentBytes: (await residentBytes(processes.node)).nowBytes,
-      dirtyMapBytes: sumOf(map, "memoryBytes"),
+      dirtyMapBytes: sumOf(maps, "memoryBytes"),
     };
   } finally {
     await cluster.close();
