@@ -12,6 +12,7 @@ import { permissionFlags } from "../../cli/build/permissions.ts";
 
 const MAIN = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
 const READY_LIMIT_MS = 30_000;
+const COMMAND_LIMIT_MS = 180_000;
 /** Status commands answer in full with 0 when all is in sync, with 5 when it is not. */
 const STATUS_CODES = [0, 5];
 
@@ -27,6 +28,13 @@ export interface ClusterOptions {
   readonly serveArguments?: readonly string[];
   readonly createArguments?: readonly string[];
   readonly attachArguments?: readonly string[];
+  /** More environment for the processes of `brmr serve` and `brmr attach`. */
+  readonly environment?: {
+    readonly serve?: Readonly<Record<string, string>>;
+    readonly attach?: Readonly<Record<string, string>>;
+  };
+  /** Run this executable instead of the source. */
+  readonly binary?: string;
   /** Where to put everything; default a new directory in the system's place for temporary files. */
   readonly parentDirectory?: string;
 }
@@ -61,8 +69,11 @@ globalThis.addEventListener("unload", () => {
   for (const server of running) server.killNow();
 });
 
-function brmrCommand(args: readonly string[]): { path: string; args: string[] } {
-  const binary = Deno.env.get("BRMR_BIN");
+/** How to run one brmr command: from source, or by `binary`. */
+export function brmrCommand(
+  args: readonly string[],
+  binary: string | undefined = Deno.env.get("BRMR_BIN"),
+): { path: string; args: string[] } {
   if (binary !== undefined && binary !== "") return { path: binary, args: [...args] };
   return { path: Deno.execPath(), args: ["run", "--quiet", ...permissionFlags(args[0]), MAIN, ...args] };
 }
@@ -97,9 +108,8 @@ export class ServerProcess {
   #stderr = "";
   #hasEnded = false;
 
-  constructor(name: string, args: readonly string[], env: Record<string, string>) {
+  constructor(name: string, command: { path: string; args: string[] }, env: Record<string, string>) {
     this.name = name;
-    const command = brmrCommand(args);
     this.#child = new Deno.Command(command.path, {
       args: command.args,
       env,
@@ -238,20 +248,28 @@ export class Cluster {
     return { BRMR_RUNTIME_DIR: this.directory, BRMR_NODES: this.addresses.join(","), NO_COLOR: "1" };
   }
 
+  #command(args: readonly string[]): { path: string; args: string[] } {
+    return brmrCommand(args, this.#options.binary);
+  }
+
   #nodeArguments(): string[] {
     return this.addresses.flatMap((address) => ["--node", address]);
   }
 
   /** Starts node `index` (again), on its old state. */
   async startNode(index: number): Promise<void> {
-    const node = new ServerProcess(`node ${index}`, [
+    const command = this.#command([
       "serve",
       "--state",
       `${this.directory}/state${index}`,
       "--listen",
       `tcp://${this.addresses[index]}`,
       ...this.#options.serveArguments ?? [],
-    ], this.#environment());
+    ]);
+    const node = new ServerProcess(`node ${index}`, command, {
+      ...this.#environment(),
+      ...this.#options.environment?.serve,
+    });
     this.#nodes[index] = node;
     await node.ready();
   }
@@ -280,7 +298,7 @@ export class Cluster {
 
   /** Attaches the pool; `uri` is then set. */
   async attach(more: readonly string[] = []): Promise<void> {
-    const client = new ServerProcess("client", [
+    const command = this.#command([
       "attach",
       this.poolName,
       ...this.#nodeArguments(),
@@ -288,7 +306,11 @@ export class Cluster {
       `${this.directory}/${this.poolName}.sock`,
       ...this.#options.attachArguments ?? [],
       ...more,
-    ], this.#environment());
+    ]);
+    const client = new ServerProcess("client", command, {
+      ...this.#environment(),
+      ...this.#options.environment?.attach,
+    });
     this.#client = client;
     this.#uri = await client.ready();
   }
@@ -304,7 +326,7 @@ export class Cluster {
 
   /** Runs one brmr command to its end. */
   async brmr(args: readonly string[], env: Record<string, string> = {}): Promise<CommandResult> {
-    const command = brmrCommand(args);
+    const command = this.#command(args);
     return await runCommand(command.path, command.args, { ...this.#environment(), ...env });
   }
 
@@ -335,7 +357,7 @@ export class Cluster {
    * Throws when that takes longer than `limitMs`.
    */
   async watchUntilInSync(onLook: (look: LegsAt) => void, limitMs: number, intervalMs = 50): Promise<void> {
-    const command = brmrCommand([
+    const command = this.#command([
       ...["sync-status", this.poolName, "--watch", "--json", "--interval", `${intervalMs}ms`],
       ...this.#nodeArguments(),
     ]);
@@ -406,19 +428,22 @@ export async function withCluster(options: ClusterOptions, body: (cluster: Clust
   }
 }
 
-/** Runs a command to its end. */
+/** Runs a command to its end. One that has not ended after `limitMs` is killed and its exit code is 137. */
 export async function runCommand(
   path: string,
   args: readonly string[],
   env: Record<string, string> = {},
+  limitMs = COMMAND_LIMIT_MS,
 ): Promise<CommandResult> {
-  const output = await new Deno.Command(path, {
+  const child = new Deno.Command(path, {
     args: [...args],
     env,
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
-  }).output();
+  }).spawn();
+  const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
+  const output = await child.output().finally(() => clearTimeout(timer));
   const decoder = new TextDecoder();
   return { code: output.code, stdout: decoder.decode(output.stdout), stderr: decoder.decode(output.stderr) };
 }

@@ -40,7 +40,18 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "lib/node",
     "lib/frontend",
   ],
-  "cli": ["mod.ts"],
+  // Subcommands import what they need and no more: "brmr status" must not pay for loading the data plane.
+  "cli": [
+    "mod.ts",
+    "lib/base",
+    "lib/wire",
+    "lib/disk_format",
+    "lib/core",
+    "lib/control",
+    "lib/frontend",
+    "lib/node",
+    "ffi",
+  ],
   "examples": ["mod.ts"],
   // The macro benchmarks start pools exactly as the integration tests do, so they share that one file.
   "bench/macro": ["mod.ts", "tests"],
