@@ -31,6 +31,7 @@ export async function runFioVerify(uri: string, options: VerifyOptions = {}): Pr
     `--offset_increment=${mebibytes}M`,
     "--verify=crc32c",
     "--verify_fatal=1",
+    "--verify_state_save=0",
     "--do_verify=1",
     "--randrepeat=0",
     "--group_reporting",
