@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { importCircles, type ImportEdge, importEdges, readSourceTree, roomOf } from "./source_tree.ts";
 
-/** Rooms that a room may import, besides itself. */
+/** Rooms (or single files) that a room may import, besides itself. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   "lib/base": [],
   "lib/wire": ["lib/base"],
@@ -14,7 +14,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "lib/core": ["lib/base", "lib/wire", "lib/disk_format"],
   "ffi": ["lib/base"],
   "lib/io": ["lib/base", "ffi"],
-  "lib/store": ["lib/base", "lib/disk_format", "lib/io", "ffi"],
+  // Probing and formatting a device answer a person, so they speak in the error codes of the control API.
+  "lib/store": ["lib/base", "lib/disk_format", "lib/io", "ffi", "lib/control/control_api.ts"],
   "lib/transport": ["lib/base", "lib/wire", "lib/io", "ffi"],
   "lib/frontend": ["lib/base", "lib/io", "ffi"],
   "lib/control": ["lib/base", "lib/wire", "lib/disk_format", "lib/core"],
@@ -30,7 +31,9 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "lib/control",
     "ffi",
   ],
+  "lib/demo": ["lib/base", "lib/disk_format", "lib/core", "lib/control", "lib/frontend", "lib/node"],
   "mod.ts": [
+    "lib/demo",
     "lib/base",
     "lib/wire",
     "lib/disk_format",
@@ -64,7 +67,11 @@ function refusals(edges: readonly ImportEdge[]): string[] {
     const target = roomOf(edge.target);
     const allowed = MAY_IMPORT[source];
     // Tests and micro benchmarks may look into every room.
-    if (allowed === undefined || source === target || allowed.includes(target)) continue;
+    if (allowed === undefined || source === target || allowed.includes(target) || allowed.includes(edge.target)) {
+      continue;
+    }
+    // deno.json says which version this is.
+    if (edge.target === "deno.json") continue;
     refused.push(`${edge.source}:${edge.line} imports ${edge.target}: ${source} may only import ${allowed.join(", ")}`);
   }
   return refused;
@@ -80,7 +87,9 @@ Deno.test("every room of lib has its import directions written down", () => {
 });
 
 Deno.test("there is no circle of imports, file by file", () => {
-  assert.deepEqual(importCircles(importEdges(readSourceTree())).map((circle) => circle.join(" -> ")), []);
+  // In the product a circle of types counts too, for it is a circle of ideas; the simulator's parts may know each other's types.
+  const edges = importEdges(readSourceTree()).filter((edge) => !(edge.source.startsWith("tests/") && edge.isTypeOnly));
+  assert.deepEqual(importCircles(edges).map((circle) => circle.join(" -> ")), []);
 });
 
 Deno.test("every imported file of ours exists", () => {
@@ -98,7 +107,13 @@ Deno.test("bench/macro takes nothing but the cluster harness from tests", () => 
 });
 
 Deno.test("the import rules catch a wrong direction and a circle", () => {
-  const edge = (source: string, target: string): ImportEdge => ({ source, target, specifier: "", line: 1 });
+  const edge = (source: string, target: string): ImportEdge => ({
+    source,
+    target,
+    specifier: "",
+    line: 1,
+    isTypeOnly: false,
+  });
   assert.equal(refusals([edge("lib/core/leg.ts", "lib/io/reactor.ts")]).length, 1);
   assert.equal(refusals([edge("cli/main.ts", "lib/core/leg.ts")]).length, 1);
   assert.equal(refusals([edge("lib/core/leg.ts", "lib/base/assert.ts")]).length, 0);

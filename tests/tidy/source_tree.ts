@@ -22,6 +22,8 @@ export interface ImportEdge {
   readonly target: string;
   readonly specifier: string;
   readonly line: number;
+  /** `import type`: nothing is loaded because of it. */
+  readonly isTypeOnly: boolean;
 }
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
@@ -89,14 +91,20 @@ export function commentsOnly(text: string): string {
 const IMPORT =
   /(?:^|\n)\s*(?:import|export)\b[^"'`;]*?(?:from\s*)?["'](\.{1,2}\/[^"']+)["']|\bimport\(\s*["'](\.{1,2}\/[^"']+)["']\s*\)/g;
 
-/** Every import among our own files, types included: a circle of types is a circle of ideas. */
+/** Every import among our own files, types included. */
 export function importEdges(files: readonly SourceFile[]): ImportEdge[] {
   const edges: ImportEdge[] = [];
   for (const file of typescriptFiles(files)) {
     for (const match of file.text.matchAll(IMPORT)) {
       const specifier = match[1] ?? match[2];
       const target = join(dirname(file.path), specifier).replaceAll("\\", "/");
-      edges.push({ source: file.path, target, specifier, line: lineOf(file.text, match.index + match[0].length) });
+      edges.push({
+        source: file.path,
+        target,
+        specifier,
+        line: lineOf(file.text, match.index + match[0].length),
+        isTypeOnly: /^\s*(import|export)\s+type\b/.test(match[0]),
+      });
     }
   }
   return edges;
