@@ -14,12 +14,16 @@ const ENVIRONMENT =
   "--allow-env=BRMR_*,XDG_RUNTIME_DIR,XDG_CONFIG_HOME,HOME,NO_COLOR,FORCE_COLOR,TERM,NOTIFY_SOCKET,TMPDIR,COLUMNS";
 
 /** For commands that ask running nodes: TCP to storage nodes, the unix sockets of clients, the configuration file. */
-const CONTROL = ["--allow-net", "--allow-read", "--allow-write", ENVIRONMENT, "--allow-sys=uid,hostname"];
+const CONTROL = ["--allow-net", "--allow-read", "--allow-write", ENVIRONMENT, "--allow-sys=uid"];
 
 const BY_COMMAND: Readonly<Record<string, readonly string[]>> = {
-  serve: ["--allow-ffi", ...CONTROL],
-  attach: ["--allow-ffi", ...CONTROL],
-  demo: ["--allow-ffi", "--allow-run", ...CONTROL],
+  // All its sockets are the data plane's, which go through foreign functions and not through Deno.
+  serve: ["--allow-ffi", "--allow-read", "--allow-write", ENVIRONMENT, "--allow-sys=hostname"],
+  attach: ["--allow-ffi", "--allow-net", "--allow-read", "--allow-write", ENVIRONMENT, "--allow-sys=hostname,uid"],
+  demo: [
+    ...["--allow-ffi", "--allow-run", "--allow-net", "--allow-read", "--allow-write", ENVIRONMENT],
+    "--allow-sys=hostname,uid",
+  ],
 };
 
 /** Commands with permissions of their own; all others run with the control set. */
