@@ -33,6 +33,11 @@ export class EventHeap {
     return this.#heap.length;
   }
 
+  /** When the next event is due. */
+  get nextMs(): number {
+    return this.#heap.length === 0 ? Infinity : this.#heap[0].timeMs;
+  }
+
   /** Forgets everything, for the next world. */
   clear(): void {
     for (const event of this.#heap) this.release(event);

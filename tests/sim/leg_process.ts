@@ -132,7 +132,7 @@ export class LegProcess extends Process {
     if (this.#roles.get(connection) === STRANGER) {
       if (message.type !== MessageType.HELLO) throw new Violation("assertion", "the first frame is not HELLO");
       this.#roles.set(connection, KNOWN);
-      this.core!.handleHello(connection, frame.body as Hello);
+      this.core!.handleHello(connection, message.requestId, frame.body as Hello);
       this.settle();
       return;
     }
@@ -264,7 +264,7 @@ export class LegProcess extends Process {
     const world = this.world;
     this.disk.submit(operation, world.prng);
     const plan = world.plan;
-    let latencyMs = plan.diskMeanMs * (0.3 + 2 * part(world.prng) * part(world.prng));
+    let latencyMs = plan.diskMeanMs * (1 + plan.diskVariance * (2 * part(world.prng) * part(world.prng) - 0.7));
     if (operation.op === DiskOp.FLUSH) latencyMs *= 4;
     if (happens(world.prng, plan.diskSpikeChance)) latencyMs += part(world.prng) * plan.diskSpikeMs;
     world.heap.push(world.nowMs + latencyMs * this.slowness, EventKind.DISK_DONE, this, this.life).data = operation;
@@ -287,11 +287,20 @@ export class LegProcess extends Process {
     this.#submit(operation);
   }
 
+  #fails(op: number): boolean {
+    const planned = this.disk.failNext.indexOf(op);
+    if (planned >= 0) {
+      this.disk.failNext.splice(planned, 1);
+      return true;
+    }
+    return this.world.faulty && happens(this.world.prng, this.world.plan.eioChance[op]);
+  }
+
   /** The device is through with an operation. */
   onDiskDone(operation: DiskOperation): void {
     const world = this.world;
     const prng = world.prng;
-    const failed = world.faulty && happens(prng, world.plan.eioChance[operation.op]);
+    const failed = this.#fails(operation.op);
     if (failed) this.disk.tear(operation, prng);
     else this.disk.finish(operation, prng);
     if (operation.op === DiskOp.METADATA) {

@@ -7,7 +7,7 @@
 
 import { Prng } from "../../lib/base/prng.ts";
 import { between, happens, part } from "./chance.ts";
-import { type PoolShape } from "./disk_image.ts";
+import type { PoolShape } from "./disk_image.ts";
 import type { NetworkOptions } from "./network.ts";
 
 /** Faults that strike at random moments. */
@@ -40,6 +40,8 @@ export interface Plan {
   readonly shape: PoolShape;
   readonly network: NetworkOptions;
   readonly diskMeanMs: number;
+  /** 0: every operation takes the mean; 1: from 0.3 to 2.3 times as long. */
+  readonly diskVariance: number;
   readonly diskSpikeChance: number;
   readonly diskSpikeMs: number;
   /** By kind of disk operation: read, write, zero, flush, metadata. */
@@ -114,6 +116,7 @@ export function drawPlan(seed: number): Plan {
       silentBreakChance: drawn(0.5, 0, 0.3),
     },
     diskMeanMs: drawn(0.7, 0.2, 2),
+    diskVariance: 1,
     diskSpikeChance: drawn(0.5, 0, 0.02),
     diskSpikeMs: drawn(0.7, 50, 1000),
     eioChance: [eioChance(), eioChance(), eioChance(), eioChance(), eioChance()],

@@ -61,6 +61,8 @@ export class SimDisk {
   /** 4 KiB blocks by device offset. A block that was never written is not here. */
   readonly blocks = new Map<number, Uint8Array>();
   readonly inFlight: DiskOperation[] = [];
+  /** Kinds of operations that fail the next time, once each. */
+  readonly failNext: number[] = [];
   #spare: DiskOperation[] = [];
   /** Grows whenever metadata on the device changes. */
   metadataVersion = 0;
@@ -91,6 +93,7 @@ export class SimDisk {
     this.#flushesInFlight = 0;
     this.blocks.clear();
     this.inFlight.length = 0;
+    this.failNext.length = 0;
     this.metadataVersion++;
   }
 

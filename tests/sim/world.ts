@@ -29,7 +29,7 @@ import { drawUuid, type Plan } from "./plan.ts";
 import type { Process } from "./process.ts";
 import { type DiskOperation, SimDisk } from "./sim_disk.ts";
 import { SlotTable } from "./slots.ts";
-import { Trace } from "./trace.ts";
+import type { Trace } from "./trace.ts";
 import { Violation } from "./violation.ts";
 
 /** How long the load may last. */
@@ -68,7 +68,7 @@ export class World {
   readonly journal: Trace | null;
   readonly counts = { faults: 0, events: 0 };
   nowMs = 0;
-  stage: "load" | "calm" | "verify" | "end" = "load";
+  stage: "load" | "calm" | "verify" | "end" | "scenario" = "load";
   #calmSinceMs = 0;
   #verifyAt = 0;
   #verifySteps = 0;
@@ -127,26 +127,43 @@ export class World {
     return drawUuid(this.prng);
   }
 
-  /** Lives from beginning to end. Throws at the first violation. */
-  run(): void {
+  /** Everything is switched on. */
+  start(): void {
     for (const leg of this.legs) leg.start();
     this.client.start(false);
-    if (this.plan.faults.length > 0) this.#scheduleFault();
-    this.heap.push(LOAD_LIMIT_MS, EventKind.CALM, this, 0);
-    this.#spin();
   }
 
-  /** Handles events until the world has ended. */
-  #spin(): void {
-    while (this.stage !== "end") {
-      const event = this.heap.pop();
-      if (event === null) throw new Violation("converges", `nothing happens any more in stage ${this.stage}`);
-      if (++this.counts.events > EVENT_LIMIT) throw new Violation("converges", `more than ${EVENT_LIMIT} events`);
-      if (event.timeMs > this.nowMs) this.nowMs = event.timeMs;
-      this.network.nowMs = this.nowMs;
-      if (!this.#defer(event)) this.#dispatch(event);
-      this.heap.release(event);
+  /** Lives from beginning to end. Throws at the first violation. */
+  run(): void {
+    this.start();
+    if (this.plan.faults.length > 0) this.#scheduleFault();
+    this.heap.push(LOAD_LIMIT_MS, EventKind.CALM, this, 0);
+    while (this.stage !== "end") this.#step();
+  }
+
+  /** For scenarios: lives on until `holds`, or until `limitMs` of virtual time have passed; returns whether it held. */
+  runUntil(holds: () => boolean, limitMs: number): boolean {
+    const endMs = this.nowMs + limitMs;
+    while (!holds()) {
+      if (this.heap.nextMs > endMs) {
+        this.nowMs = endMs;
+        this.network.nowMs = endMs;
+        return holds();
+      }
+      this.#step();
     }
+    return true;
+  }
+
+  /** The next event happens. */
+  #step(): void {
+    const event = this.heap.pop();
+    if (event === null) throw new Violation("converges", `nothing happens any more in stage ${this.stage}`);
+    if (++this.counts.events > EVENT_LIMIT) throw new Violation("converges", `more than ${EVENT_LIMIT} events`);
+    if (event.timeMs > this.nowMs) this.nowMs = event.timeMs;
+    this.network.nowMs = this.nowMs;
+    if (!this.#defer(event)) this.#dispatch(event);
+    this.heap.release(event);
   }
 
   /** What concerns a stopped process happens when it goes on. */
@@ -362,7 +379,10 @@ export class World {
     this.oracle.ackFlush(this.oracle.tick());
     const leaked = this.slots.usedBy(this.client.id).length;
     if (leaked > 0) throw new Violation("slots", `the client detached with ${leaked} slots in use`);
-    if (this.stage === "verify") this.#compareDisks();
+    if (this.stage === "verify") {
+      this.compareDisks();
+      this.stage = "end";
+    } else if (this.stage === "scenario") this.client.leave();
     else {
       this.client.leave();
       this.scheduleStart(this.client, exponential(this.prng, this.plan.downMeanMs));
@@ -373,12 +393,14 @@ export class World {
   onRefused(): void {
     this.#refusals++;
     this.#lastRefusal = this.client.core!.refusal;
-    this.note(`the client is refused: ${this.#lastRefusal}`);
+    if (this.stage !== "scenario") this.note(`the client is refused: ${this.#lastRefusal}`);
+    if (this.stage === "scenario") return;
     this.client.kill(false);
     this.scheduleStart(this.client, 200 + part(this.prng) * 2000, part(this.prng) < 0.7);
   }
 
-  #compareDisks(): void {
+  /** Every leg holds the same, on stable storage, and no memory is held. */
+  compareDisks(): void {
     const first = this.legs[0].disk;
     for (const leg of this.legs) {
       const disk = leg.disk;
@@ -403,6 +425,5 @@ export class World {
       const used = this.slots.usedBy(leg.id).filter((slot) => slot.sends === 0).length;
       if (used > 0) throw new Violation("slots", `${leg.name} holds ${used} slots at rest`);
     }
-    this.stage = "end";
   }
 }
