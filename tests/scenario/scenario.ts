@@ -40,9 +40,11 @@ import { Lab, World } from "../sim/world.ts";
 
 /** Separates the story from its trace. */
 export const TRACE_MARK = "---";
-/** Frames that would drown the story. */
+/** Where the text of a trace line begins. */
+const TEXT_COLUMN = 21;
+/** What would drown the story: every output is seen again as something received or done. */
 const NOISE =
-  /\b(PING|PONG|RESYNC_REPORT|FREE_SLOT|MAP_FETCH|HELLO|WELCOME)\b|: disk: |sends on | DISK_|^\S*\s+\S+\s+CONNECT /;
+  /^(sends|DISK_|disk:|CONNECT|HASH|METADATA_WRITE)|^receives on \d+: (PING|PONG|RESYNC_REPORT|HELLO|WELCOME)\b/;
 const DEFAULT_LIMIT_MS = 60_000;
 const OPS = ["read", "write", "zero", "flush", "metadata"];
 
@@ -73,8 +75,7 @@ export function playScenario(text: string): string[] {
 }
 
 function isTelling(line: string): boolean {
-  return !NOISE.test(line.replace(/^\s*[\d.]+\s+/, "t ").replace(/^t (\S+)\s+/, "t $1 : ")) &&
-    !/ (sends|DISK_|disk:|CONNECT) ?/.test(line);
+  return !NOISE.test(line.slice(TEXT_COLUMN));
 }
 
 /** A plan without chance. */
