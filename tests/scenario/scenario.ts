@@ -118,6 +118,13 @@ function scenarioPlan(command: string): Plan {
     requestCount: 0,
     queueDepth: option("depth", 16),
     legOptions: { ...base.legOptions, creditRequests: 32, pullBytes: 32 * 1024, pullsInFlight: 2 },
+    clientOptions: {
+      maxRequests: 32,
+      maxWriteBytes: 1 << 20,
+      heartbeatLimitMs: 3000,
+      legTimeoutMs: 20_000,
+      flushIntervalMs: 2000,
+    },
   };
 }
 

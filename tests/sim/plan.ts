@@ -70,7 +70,13 @@ export interface Plan {
     readonly pullBytes: number;
     readonly pullsInFlight: number;
   };
-  readonly clientOptions: Record<string, number>;
+  readonly clientOptions: {
+    readonly maxRequests: number;
+    readonly maxWriteBytes: number;
+    readonly heartbeatLimitMs: number;
+    readonly legTimeoutMs: number;
+    readonly flushIntervalMs: number;
+  };
 }
 
 const KIB = 1024;
@@ -141,7 +147,13 @@ export function drawPlan(seed: number): Plan {
       pullBytes: drawn(0.5, 32 * KIB, 8 * KIB),
       pullsInFlight: between(prng, 1, 4),
     },
-    clientOptions: {},
+    clientOptions: {
+      maxRequests: 32,
+      maxWriteBytes: drawn(0.7, 1024 * KIB, 32 * KIB),
+      heartbeatLimitMs: drawn(0.5, 3000, 1000),
+      legTimeoutMs: drawn(0.7, 20_000, 4000),
+      flushIntervalMs: drawn(0.5, 2000, between(prng, 20, 500)),
+    },
   };
 }
 
