@@ -18,7 +18,7 @@
  */
 
 import { SparseBitmap } from "../base/sparse_bitmap.ts";
-import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
+import { compareRank, MAX_LEGS } from "../disk_format/records.ts";
 import type { ResyncOrder } from "../wire/bodies.ts";
 import { type Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
 import type { LegContext } from "./leg_context.ts";
@@ -66,8 +66,6 @@ export class ResyncTarget {
   #mode: "dirty" | "reconcile" = "dirty";
   #session = 0;
   #clientConnection = -1;
-  /** The newest record this leg was told of. Its own may be older: it is not a member, so only later changes reach it. */
-  #shared: SharedEpoch;
   #sources: number[] = [];
   #source = -1;
   #paused = false;
@@ -102,7 +100,6 @@ export class ResyncTarget {
   constructor(leg: LegContext, metadata: LegMetadata) {
     this.#leg = leg;
     this.#metadata = metadata;
-    this.#shared = leg.record;
     this.#links = new PeerLinks();
     this.#pulls = new PullTable(leg.options.pullsInFlight ?? 64);
     this.#throttle = new ResyncThrottle(leg.nowMs);
@@ -138,7 +135,6 @@ export class ResyncTarget {
     this.#clientConnection = connection;
     this.#session = order.resyncSession;
     this.#mode = order.mode;
-    this.#shared = order.shared;
     this.#sources = order.sources.filter((index) => index !== leg.legIndex && order.shared.legs[index] !== null);
     if (this.#sources.length === 0) {
       this.#message = "No source to pull from";
@@ -163,6 +159,8 @@ export class ResyncTarget {
     this.#retryFailedMs = RETRY_FAILED_MS;
     this.#progress = new ResyncProgress(leg.nowMs);
     leg.adoptIncarnations(order.shared);
+    // A leg that is no member was not sent the record in force; who is absent, and that it is not in sync itself, it learns here.
+    if (compareRank(order.shared, leg.record) > 0) leg.record = order.shared;
     for (const index of this.#sources) this.#links.want(index, order.shared.legs[index]?.address ?? "");
     if (isReconcile) {
       for (const extent of order.extents) {
@@ -364,7 +362,6 @@ export class ResyncTarget {
   /** An epoch record has been taken over. */
   handleEpoch(_droppedMask: number): void {
     if (!this.isActive) return;
-    this.#shared = this.#leg.record;
     if (this.#mode === "dirty" && this.#leg.isInSync) {
       this.abort("it is complete");
       return;
@@ -491,7 +488,7 @@ export class ResyncTarget {
   #nextAbsentLeg(after: number): number {
     const leg = this.#leg;
     for (let index = after + 1; index < MAX_LEGS; index++) {
-      if (leg.maps[index] !== null && (this.#shared.inSyncMask & (1 << index)) === 0) return index;
+      if (leg.maps[index] !== null && (leg.record.inSyncMask & (1 << index)) === 0) return index;
     }
     return -1;
   }
@@ -811,7 +808,7 @@ export class ResyncTarget {
     if (this.#clientConnection < 0 || leg.session?.connection !== this.#clientConnection) return;
     leg.send(this.#clientConnection, MessageType.RESYNC_REPORT, 0).body = {
       resyncSession: this.#session,
-      epoch: this.#shared.epoch,
+      epoch: leg.record.epoch,
       state,
       missingBytes: this.#missingBytes(),
       copiedBytes: this.#progress.copied,
