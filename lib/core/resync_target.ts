@@ -45,6 +45,9 @@ const RUNS_PER_CLEAR = 8192;
 const RETRY_FAILED_MS = 1000;
 const RETRY_FAILED_MOST_MS = 30_000;
 
+/** Purpose of a record write that nobody waits for. */
+const PURPOSE_NOBODY_WAITS = -1;
+
 /** Where a resync stands. */
 type Phase = "off" | "map" | "pull" | "maps" | "save" | "done";
 
@@ -159,6 +162,11 @@ export class ResyncTarget {
     this.#retryFailedMs = RETRY_FAILED_MS;
     this.#progress = new ResyncProgress(leg.nowMs);
     leg.adoptIncarnations(order.shared);
+    if (!isReconcile) {
+      // The record in force does not have us in the in-sync set: from now on we know it ourselves.
+      leg.record = order.shared;
+      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
+    }
     for (const index of this.#sources) this.#links.want(index, order.shared.legs[index]?.address ?? "");
     if (isReconcile) {
       for (const extent of order.extents) {
