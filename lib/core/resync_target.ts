@@ -18,7 +18,7 @@
  */
 
 import { SparseBitmap } from "../base/sparse_bitmap.ts";
-import { compareRank, MAX_LEGS } from "../disk_format/records.ts";
+import { MAX_LEGS } from "../disk_format/records.ts";
 import type { ResyncOrder } from "../wire/bodies.ts";
 import { type Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
 import type { LegContext } from "./leg_context.ts";
@@ -44,6 +44,9 @@ const RUNS_PER_CLEAR = 8192;
 /** First pause before chunks that no source could read are tried again; doubles up to the second. */
 const RETRY_FAILED_MS = 1000;
 const RETRY_FAILED_MOST_MS = 30_000;
+
+/** Purpose of a record write that nobody waits for. */
+const PURPOSE_NOBODY_WAITS = -1;
 
 /** Where a resync stands. */
 type Phase = "off" | "map" | "pull" | "maps" | "save" | "done";
@@ -159,8 +162,11 @@ export class ResyncTarget {
     this.#retryFailedMs = RETRY_FAILED_MS;
     this.#progress = new ResyncProgress(leg.nowMs);
     leg.adoptIncarnations(order.shared);
-    // A leg that is no member was not sent the record in force; who is absent, and that it is not in sync itself, it learns here.
-    if (compareRank(order.shared, leg.record) > 0) leg.record = order.shared;
+    if (!isReconcile) {
+      // The record in force does not have us in the in-sync set: from now on we know it ourselves.
+      leg.record = order.shared;
+      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
+    }
     for (const index of this.#sources) this.#links.want(index, order.shared.legs[index]?.address ?? "");
     if (isReconcile) {
       for (const extent of order.extents) {
