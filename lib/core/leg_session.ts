@@ -149,10 +149,13 @@ export class LegSession {
     for (let index = 0; index < MAX_LEGS; index++) {
       const map = leg.maps[index];
       if (map === null) continue;
-      if ((change.droppedMask & (1 << index)) !== 0) leg.unflushed.forEach((chunks) => map.addAll(chunks));
-      if ((shared.inSyncMask & (1 << index)) === 0) {
-        for (const extent of change.suspectExtents) leg.suspectExtent(map, extent);
+      if ((shared.inSyncMask & (1 << index)) !== 0) {
+        // A record that was never in force may have had it out of sync here, and may have left suspicions behind.
+        map.clear(0, leg.chunkCount);
+        continue;
       }
+      if ((change.droppedMask & (1 << index)) !== 0) leg.unflushed.forEach((chunks) => map.addAll(chunks));
+      for (const extent of change.suspectExtents) leg.suspectExtent(map, extent);
     }
     leg.record = shared;
     this.#target.handleEpoch(change.droppedMask);
