@@ -81,6 +81,7 @@ export class LegProcess extends Process {
       this.#waitingMetadata.length = 0;
       this.end(power);
       this.core = null;
+      world.losses.processEnded(this.legIndex);
     }
     if (power) {
       this.disk.losePower(world.prng);
