@@ -17,6 +17,8 @@ import type { ResyncTarget } from "./resync_target.ts";
 
 /** Features this core knows; see lib/wire/version_log.md. */
 export const FEATURES = 0;
+/** Purpose of a record write that nobody waits for. */
+const PURPOSE_NOBODY_WAITS = -1;
 /** Purpose of the record write that makes a promise durable. */
 const PURPOSE_CLAIM = 0;
 
@@ -158,6 +160,8 @@ export class LegSession {
       for (const extent of change.suspectExtents) leg.suspectExtent(map, extent);
     }
     leg.record = shared;
+    // Writes may follow.
+    leg.isStable = false;
     this.#target.handleEpoch(change.droppedMask);
     const purpose = this.#nextPurpose++;
     const needsPages = change.suspectExtents.length > 0;
@@ -219,6 +223,7 @@ export class LegSession {
     if (claim?.stage === "flush") {
       if (result < 0) this.#failClaim("io-error", `The disk could not be flushed (${result})`);
       else {
+        this.#leg.isStable = this.#leg.isWhole;
         this.#leg.promisedGeneration = claim.claim.generation;
         this.#leg.promisedTo = claim.claim.clientUuid;
         claim.stage = "record";
@@ -230,6 +235,9 @@ export class LegSession {
         this.#detach.stage = "pages";
         this.advance();
       }
+    } else if (result === 0 && this.#leg.session === null && this.#leg.isWhole && !this.#leg.isStable) {
+      this.#leg.isStable = true;
+      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
     }
   }
 

@@ -84,6 +84,8 @@ export function formatDisk(disk: SimDisk, shape: PoolShape): void {
     },
     promisedGeneration: 1,
     promisedTo: "",
+    isStable: true,
+    bootId: "",
   };
   writeTwin(disk, 0, encodeSuperblock(superblock, identity, 1));
   writeTwin(disk, layout.epochOffset, encodeEpochRecord(record, identity, 1));
