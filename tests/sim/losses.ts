@@ -1,8 +1,8 @@
 /**
- * When may acked but unflushed data be lost? Only when no leg of the in-sync set is left that can be known to have it. A leg
- * that lost power may lack it. A leg whose process was killed still has it in its disk's cache, but cannot tell that from a
- * loss of power; so if another member lost power and no member has been up all the time, either may be taken for the good copy.
- * This keeps account of that.
+ * When may acked but unflushed data be lost? Only when no leg of the in-sync set is left that is known to have it. A leg
+ * that lost power may lack it. A leg whose process was killed has it in its disk's cache; where the machine does not tell one
+ * boot from another, that cannot be told from a loss of power, so if another member lost power and no member has been up all the time,
+ * either may be taken for the good copy. This keeps account of that.
  *
  * @module
  */
@@ -40,6 +40,7 @@ export class Losses {
   }
 
   processEnded(legIndex: number): void {
+    if (this.#world.plan.bootsAreKnown) return;
     this.restartedMask |= 1 << legIndex;
     this.#judge();
   }
