@@ -15,7 +15,7 @@ import { openLegStore } from "../../lib/store/leg_store.ts";
 import { TwinMetadataStore } from "../../lib/store/twin_metadata_store.ts";
 import { UringBlockStore } from "../../lib/store/uring_block_store.ts";
 import { ScriptedReactor } from "../unit/store/scripted_reactor.ts";
-import { Machine, withDirectory } from "../unit/store/store_fixture.ts";
+import { withDirectory } from "../unit/store/store_fixture.ts";
 
 const EIO = -5;
 const OWNER = { poolUuid: crypto.randomUUID(), legUuid: crypto.randomUUID() };
@@ -157,43 +157,6 @@ Deno.test("zeroing by hand: the n-th operation fails, or is interrupted", () => 
         store.close();
         return reached;
       });
-    }
-  });
-});
-
-Deno.test("a device that is full says so, and goes on with what it has", () => {
-  withDirectory((directory) => {
-    const machine = new Machine();
-    const mount = (...args: string[]) => {
-      const { success, stderr } = new Deno.Command("mount", { args }).outputSync();
-      assert.ok(success, new TextDecoder().decode(stderr));
-    };
-    mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", directory);
-    try {
-      const path = `${directory}/a.img`;
-      Deno.writeFileSync(path, new Uint8Array(0));
-      Deno.truncateSync(path, 1024 * 1024);
-      const device = DeviceFile.open(path, { access: "exclusive" });
-      const { reactor, pool } = machine;
-      const store = new UringBlockStore({ device, reactor, pool, handler: machine });
-      const slot = pool.allocate(65536);
-      pool.bytes(slot).fill(3);
-      store.write(1, slot, 4096, 0, false);
-      assert.equal(machine.wait(1), 0);
-      store.write(2, slot, 65536, 65536, false);
-      assert.equal(machine.wait(2), -28);
-      store.read(3, slot, 4096, 0);
-      assert.equal(machine.wait(3), 0);
-      assert.ok(pool.bytes(slot).subarray(0, 4096).every((byte) => byte === 3));
-      store.zero(4, 1024 * 1024, 0, false);
-      assert.equal(machine.wait(4), 0);
-      store.write(5, slot, 4096, 524288, false);
-      assert.equal(machine.wait(5), 0);
-      store.close();
-      reactor.dispose();
-    } finally {
-      const { success } = new Deno.Command("umount", { args: [directory] }).outputSync();
-      assert.ok(success, "unmounted");
     }
   });
 });
