@@ -60,9 +60,19 @@ export interface LegLink {
   backoffMs: number;
   welcome: Welcome | null;
   grant: Grant | null;
+  /**
+   * Epoch from which on the extents of this leg's intent log, as it was granted, are suspicions against it on the in-sync legs; 0 when
+   * they are no longer needed (it was a member when the pool was established), -1 when that has not been arranged yet.
+   */
+  suspectedFrom: number;
   /** The resync under way on this leg, 0 when none. */
   resyncSession: number;
   report: ResyncReport | null;
+  /**
+   * Sequence of the last write before its admission. It joins only when the watermark is there: until then a write that it never got as
+   * such (it pulled the data) may be unflushed on another leg, and its own unflushed set would not tell.
+   */
+  admittedAfter: number;
   /** Epoch under which it has reported its resync done, or -1. */
   doneEpoch: number;
   /** Not admitted to resync before this time. */
@@ -126,8 +136,10 @@ export class ClientContext {
         backoffMs: 50,
         welcome: null,
         grant: null,
+        suspectedFrom: -1,
         resyncSession: 0,
         report: null,
+        admittedAfter: 0,
         doneEpoch: -1,
         admitAtMs: 0,
         admitBackoffMs: 100,

@@ -171,7 +171,10 @@ export class ClientMembership {
         const link = pool.links[index];
         if (link !== null) this.#closeLink(link, "it does not answer a claim");
       }
-    } else if (pool.phase === "ready") this.#admitAll();
+    } else if (pool.phase === "ready") {
+      this.#admitAll();
+      this.#maybeJoin();
+    }
   }
 
   /** Number of the newest record sent. */
@@ -377,6 +380,7 @@ export class ClientMembership {
     }
     this.#io.epochCommitted();
     this.#maybeJoin();
+    this.#admitAll();
   }
 
   /** After an unclean end the members are made equal on every suspected extent, from one of them, before any I/O. */
@@ -418,6 +422,7 @@ export class ClientMembership {
       const link = pool.links[index] as LegLink;
       link.resyncSession = 0;
       link.report = null;
+      link.suspectedFrom = 0;
     }
     this.#suspects = [];
     this.#distrustMask = 0;
@@ -446,8 +451,10 @@ export class ClientMembership {
     if (this.#proposal !== null && (this.#proposal.droppedMask & bit) !== 0) return;
     const sources = indicesOf(pool.inSyncMask & ~pool.lostMask);
     if (sources.length === 0 || this.#latest === null) return;
+    if (!this.#areIntentsSuspected(link)) return;
     link.resyncSession = this.#nextResyncSession();
     link.doneEpoch = -1;
+    link.admittedAfter = pool.sequence;
     link.report = null;
     for (const index of indicesOf(pool.activeMask & ~pool.lostMask)) {
       const join = pool.send(pool.links[index] as LegLink, MessageType.JOIN, CONTROL_REQUEST_IDS + 1).message;
@@ -466,6 +473,30 @@ export class ClientMembership {
     pool.event("info", "resync-started", `Leg ${link.legIndex} (${link.address}) is back and resyncs`, link.legIndex);
   }
 
+  /**
+   * What a leg wrote last in a session that ended uncleanly may be on no other leg: before it is admitted, the extents of its intent log
+   * become suspicions against it, durable on the in-sync legs. A leg that we dropped ourselves needs no more than what was marked then.
+   */
+  #areIntentsSuspected(link: LegLink): boolean {
+    const pool = this.#pool;
+    if (link.suspectedFrom === 0 || link.grant === null) return true;
+    if (link.suspectedFrom < 0 && link.grant.intents.length === 0 && !link.grant.intentsLost) {
+      link.suspectedFrom = 0;
+      return true;
+    }
+    if (link.suspectedFrom > 0) return (pool.record?.epoch ?? 0) >= link.suspectedFrom;
+    if (this.#proposal !== null || this.#latest === null) return false;
+    const latest = this.#latest;
+    const legs = latest.legs.map((entry, index): LegEntry | null =>
+      entry !== null && index === link.legIndex && link.grant?.intentsLost
+        ? { ...entry, mapIncarnation: entry.mapIncarnation + 1, mapDefaultDirty: true }
+        : entry
+    );
+    link.suspectedFrom = latest.epoch + 1;
+    this.#send({ ...latest, epoch: latest.epoch + 1, legs }, 0, link.grant.intents);
+    return false;
+  }
+
   /** Takes a leg that has reported done, under the newest epoch, into the in-sync set. */
   #maybeJoin(): void {
     const pool = this.#pool;
@@ -474,6 +505,10 @@ export class ClientMembership {
     let joinMask = 0;
     for (const link of pool.links) {
       if (link === null || link.resyncSession === 0 || link.doneEpoch !== latest.epoch) continue;
+      if (pool.watermark < link.admittedAfter) {
+        this.#io.handleWantFlush();
+        continue;
+      }
       if ((pool.activeMask & (1 << link.legIndex)) !== 0) joinMask |= 1 << link.legIndex;
     }
     if (joinMask === 0) return;
@@ -521,6 +556,7 @@ export class ClientMembership {
     for (const link of pool.links) {
       if (link === null) continue;
       link.hasFailed = false;
+      link.suspectedFrom = -1;
       link.resyncSession = 0;
       if (link.connection >= 0) this.#closeLink(link, "the pool is assembled anew");
     }

@@ -21,6 +21,9 @@ const EIO = -5;
 const EINVAL = -22;
 const ESTALE = -116;
 
+/** Purpose of a record write that nobody waits for. */
+const PURPOSE_NOBODY_WAITS = -1;
+
 /** The I/O path of one leg. */
 export class LegIo {
   readonly #leg: LegContext;
@@ -130,7 +133,11 @@ export class LegIo {
     const leg = this.#leg;
     if (watermark <= leg.watermark) return;
     leg.watermark = watermark;
-    leg.isWhole = true;
+    if (!leg.isWhole) {
+      // The client's word that the legs are equal. Noted on disk, so that the end of this process is not taken for a loss.
+      leg.isWhole = true;
+      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
+    }
     leg.unflushed.forget(watermark);
     if (this.#waitRoom.length > 0) this.makeRoom();
   }
@@ -235,10 +242,8 @@ export class LegIo {
     const intents = leg.intents;
     if (intents.freeCount * 8 < intents.capacity || this.#waitRoom.length > 0) {
       const goal = Math.ceil(intents.capacity / 4) - intents.freeCount;
-      let forgotten = intents.forget(goal, leg.watermark, true, (extent) => leg.pagesSaved(extent));
-      if (forgotten < goal) {
-        forgotten += intents.forget(goal - forgotten, leg.watermark, false, (extent) => leg.pagesSaved(extent));
-      }
+      let forgotten = this.forgetIntents(goal, leg.watermark, true);
+      if (forgotten < goal) forgotten += this.forgetIntents(goal - forgotten, leg.watermark, false);
       if (forgotten < goal) {
         this.#metadata.savePages();
         this.#askForFlush();
@@ -252,6 +257,16 @@ export class LegIo {
       this.#pinned(operation, result);
     }
     if (this.#waitIntent.length > 0) this.#metadata.writeIntents(false);
+  }
+
+  /**
+   * Forgets extents that nobody needs. A leg out of sync keeps them all until the client has taken them over as suspicions against it,
+   * which it has when it orders the resync: what such a leg wrote last may be on no other.
+   */
+  forgetIntents(most: number, watermark: number, onlyCold: boolean): number {
+    const leg = this.#leg;
+    if (!leg.isInSync && !this.#target.isActive) return 0;
+    return leg.intents.forget(most, watermark, onlyCold, (extent) => leg.pagesSaved(extent));
   }
 
   /** The session is over: what has not reached the disk never will. */

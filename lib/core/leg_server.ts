@@ -186,7 +186,7 @@ export class LegServer {
       sizeBytes: leg.superblock.sizeBytes,
       chunkBytes: leg.chunkBytes,
       logicalBlockBytes: leg.superblock.logicalBlockBytes,
-      record: { shared: leg.record, promisedGeneration: leg.promisedGeneration, promisedTo: leg.promisedTo },
+      record: leg.fullRecord,
       state: leg.isInSync ? "in-sync" : resync === null ? "stale" : "resyncing",
       session: leg.session === null ? null : { clientName: leg.session.clientName, generation: leg.session.generation },
       dirty,
@@ -296,7 +296,7 @@ export class LegServer {
     if (leg.session === null) return;
     this.#metadata.savePages();
     if (leg.nowMs - leg.lastWriteMs < IDLE_MS || leg.intents.size === 0) return;
-    leg.intents.forget(Infinity, leg.watermark, false, (extent) => leg.pagesSaved(extent));
+    this.#io.forgetIntents(Infinity, leg.watermark, false);
     this.#metadata.writeIntents(true);
   }
 }

@@ -17,6 +17,8 @@ import type { ResyncTarget } from "./resync_target.ts";
 
 /** Features this core knows; see lib/wire/version_log.md. */
 export const FEATURES = 0;
+/** Purpose of a record write that nobody waits for. */
+const PURPOSE_NOBODY_WAITS = -1;
 /** Purpose of the record write that makes a promise durable. */
 const PURPOSE_CLAIM = 0;
 
@@ -33,6 +35,9 @@ interface PendingEpoch {
   readonly purpose: number;
   readonly connection: number;
   readonly requestId: number;
+  isWritten: boolean;
+  /** Whether suspicions came with it that no intent of ours covers: then the dirty pages must be on disk too. */
+  readonly needsPages: boolean;
 }
 
 /** The session rules of one leg. */
@@ -146,15 +151,22 @@ export class LegSession {
     for (let index = 0; index < MAX_LEGS; index++) {
       const map = leg.maps[index];
       if (map === null) continue;
-      if ((change.droppedMask & (1 << index)) !== 0) leg.unflushed.forEach((chunks) => map.addAll(chunks));
-      if ((shared.inSyncMask & (1 << index)) === 0) {
-        for (const extent of change.suspectExtents) leg.suspectExtent(map, extent);
+      if ((shared.inSyncMask & (1 << index)) !== 0) {
+        // A record that was never in force may have had it out of sync here, and may have left suspicions behind.
+        map.clear(0, leg.chunkCount);
+        continue;
       }
+      if ((change.droppedMask & (1 << index)) !== 0) leg.unflushed.forEach((chunks) => map.addAll(chunks));
+      for (const extent of change.suspectExtents) leg.suspectExtent(map, extent);
     }
     leg.record = shared;
+    // Writes may follow.
+    leg.isStable = false;
     this.#target.handleEpoch(change.droppedMask);
     const purpose = this.#nextPurpose++;
-    this.#pendingEpochs.push({ purpose, connection, requestId });
+    const needsPages = change.suspectExtents.length > 0;
+    if (needsPages) { for (const map of leg.maps) map?.beginCheckpoint(); }
+    this.#pendingEpochs.push({ purpose, connection, requestId, isWritten: false, needsPages });
     this.#metadata.writeRecord(purpose);
   }
 
@@ -181,11 +193,26 @@ export class LegSession {
     }
     const at = this.#pendingEpochs.findIndex((pending) => pending.purpose === purpose);
     if (at < 0) return;
-    const [pending] = this.#pendingEpochs.splice(at, 1);
-    if (!this.#holdsSession(pending.connection)) return;
+    const pending = this.#pendingEpochs[at];
+    pending.isWritten = true;
     if (result < 0) {
+      this.#pendingEpochs.splice(at, 1);
       leg.refuse(pending.connection, pending.requestId, "io-error", `The epoch could not be recorded (${result})`);
-    } else leg.send(pending.connection, MessageType.EPOCH_DONE, pending.requestId);
+    } else this.#confirmEpochs();
+  }
+
+  /** Confirms epochs in the order in which they came: a later one vouches for the suspicions of an earlier one. */
+  #confirmEpochs(): void {
+    const leg = this.#leg;
+    while (this.#pendingEpochs.length > 0 && this.#pendingEpochs[0].isWritten) {
+      const pending = this.#pendingEpochs[0];
+      if (pending.needsPages) {
+        this.#metadata.savePages();
+        if (leg.maps.some((map) => map !== null && !map.isCheckpointDone)) return;
+      }
+      this.#pendingEpochs.shift();
+      leg.send(pending.connection, MessageType.EPOCH_DONE, pending.requestId);
+    }
   }
 
   /** A flush at a session's end is done. Only the one asked for last counts. */
@@ -196,6 +223,7 @@ export class LegSession {
     if (claim?.stage === "flush") {
       if (result < 0) this.#failClaim("io-error", `The disk could not be flushed (${result})`);
       else {
+        this.#leg.isStable = this.#leg.isWhole;
         this.#leg.promisedGeneration = claim.claim.generation;
         this.#leg.promisedTo = claim.claim.clientUuid;
         claim.stage = "record";
@@ -207,6 +235,9 @@ export class LegSession {
         this.#detach.stage = "pages";
         this.advance();
       }
+    } else if (result === 0 && this.#leg.session === null && this.#leg.isWhole && !this.#leg.isStable) {
+      this.#leg.isStable = true;
+      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
     }
   }
 
@@ -214,9 +245,10 @@ export class LegSession {
   advance(): void {
     const leg = this.#leg;
     if (this.#pendingClaim?.stage === "drain") this.#advanceClaim();
+    if (this.#pendingEpochs.length > 0) this.#confirmEpochs();
     const detach = this.#detach;
     if (detach?.stage === "pages" && !this.#metadata.savePages()) {
-      leg.intents.forget(Infinity, Infinity, false, () => true);
+      this.#io.forgetIntents(Infinity, Infinity, false);
       detach.stage = "intents";
       this.#metadata.writeIntents(true);
     }
