@@ -7,8 +7,9 @@
 import { Buffer } from "node:buffer";
 import { crc32 } from "node:zlib";
 import type { Prng } from "../../lib/base/prng.ts";
-import { bodyKind, encodeBody } from "../../lib/wire/body_codec.ts";
-import { encodeHeader, HEADER_BYTES, Message, MessageType } from "../../lib/wire/message.ts";
+import { frameFault } from "../../lib/transport/frame_rules.ts";
+import { bodyKind, encodeBody, parseBody, type ParsedBody } from "../../lib/wire/body_codec.ts";
+import { decodeHeader, encodeHeader, HEADER_BYTES, Message, MessageType } from "../../lib/wire/message.ts";
 import { SAMPLE_BODIES } from "../unit/wire/sample_bodies.ts";
 
 const TYPES = Object.values(MessageType);
@@ -62,13 +63,47 @@ export function soundFrame(random: Prng, mostPayloadBytes: number): Uint8Array {
     message.status = -5;
     if (bodyKind(message.type) === "data") payload = new Uint8Array(0);
   }
-  message.payloadLength = payload.length;
   if (random.below(8) === 0) message.flags |= 2;
-  else message.payloadCrc = payload.length === 0 ? 0 : crc32(payload);
-  const frame = new Uint8Array(HEADER_BYTES + payload.length);
+  return frameOf(message, payload);
+}
+
+/** `message` with `payload` as bytes. */
+export function frameOf(message: Message, payload: Uint8Array | null): Uint8Array {
+  const lengthBytes = payload === null ? 0 : payload.length;
+  message.payloadLength = lengthBytes;
+  message.payloadCrc = lengthBytes === 0 || (message.flags & 2) !== 0 ? 0 : crc32(payload!);
+  const frame = new Uint8Array(HEADER_BYTES + lengthBytes);
   encodeHeader(message, new DataView(frame.buffer), 0);
-  frame.set(payload, HEADER_BYTES);
+  if (payload !== null) frame.set(payload, HEADER_BYTES);
   return frame;
+}
+
+/** A frame as the far side of a transport gets it. */
+export interface OpenedFrame {
+  readonly message: Message;
+  readonly payload: Uint8Array;
+  readonly parsed: ParsedBody;
+}
+
+/** What becomes of a frame's bytes on their way to a core; null when the transport would close the connection. */
+export function openFrame(frame: Uint8Array): OpenedFrame | null {
+  const message = new Message();
+  if (frame.length < HEADER_BYTES) return null;
+  if (decodeHeader(new DataView(frame.buffer, frame.byteOffset), 0, message) !== null) return null;
+  if (frameFault(message) !== null || frame.length !== HEADER_BYTES + message.payloadLength) return null;
+  const payload = frame.subarray(HEADER_BYTES);
+  return { message, payload, parsed: parseBody(message.type, payload) };
+}
+
+/** `pairs` pairs of (first, count) that lie below `limit`, or, now and then, not at all. */
+export function anyWords(random: Prng, pairs: number, limit: number): Uint32Array {
+  const words = new Uint32Array(2 * pairs);
+  const isWild = random.below(6) === 0;
+  for (let i = 0; i < words.length; i += 2) {
+    words[i] = isWild && random.below(8) === 0 ? random.next() : random.below(limit - 8);
+    words[i + 1] = isWild && random.below(4) === 0 ? random.next() : 1 + random.below(8);
+  }
+  return words;
 }
 
 function anyPayload(random: Prng, type: number, mostBytes: number): Uint8Array {
