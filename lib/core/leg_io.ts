@@ -9,7 +9,7 @@
  */
 
 import { assert } from "../base/assert.ts";
-import { type Message, MessageFlag, MessageType } from "../wire/message.ts";
+import { MAX_PAYLOAD_BYTES, type Message, MessageFlag, MessageType } from "../wire/message.ts";
 import { Pin } from "./intent_log.ts";
 import type { LegContext } from "./leg_context.ts";
 import type { LegMetadata } from "./leg_metadata.ts";
@@ -95,7 +95,9 @@ export class LegIo {
   handleRead(connection: number, message: Message): void {
     const leg = this.#leg;
     const isServed = leg.isMember || this.#target.isActive;
-    if (!isServed || !this.#isInRange(message.offset, message.length)) {
+    // The answer is one frame, and the disk reads into one slot.
+    const fitsFrame = message.length <= MAX_PAYLOAD_BYTES;
+    if (!isServed || !fitsFrame || !this.#isInRange(message.offset, message.length)) {
       leg.send(connection, MessageType.DATA, message.requestId, isServed ? EINVAL : ESTALE);
       return;
     }

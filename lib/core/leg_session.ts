@@ -353,6 +353,8 @@ export class LegSession {
     if (detach === null) return;
     this.#detach = null;
     this.#leg.session = null;
+    // What a client sends after DETACH and that still waits has nobody left to wait for it.
+    this.#io.discardWaiting();
     this.#leg.send(detach.connection, MessageType.ACK, detach.requestId, result);
   }
 
