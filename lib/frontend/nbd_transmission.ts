@@ -80,7 +80,7 @@ export class NbdTransmission implements Waiter {
   #part = NONE;
   /** The current request still holds its `pending` (and `unsent`) up, because parts of it are to come. */
   #holds = false;
-  /** The last step failed for want of memory. */
+  /** The last step failed for want of memory, its own or that of those before it in line. */
   #shortOfMemory = false;
   /** Has stood in line for its next request, and need not again. */
   #mayPass = false;
@@ -303,8 +303,12 @@ export class NbdTransmission implements Waiter {
     const table = this.#table;
     this.#shortOfMemory = false;
     while (this.#receive === Receive.SPLIT) {
-      if (!admission.host.canSubmit || !admission.mayTake(this.connection) || table.freePartCount === 0) {
-        return this.#setWait(Wait.LINE);
+      const isHead = admission.mayTake(this.connection);
+      if (!admission.host.canSubmit || !isHead || table.freePartCount === 0) {
+        this.#setWait(Wait.LINE);
+        // Those before it in line may wait for the very memory that this read holds.
+        this.#shortOfMemory = !isHead;
+        return this.#beginEarly();
       }
       const request = this.#request;
       const isRead = table.command[request] === Command.READ;

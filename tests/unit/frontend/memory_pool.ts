@@ -10,6 +10,7 @@ import type { BufferPool } from "../../../lib/io/buffer_pool.ts";
 /** Slots of ordinary memory. */
 export class MemoryPool implements BufferPool {
   usedBytes = 0;
+  highestUsedBytes = 0;
   readonly totalBytes: number;
   readonly #slots = new Map<number, Uint8Array>();
   readonly #spare = new Map<number, Uint8Array[]>();
@@ -25,6 +26,7 @@ export class MemoryPool implements BufferPool {
     while (capacity < lengthBytes) capacity *= 2;
     if (this.usedBytes + capacity > this.totalBytes) return -1;
     this.usedBytes += capacity;
+    this.highestUsedBytes = Math.max(this.highestUsedBytes, this.usedBytes);
     const bytes = this.#spare.get(capacity)?.pop() ?? new Uint8Array(capacity);
     const slot = this.#nextSlot++;
     this.#slots.set(slot, bytes);

@@ -53,6 +53,7 @@ export class MemoryStream implements StreamSocket {
   #areaUsed = 0;
   readonly #delivered: Uint8Array[] = [];
   #closing: number | null = null;
+  #closesWhenSent = false;
 
   constructor(protocol: StreamProtocol, options: MemoryStreamOptions = {}) {
     this.#protocol = protocol;
@@ -137,6 +138,7 @@ export class MemoryStream implements StreamSocket {
       this.#delivered.push(piece.bytes.slice());
       if (piece.token >= 0) this.#protocol.onSent(piece.token, piece.bytes.length);
     }
+    this.#closeIfSent();
     return true;
   }
 
@@ -151,7 +153,9 @@ export class MemoryStream implements StreamSocket {
   }
 
   reserve(lengthBytes: number): number {
-    if (this.#closing !== null || this.#areaUsed + lengthBytes > this.sendBytes.length) return -1;
+    if (this.#closing !== null || this.#closesWhenSent || this.#areaUsed + lengthBytes > this.sendBytes.length) {
+      return -1;
+    }
     const at = this.#areaUsed;
     this.#areaUsed += lengthBytes;
     this.#queue.push({ bytes: this.sendBytes.subarray(at, at + lengthBytes), token: -1 });
@@ -172,13 +176,9 @@ export class MemoryStream implements StreamSocket {
   }
 
   get canSend(): boolean {
-    return this.#closing === null && !this.isClosed &&
+    return this.#closing === null && !this.isClosed && !this.#closesWhenSent &&
       this.sendBytes.length - this.#areaUsed >= 256 + this.#options.copyBytes &&
       this.#queue.length < this.#options.sendQueueCount;
-  }
-
-  get isSendIdle(): boolean {
-    return this.#queue.length === 0 && this.#inFlight.length === 0;
   }
 
   flushSends(): void {
@@ -186,6 +186,17 @@ export class MemoryStream implements StreamSocket {
     this.#inFlight = this.#queue;
     this.#queue = [];
     this.sendCount++;
+  }
+
+  closeWhenSent(): void {
+    this.#closesWhenSent = true;
+    this.#closeIfSent();
+  }
+
+  #closeIfSent(): void {
+    if (!this.#closesWhenSent) return;
+    if (this.#queue.length > 0) this.flushSends();
+    else if (this.#inFlight.length === 0) this.#closing ??= 0;
   }
 
   resumeReceiving(): void {
