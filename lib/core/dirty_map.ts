@@ -16,6 +16,9 @@ export class DirtyMap {
   #bits: SparseBitmap;
   readonly #unsaved = new Set<number>();
   readonly #saving = new Set<number>();
+  /** Pages of the checkpoint whose save has not begun, and those being saved. */
+  readonly #checkpoint = new Set<number>();
+  readonly #checkpointSaving = new Set<number>();
 
   constructor(chunkCount: number, incarnation: number, dirty: boolean) {
     this.incarnation = incarnation;
@@ -32,6 +35,8 @@ export class DirtyMap {
     this.#bits = new SparseBitmap(this.#bits.bitCount, dirty);
     this.#unsaved.clear();
     this.#saving.clear();
+    this.#checkpoint.clear();
+    this.#checkpointSaving.clear();
   }
 
   /** Marks chunks dirty. */
@@ -84,6 +89,7 @@ export class DirtyMap {
       if (this.#saving.has(page)) continue;
       this.#unsaved.delete(page);
       this.#saving.add(page);
+      if (this.#checkpoint.delete(page)) this.#checkpointSaving.add(page);
       return page;
     }
     return -1;
@@ -94,6 +100,20 @@ export class DirtyMap {
     if (incarnation !== this.incarnation) return;
     this.#saving.delete(page);
     if (!saved) this.#unsaved.add(page);
+    if (this.#checkpointSaving.delete(page) && !saved) this.#checkpoint.add(page);
+  }
+
+  /** From now on: is everything that is in memory now on disk? See {@link isCheckpointDone}. */
+  beginCheckpoint(): void {
+    this.#checkpoint.clear();
+    this.#checkpointSaving.clear();
+    for (const page of this.#unsaved) this.#checkpoint.add(page);
+    for (const page of this.#saving) if (!this.#unsaved.has(page)) this.#checkpointSaving.add(page);
+  }
+
+  /** Whether all that was in memory at `beginCheckpoint` has been saved, whatever has changed since. */
+  get isCheckpointDone(): boolean {
+    return this.#checkpoint.size === 0 && this.#checkpointSaving.size === 0;
   }
 
   #touch(firstChunk: number, count: number): void {

@@ -194,7 +194,9 @@ export class IntentLog {
 
   /** Whether the log on disk is as it is in memory. */
   get isSaved(): boolean {
-    for (let block = 0; block < this.blockCount; block++) if (this.#version[block] !== this.#written[block]) return false;
+    for (let block = 0; block < this.blockCount; block++) {
+      if (this.#version[block] !== this.#written[block]) return false;
+    }
     return true;
   }
 

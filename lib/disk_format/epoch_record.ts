@@ -20,12 +20,23 @@ import {
   sealBlock,
 } from "./block_header.ts";
 import { PayloadReader, PayloadWriter } from "./payload.ts";
-import { type EpochRecord, type LegEntry, MAX_LEGS } from "./records.ts";
+import { type EpochRecord, type LegEntry, MAX_LEGS, type SharedEpoch } from "./records.ts";
 
 /** Longest address: a host name of 253 characters, a colon, a port of 5 digits. */
 export const MAX_ADDRESS_BYTES = 259;
 /** Longest name of whom a generation was promised to; a UUID has 36. */
 const MAX_PROMISED_TO_BYTES = 255;
+
+/** What keeps a shared epoch from being recorded, in a sentence that says what to do; null when nothing does. */
+export function sharedEpochProblem(shared: SharedEpoch): string | null {
+  if (shared.legs.length > MAX_LEGS) return `${shared.legs.length} legs: ${MAX_LEGS} are the most`;
+  for (const leg of shared.legs) {
+    if (leg !== null && new TextEncoder().encode(leg.address).length > MAX_ADDRESS_BYTES) {
+      return `The address "${leg.address}" is too long: name its host in ${MAX_ADDRESS_BYTES - 6} bytes or fewer`;
+    }
+  }
+  return null;
+}
 
 /** Encodes a record. */
 export function encodeEpochRecord(
@@ -34,7 +45,8 @@ export function encodeEpochRecord(
   sequence: number,
 ): Uint8Array<ArrayBuffer> {
   const shared = value.shared;
-  assert(shared.legs.length <= MAX_LEGS, "At most 8 legs", shared.legs.length);
+  const problem = sharedEpochProblem(shared);
+  assert(problem === null, problem ?? "");
   const payload = new PayloadWriter();
   payload.uuid(shared.historyId);
   payload.uint53(shared.generation);

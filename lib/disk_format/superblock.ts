@@ -94,9 +94,13 @@ export function decodeSuperblock(block: Uint8Array, identity: BlockIdentity | nu
   return problem === null ? { ok: true, value, sequence: header.sequence } : badContent(problem);
 }
 
-function superblockProblem(value: Superblock): string | null {
+/** What is wrong with a superblock, in a sentence that says what to choose; null when nothing is. */
+export function superblockProblem(value: Superblock): string | null {
   const problem = layoutProblem(value);
   if (problem !== null) return problem;
+  if (new TextEncoder().encode(value.poolName).length > MAX_POOL_NAME_BYTES) {
+    return `The pool name "${value.poolName}" is too long: ${MAX_POOL_NAME_BYTES} bytes are the most`;
+  }
   if (value.legIndex >= MAX_LEGS) return `The superblock names leg ${value.legIndex}; ${MAX_LEGS - 1} is the last`;
   if (value.logicalBlockBytes !== 512 && value.logicalBlockBytes !== 4096) {
     return `Logical blocks of ${value.logicalBlockBytes} bytes: 512 and 4096 are known`;

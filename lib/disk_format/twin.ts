@@ -5,6 +5,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import type { BadBlock, BlockDecoder, BlockIdentity, DecodeResult, GoodBlock } from "./block_header.ts";
 
 /** The record, or both faults. */
@@ -55,7 +56,8 @@ export function pickTwin<T>(
   if (!b.ok) return chosen(a, 0, [1]);
   if (a.sequence > b.sequence) return chosen(a, 0, [1]);
   if (b.sequence > a.sequence) return chosen(b, 1, [0]);
-  return chosen(a, 0, []);
+  // Equal sequences and different content: no writer of ours does that, but then the copies must not stay different.
+  return chosen(a, 0, Buffer.compare(first, second) === 0 ? [] : [1]);
 }
 
 function isNewer<T>(result: DecodeResult<T>): result is BadBlock {

@@ -1,0 +1,191 @@
+/**
+ * The buffer pool: one mapping, cut into slabs of 1 MiB, each cut into slots of one size class.
+ *
+ * A class keeps the list of its slabs that have a free slot, a slab the stack of its free slots, so both `allocate` and `free`
+ * are a few array accesses and the slot freed last (whose bytes are still in the CPU's cache) is used first. A slab
+ * with no slot in use is free for any class.
+ *
+ * A slot number is the slot's offset in units of 4 KiB, so its address needs no table.
+ *
+ * @module
+ */
+
+import { assert } from "../base/assert.ts";
+import { mapAnonymous } from "../../ffi/libc/memory.ts";
+import type { BufferPool } from "./buffer_pool.ts";
+
+/** What {@link SlabBufferPool} needs. */
+export interface SlabBufferPoolOptions {
+  /** Bytes in all; rounded up to whole slabs of 1 MiB. */
+  readonly totalBytes: number;
+  /** Ask the kernel for 2 MiB pages: fewer page table walks, at the price of memory taken in larger pieces. */
+  readonly hugePages?: boolean;
+}
+
+const PAGE_SHIFT = 12;
+const SLAB_SHIFT = 20;
+const SLAB_BYTES = 1 << SLAB_SHIFT;
+/** Slots of the smallest class in a slab; also the stride of slot numbers from slab to slab. */
+const PAGES_PER_SLAB = 1 << (SLAB_SHIFT - PAGE_SHIFT);
+/** 4 KiB, 8 KiB, …, 1 MiB. */
+const CLASS_COUNT = SLAB_SHIFT - PAGE_SHIFT + 1;
+const NONE = -1;
+
+const SLOT_NOT = 0;
+const SLOT_FREE = 1;
+const SLOT_USED = 2;
+
+/** {@link BufferPool} on one anonymous mapping. */
+export class SlabBufferPool implements BufferPool {
+  /** Address of the first byte, page aligned. LIFETIME: the process. */
+  readonly baseAddress: number;
+  readonly totalBytes: number;
+  usedBytes = 0;
+  /** Grows with every `free`. Who was refused memory compares it with the count it saw, to know whether to ask again. */
+  freedCount = 0;
+
+  readonly #buffer: ArrayBuffer;
+  /** By slot. */
+  readonly #state: Uint8Array;
+  readonly #nextFree: Int32Array;
+  readonly #views: (Uint8Array | undefined)[];
+  /** By slab: class it is cut for (-1: never cut), slots in use, top of the stack of free slots. */
+  readonly #slabClass: Int8Array;
+  readonly #slabUsed: Int32Array;
+  readonly #slabFree: Int32Array;
+  /** By slab: neighbours in its list (slabs of a class with room, or empty slabs). */
+  readonly #next: Int32Array;
+  readonly #previous: Int32Array;
+  /** By class: first slab that is in use and has room. */
+  readonly #withRoom = new Int32Array(CLASS_COUNT).fill(NONE);
+  /** First slab without a slot in use. */
+  #empty = NONE;
+
+  constructor(options: SlabBufferPoolOptions) {
+    const { totalBytes, hugePages } = options;
+    if (!(totalBytes > 0 && Number.isFinite(totalBytes))) {
+      throw new RangeError(`A buffer pool of ${totalBytes} bytes is not possible; give at least ${SLAB_BYTES}`);
+    }
+    const slabs = Math.ceil(totalBytes / SLAB_BYTES);
+    this.totalBytes = slabs * SLAB_BYTES;
+    const memory = mapAnonymous(this.totalBytes, { hugePages });
+    this.baseAddress = memory.address;
+    this.#buffer = memory.buffer;
+    const slots = slabs * PAGES_PER_SLAB;
+    this.#state = new Uint8Array(slots);
+    this.#nextFree = new Int32Array(slots).fill(NONE);
+    this.#views = new Array(slots).fill(undefined);
+    this.#slabClass = new Int8Array(slabs).fill(NONE);
+    this.#slabUsed = new Int32Array(slabs);
+    this.#slabFree = new Int32Array(slabs).fill(NONE);
+    this.#next = new Int32Array(slabs).fill(NONE);
+    this.#previous = new Int32Array(slabs).fill(NONE);
+    for (let slab = slabs - 1; slab >= 0; slab--) this.#pushEmpty(slab);
+  }
+
+  allocate(lengthBytes: number): number {
+    const sizeClass = classOf(lengthBytes);
+    let slab = this.#withRoom[sizeClass];
+    if (slab === NONE) {
+      slab = this.#takeEmpty(sizeClass);
+      if (slab === NONE) return NONE;
+      this.#pushWithRoom(slab, sizeClass);
+    }
+    const slot = this.#slabFree[slab];
+    const next = this.#nextFree[slot];
+    this.#slabFree[slab] = next;
+    this.#slabUsed[slab]++;
+    if (next === NONE) this.#removeWithRoom(slab, sizeClass);
+    this.#state[slot] = SLOT_USED;
+    this.usedBytes += 1 << (sizeClass + PAGE_SHIFT);
+    return slot;
+  }
+
+  free(slot: number): void {
+    assert(this.#state[slot] === SLOT_USED, "only a slot in use is freed", slot);
+    const slab = slot >> (SLAB_SHIFT - PAGE_SHIFT);
+    const sizeClass = this.#slabClass[slab];
+    const wasFull = this.#slabFree[slab] === NONE;
+    this.#state[slot] = SLOT_FREE;
+    this.#nextFree[slot] = this.#slabFree[slab];
+    this.#slabFree[slab] = slot;
+    const used = --this.#slabUsed[slab];
+    if (used === 0) {
+      if (!wasFull) this.#removeWithRoom(slab, sizeClass);
+      this.#pushEmpty(slab);
+    } else if (wasFull) {
+      this.#pushWithRoom(slab, sizeClass);
+    }
+    this.usedBytes -= 1 << (sizeClass + PAGE_SHIFT);
+    this.freedCount++;
+  }
+
+  address(slot: number): number {
+    return this.baseAddress + slot * 4096;
+  }
+
+  capacity(slot: number): number {
+    assert(this.#state[slot] === SLOT_USED, "a slot in use has a capacity", slot);
+    return 1 << (this.#slabClass[slot >> (SLAB_SHIFT - PAGE_SHIFT)] + PAGE_SHIFT);
+  }
+
+  bytes(slot: number): Uint8Array {
+    const capacity = this.capacity(slot);
+    const view = this.#views[slot];
+    if (view !== undefined && view.length === capacity) return view;
+    // Made at the first use of the slot in its class and kept: making views is dear.
+    return this.#views[slot] = new Uint8Array(this.#buffer, slot * 4096, capacity);
+  }
+
+  /** An empty slab cut for `sizeClass`, or -1. One that is cut for it already is taken if it was emptied last. */
+  #takeEmpty(sizeClass: number): number {
+    const slab = this.#empty;
+    if (slab === NONE) return NONE;
+    this.#empty = this.#next[slab];
+    if (this.#empty !== NONE) this.#previous[this.#empty] = NONE;
+    if (this.#slabClass[slab] !== sizeClass) this.#cut(slab, sizeClass);
+    return slab;
+  }
+
+  #cut(slab: number, sizeClass: number): void {
+    const first = slab * PAGES_PER_SLAB;
+    const stride = 1 << sizeClass;
+    this.#state.fill(SLOT_NOT, first, first + PAGES_PER_SLAB);
+    this.#slabClass[slab] = sizeClass;
+    let free = NONE;
+    for (let slot = first + PAGES_PER_SLAB - stride; slot >= first; slot -= stride) {
+      this.#state[slot] = SLOT_FREE;
+      this.#nextFree[slot] = free;
+      free = slot;
+    }
+    this.#slabFree[slab] = free;
+  }
+
+  #pushEmpty(slab: number): void {
+    this.#previous[slab] = NONE;
+    this.#next[slab] = this.#empty;
+    if (this.#empty !== NONE) this.#previous[this.#empty] = slab;
+    this.#empty = slab;
+  }
+
+  #pushWithRoom(slab: number, sizeClass: number): void {
+    const first = this.#withRoom[sizeClass];
+    this.#previous[slab] = NONE;
+    this.#next[slab] = first;
+    if (first !== NONE) this.#previous[first] = slab;
+    this.#withRoom[sizeClass] = slab;
+  }
+
+  #removeWithRoom(slab: number, sizeClass: number): void {
+    const next = this.#next[slab];
+    const previous = this.#previous[slab];
+    if (previous === NONE) this.#withRoom[sizeClass] = next;
+    else this.#next[previous] = next;
+    if (next !== NONE) this.#previous[next] = previous;
+  }
+}
+
+function classOf(lengthBytes: number): number {
+  assert(lengthBytes >= 1 && lengthBytes <= SLAB_BYTES, "a slot has 1 byte to 1 MiB", lengthBytes);
+  return lengthBytes <= 4096 ? 0 : 32 - Math.clz32((lengthBytes - 1) >> PAGE_SHIFT);
+}
