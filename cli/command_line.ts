@@ -11,6 +11,7 @@ import { defineAttach } from "./attach.ts";
 import type { CommandHost } from "./command_host.ts";
 import type { CommandShape, OptionShape, ValueKind } from "./completion_script.ts";
 import { defineCompletions } from "./completions.ts";
+import { defineDemo } from "./demo.ts";
 import { defineDetach } from "./detach.ts";
 import { defineDirtyMap } from "./dirty_map.ts";
 import { EXIT_CODE_HELP, ExitCode, exitCodeOf } from "./exit_code.ts";
@@ -86,6 +87,7 @@ export function defineProgram(host: CommandHost): CommandUnknownOpts {
     .addCommand(defineSyncStatus(host))
     .addCommand(defineDirtyMap(host))
     .addCommand(defineResync(host))
+    .addCommand(defineDemo(host))
     .addCommand(defineCompletions(host, () => describeCommand(program as unknown as CommandUnknownOpts)))
     .addCommand(defineVersion(host))
     .addHelpText(
