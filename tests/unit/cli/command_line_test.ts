@@ -32,7 +32,10 @@ Deno.test("every command has --help with a summary and an example that begins wi
     assert.equal(err, "", words);
     assert(out.startsWith(`Usage: ${words}`), out);
     const example = out.slice(out.indexOf("\nExample:\n"));
-    assert(out.includes("\nExample:\n") && example.includes(` ${words} `), `${words} has no example`);
+    assert(
+      out.includes("\nExample:\n") && new RegExp(`\\b${words}\\s`).test(example + "\n"),
+      `${words} has no example`,
+    );
     if (path.length > 0) assert.notEqual(command.summary(), "", words);
     assert(out.split("\n").every((line) => line.length <= 140), words);
   }
