@@ -26,7 +26,6 @@ interface PendingClaim {
   readonly requestId: number;
   readonly claim: Claim;
   stage: "drain" | "flush" | "record";
-  readonly unbroken: boolean;
 }
 
 /** An epoch record being written. */
@@ -45,8 +44,6 @@ export class LegSession {
   #pendingClaim: PendingClaim | null = null;
   readonly #pendingEpochs: PendingEpoch[] = [];
   #nextPurpose = 1;
-  /** The last generation granted by this instance, or -1. */
-  #grantedGeneration = -1;
   #detach: { connection: number; requestId: number; stage: "flush" | "pages" | "intents" } | null = null;
   #flushAfterLoss = false;
   #flushOperation = -1;
@@ -107,7 +104,6 @@ export class LegSession {
       leg.refuse(connection, requestId, "held", text);
       return;
     }
-    const unbroken = this.#grantedGeneration >= 0 && this.#grantedGeneration === leg.promisedGeneration;
     const old = leg.session;
     this.#endSession();
     if (old !== null && old.connection !== connection) {
@@ -119,7 +115,7 @@ export class LegSession {
       leg.peers.delete(old.connection);
       leg.close(old.connection);
     }
-    this.#pendingClaim = { connection, requestId, claim, stage: "drain", unbroken };
+    this.#pendingClaim = { connection, requestId, claim, stage: "drain" };
     this.#advanceClaim();
   }
 
@@ -276,7 +272,6 @@ export class LegSession {
     const claim = this.#pendingClaim as PendingClaim;
     this.#pendingClaim = null;
     this.#flushAfterLoss = false;
-    this.#grantedGeneration = claim.claim.generation;
     leg.session = {
       connection: claim.connection,
       generation: claim.claim.generation,
@@ -296,7 +291,7 @@ export class LegSession {
       record: this.#recordBody(),
       intents: leg.intents.extents(),
       intentsLost: leg.intentsLost,
-      unbroken: claim.unbroken,
+      unbroken: leg.isWhole,
     };
   }
 
