@@ -25,7 +25,7 @@ export function defineDetach(host: CommandHost) {
   return new Command("detach")
     .summary("end a running attach")
     .description(
-      "Ends the brmr attach of a pool on this machine: closes the NBD socket, completes what is in flight, flushes\n" +
+      "Ends the brmr attach of a pool on this machine: closes the NBD socket, completes what is in flight, flushes " +
         "and releases the pool. Returns when that is done.",
     )
     .argument("<pool>", "name of the pool")

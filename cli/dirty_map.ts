@@ -39,7 +39,7 @@ export function defineDirtyMap(host: CommandHost) {
   return new Command("dirty-map")
     .summary("how much a leg lacks, and where")
     .description(
-      "Shows what each leg outside the in-sync set lacks: how much, in how many runs, and where in the address space,\n" +
+      "Shows what each leg outside the in-sync set lacks: how much, in how many runs, and where in the address space, " +
         "as the in-sync legs keep it.",
     )
     .argument("<pool>", "name or UUID of the pool")

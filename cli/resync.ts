@@ -33,7 +33,7 @@ export function defineResync(host: CommandHost) {
   return new Command("resync")
     .summary("pause, resume or limit resync")
     .description(
-      "Pauses or resumes the resync of a pool's legs, or limits its rate. A limit comes on top of the adaptive throttle,\n" +
+      "Pauses or resumes the resync of a pool's legs, or limits its rate. A limit comes on top of the adaptive throttle, " +
         "which gives way to the application. Pause and limit last until changed or until the storage node restarts.",
     )
     .argument("<pool>", "name or UUID of the pool")

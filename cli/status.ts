@@ -29,7 +29,7 @@ export function defineStatus(host: CommandHost) {
   return new Command("status")
     .summary("how pools stand")
     .description(
-      "Shows how one pool stands, or all of them: legs, what they lack, who has it attached. Without --node, the nodes\n" +
+      "Shows how one pool stands, or all of them: legs, what they lack, who has it attached. Without --node, the nodes " +
         "of the pools attached on this machine are asked.",
     )
     .argument("[pool]", "name or UUID of the pool; all pools if left out")

@@ -43,7 +43,7 @@ export function defineSyncStatus(host: CommandHost) {
   return new Command("sync-status")
     .summary("what each leg lacks, and how fast that shrinks")
     .description(
-      "Shows per leg its state, the bytes it lacks, the rate of its resync and the time left.\n" +
+      "Shows per leg its state, the bytes it lacks, the rate of its resync and the time left. " +
         "With --watch it shows this again and again until all legs are in sync; on a terminal with a live bar.",
     )
     .argument("<pool>", "name or UUID of the pool")
