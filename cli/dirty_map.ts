@@ -55,7 +55,7 @@ export function defineDirtyMap(host: CommandHost) {
 
 /** Shows the maps. */
 export async function runDirtyMap(options: DirtyMapOptions, terminal: Terminal): Promise<ExitCode> {
-  const client = await attachedClient(options.pool);
+  const client = await attachedClient(options.pool, (text) => terminal.err(text));
   const query = {
     legIndex: options.leg,
     buckets: mapColumns(terminal.columns) * MAP_ROWS,

@@ -53,7 +53,7 @@ export function defineResync(host: CommandHost) {
 /** Steers the resync. Exit code DEGRADED when a node did not take it. */
 export async function runResync(options: ResyncOptions, terminal: Terminal): Promise<ExitCode> {
   const setting = settingOf(options);
-  const client = await attachedClient(options.pool);
+  const client = await attachedClient(options.pool, (text) => terminal.err(text));
   const result = await withNodesAt(
     nodesToAsk(options, client === null ? [] : [client]),
     async (nodes, addresses) => setResync(await findPool(options.pool, addresses, nodes), setting, nodes),

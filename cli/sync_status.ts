@@ -59,7 +59,7 @@ export function defineSyncStatus(host: CommandHost) {
 
 /** Shows where the legs stand. Exit code DEGRADED when, at the last look, not all were in sync. */
 export async function runSyncStatus(options: SyncStatusOptions, terminal: Terminal): Promise<ExitCode> {
-  const client = await attachedClient(options.pool);
+  const client = await attachedClient(options.pool, (text) => terminal.err(text));
   let addresses: readonly string[] = nodesToAsk(options, client === null ? [] : [client]);
   const look = async (nodes: NodeConnections) => {
     const pool = await findPool(options.pool, addresses, nodes);
