@@ -296,7 +296,7 @@ export class LegServer {
     if (leg.session === null) return;
     this.#metadata.savePages();
     if (leg.nowMs - leg.lastWriteMs < IDLE_MS || leg.intents.size === 0) return;
-    leg.intents.forget(Infinity, leg.watermark, false, (extent) => leg.pagesSaved(extent));
+    this.#io.forgetIntents(Infinity, leg.watermark, false);
     this.#metadata.writeIntents(true);
   }
 }
