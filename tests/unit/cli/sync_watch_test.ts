@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { watch } from "../../../cli/sync_status.ts";
 import { ExitCode } from "../../../cli/exit_code.ts";
+import { ControlError } from "../../../lib/control/control_api.ts";
 import type { SyncStatus } from "../../../lib/control/sync_status.ts";
 import { FakeTerminal } from "./fake_terminal.ts";
 
@@ -74,4 +75,20 @@ Deno.test("watch() ends when interrupted, with the code for degraded", async () 
   };
   assert.equal(await watch(look, { interval: 1 }, terminal, promise), ExitCode.DEGRADED);
   assert(count >= 2);
+});
+
+Deno.test("watch() waits out a moment without an answer, and takes other errors for what they are", async () => {
+  const terminal = new FakeTerminal();
+  const answers = [
+    () => Promise.resolve(status(60)),
+    () => Promise.reject(new ControlError("unreachable", "Nobody.")),
+    () => Promise.resolve(status(0)),
+  ];
+  const look = () => answers.shift()!();
+  assert.equal(await watch(look, { interval: 1 }, terminal, NEVER), ExitCode.OK);
+  assert.match(terminal.stdout, /No storage node answers at the moment/);
+  const gone = [() => Promise.resolve(status(60)), () => Promise.reject(new ControlError("not-found", "Deleted."))];
+  await assert.rejects(watch(() => gone.shift()!(), { interval: 1 }, terminal, NEVER), /Deleted/);
+  const never = () => Promise.reject(new ControlError("unreachable", "Nobody."));
+  await assert.rejects(watch(never, { interval: 1 }, terminal, NEVER), /Nobody/);
 });
