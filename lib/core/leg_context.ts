@@ -44,6 +44,8 @@ export interface LegServerOptions {
   readonly metadataSequence: number;
   /** Random UUID, new each time. */
   readonly instance: string;
+  /** The boot of this machine (/proc/sys/kernel/random/boot_id); "" when unknown. */
+  readonly bootId: string;
   readonly nowMs: number;
   /** Requests a client may have in flight. */
   readonly creditRequests?: number;
@@ -108,10 +110,12 @@ export class LegContext {
   clientOperations = 0;
   lastWriteMs: number;
   /**
-   * Whether this leg holds all it ever acked: it has been up since a client told that the legs were equal (its watermark rose
-   * above 0). A restart ends it, for what was not flushed may be gone, until a client has made the legs equal again.
+   * Whether this leg holds all it ever acked. A reboot of the machine under unflushed writes ends it, until a client has made the legs
+   * equal again (its watermark rises above 0). Kept on disk as `isStable` and `bootId` of the record.
    */
-  isWhole = false;
+  isWhole: boolean;
+  /** Whether, besides, all of it is on stable storage. */
+  isStable: boolean;
   intentsLost: boolean;
   counters = {
     reads: 0,
@@ -140,6 +144,8 @@ export class LegContext {
     this.record = options.record.shared;
     this.promisedGeneration = options.record.promisedGeneration;
     this.promisedTo = options.record.promisedTo;
+    this.isStable = options.record.isStable;
+    this.isWhole = this.isStable || (options.bootId !== "" && options.record.bootId === options.bootId);
     this.intentsLost = options.intentsDamaged;
     this.#loadMaps(options.mapPages);
   }
@@ -150,6 +156,17 @@ export class LegContext {
 
   get creditBytes(): number {
     return this.options.creditBytes ?? 64 * 1024 * 1024;
+  }
+
+  /** The record as this leg would write it now. */
+  get fullRecord(): EpochRecord {
+    return {
+      shared: this.record,
+      promisedGeneration: this.promisedGeneration,
+      promisedTo: this.promisedTo,
+      isStable: this.isStable,
+      bootId: this.isWhole ? this.options.bootId : "",
+    };
   }
 
   /** Whether this leg is in the in-sync set of its own record. */
@@ -198,6 +215,10 @@ export class LegContext {
       else if (map === null) {
         this.maps[leg] = new DirtyMap(this.chunkCount, entry.mapIncarnation, entry.mapDefaultDirty);
       } else if (map.incarnation !== entry.mapIncarnation) map.reset(entry.mapIncarnation, entry.mapDefaultDirty);
+      else if ((shared.inSyncMask & (1 << leg)) !== 0 && map.bits.count > 0) {
+        // A map from before this leg was away: the record says that there is nothing left of it.
+        map.reset(entry.mapIncarnation, false);
+      }
     }
   }
 

@@ -21,6 +21,9 @@ const EIO = -5;
 const EINVAL = -22;
 const ESTALE = -116;
 
+/** Purpose of a record write that nobody waits for. */
+const PURPOSE_NOBODY_WAITS = -1;
+
 /** The I/O path of one leg. */
 export class LegIo {
   readonly #leg: LegContext;
@@ -130,7 +133,11 @@ export class LegIo {
     const leg = this.#leg;
     if (watermark <= leg.watermark) return;
     leg.watermark = watermark;
-    leg.isWhole = true;
+    if (!leg.isWhole) {
+      // The client's word that the legs are equal. Noted on disk, so that the end of this process is not taken for a loss.
+      leg.isWhole = true;
+      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
+    }
     leg.unflushed.forget(watermark);
     if (this.#waitRoom.length > 0) this.makeRoom();
   }

@@ -186,7 +186,7 @@ export class LegServer {
       sizeBytes: leg.superblock.sizeBytes,
       chunkBytes: leg.chunkBytes,
       logicalBlockBytes: leg.superblock.logicalBlockBytes,
-      record: { shared: leg.record, promisedGeneration: leg.promisedGeneration, promisedTo: leg.promisedTo },
+      record: leg.fullRecord,
       state: leg.isInSync ? "in-sync" : resync === null ? "stale" : "resyncing",
       session: leg.session === null ? null : { clientName: leg.session.clientName, generation: leg.session.generation },
       dirty,

@@ -34,6 +34,7 @@ export class LegProcess extends Process {
   /** What the disk held when this life began. */
   image: DiskImage | null = null;
   readonly #roles = new Map<number, number>();
+  #boots = 1;
   /** Metadata writes that wait for another at the same offset. */
   readonly #waitingMetadata: DiskOperation[] = [];
   #hashWords = new Uint32Array(64);
@@ -64,6 +65,7 @@ export class LegProcess extends Process {
       mapPages: this.image.mapPages,
       metadataSequence: this.image.metadataSequence,
       instance: world.newUuid(),
+      bootId: `boot ${this.#boots}`,
       nowMs: world.nowMs,
       ...world.plan.legOptions,
     });
@@ -73,6 +75,7 @@ export class LegProcess extends Process {
 
   /** The process ends at once. `power`: the machine too, and its disk loses what was not flushed. */
   kill(power: boolean): void {
+    if (power) this.#boots++;
     const world = this.world;
     if (world.tracing) world.trace(this.name, power ? "loses power" : "is killed");
     const wasAlive = this.alive;

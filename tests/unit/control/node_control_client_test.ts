@@ -45,7 +45,7 @@ async function serveOne(connection: Deno.Conn, answer: Answer): Promise<void> {
     const header = await readExactly(connection, HEADER_BYTES);
     if (header === null) return;
     const message = new Message();
-    assert.equal(decodeHeader(new DataView(header.buffer), header, 0, message), null);
+    assert.equal(decodeHeader(new DataView(header.buffer), 0, message), null);
     const payload = await readExactly(connection, message.payloadLength);
     if (payload === null) return;
     assert.equal(message.payloadCrc, crc32(payload));
@@ -75,7 +75,7 @@ function frame(type: number, requestId: number, body: unknown): Uint8Array {
   message.requestId = requestId;
   message.payloadLength = payload.length;
   message.payloadCrc = crc32(payload);
-  encodeHeader(message, new DataView(bytes.buffer), bytes, 0);
+  encodeHeader(message, new DataView(bytes.buffer), 0);
   bytes.set(payload, HEADER_BYTES);
   return bytes;
 }

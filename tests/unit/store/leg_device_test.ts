@@ -73,7 +73,13 @@ Deno.test("a new leg is a sparse file that loads as it was made", () => {
     const leg = load(options.path);
     assert.deepEqual(leg.superblock, superblock);
     assert.deepEqual(leg.layout, layout);
-    assert.deepEqual(leg.record, { shared: options.shared, promisedGeneration: 1, promisedTo: "" });
+    assert.deepEqual(leg.record, {
+      shared: options.shared,
+      promisedGeneration: 1,
+      promisedTo: "",
+      isStable: true,
+      bootId: "",
+    });
     assert.deepEqual([leg.intents, leg.intentsDamaged, leg.pages, leg.findings], [[], false, [], []]);
     assert.equal(leg.maxSequence, 1);
     assert.equal(leg.intentSlots.length, options.hotExtentCount);
@@ -198,7 +204,13 @@ Deno.test("intents, records and dirty pages are found, and torn copies repaired"
     const intents = emptyIntentBlock(1);
     intents.slots.set([77, 3, 77], 5);
     writeAt(options.path, intentBlockOffset(layout, 1), encodeIntentBlock(intents, options, 9));
-    const newer = { shared: { ...options.shared, epoch: 2 }, promisedGeneration: 4, promisedTo: "c" };
+    const newer = {
+      shared: { ...options.shared, epoch: 2 },
+      promisedGeneration: 4,
+      promisedTo: "c",
+      isStable: false,
+      bootId: "",
+    };
     writeAt(options.path, layout.epochOffset + 4096, encodeEpochRecord(newer, options, 12));
     // Page 1 whole, page 2 with its first copy torn, page 3 with both bad, page 4 of an older incarnation, page 0 torn
     // at its first write ever.
