@@ -60,6 +60,11 @@ export interface LegLink {
   backoffMs: number;
   welcome: Welcome | null;
   grant: Grant | null;
+  /**
+   * Epoch from which on the extents of this leg's intent log, as it was granted, are suspicions against it on the in-sync legs; 0 when
+   * they are no longer needed (it was a member when the pool was established), -1 when that has not been arranged yet.
+   */
+  suspectedFrom: number;
   /** The resync under way on this leg, 0 when none. */
   resyncSession: number;
   report: ResyncReport | null;
@@ -126,6 +131,7 @@ export class ClientContext {
         backoffMs: 50,
         welcome: null,
         grant: null,
+        suspectedFrom: -1,
         resyncSession: 0,
         report: null,
         doneEpoch: -1,

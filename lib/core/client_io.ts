@@ -201,6 +201,9 @@ export class ClientIo {
     for (const request of waiting) this.#hold(request);
     this.#held.push(...heldBefore);
     for (const link of this.#pool.links) if (link !== null) link.readsInFlight = 0;
+    // Legs take a watermark above 0 as the word that all is equal: not before `resume`.
+    this.#pool.sequence = 1;
+    this.#pool.watermark = 0;
   }
 
   /** The pool is served again, under a new generation: sequences start over, what was held is sent. */

@@ -377,6 +377,7 @@ export class ClientMembership {
     }
     this.#io.epochCommitted();
     this.#maybeJoin();
+    this.#admitAll();
   }
 
   /** After an unclean end the members are made equal on every suspected extent, from one of them, before any I/O. */
@@ -418,6 +419,7 @@ export class ClientMembership {
       const link = pool.links[index] as LegLink;
       link.resyncSession = 0;
       link.report = null;
+      link.suspectedFrom = 0;
     }
     this.#suspects = [];
     this.#distrustMask = 0;
@@ -446,6 +448,7 @@ export class ClientMembership {
     if (this.#proposal !== null && (this.#proposal.droppedMask & bit) !== 0) return;
     const sources = indicesOf(pool.inSyncMask & ~pool.lostMask);
     if (sources.length === 0 || this.#latest === null) return;
+    if (!this.#areIntentsSuspected(link)) return;
     link.resyncSession = this.#nextResyncSession();
     link.doneEpoch = -1;
     link.report = null;
@@ -464,6 +467,30 @@ export class ClientMembership {
       shared: this.#latest,
     };
     pool.event("info", "resync-started", `Leg ${link.legIndex} (${link.address}) is back and resyncs`, link.legIndex);
+  }
+
+  /**
+   * What a leg wrote last in a session that ended uncleanly may be on no other leg: before it is admitted, the extents of its intent log
+   * become suspicions against it, durable on the in-sync legs. A leg that we dropped ourselves needs no more than what was marked then.
+   */
+  #areIntentsSuspected(link: LegLink): boolean {
+    const pool = this.#pool;
+    if (link.suspectedFrom === 0 || link.grant === null) return true;
+    if (link.suspectedFrom < 0 && link.grant.intents.length === 0 && !link.grant.intentsLost) {
+      link.suspectedFrom = 0;
+      return true;
+    }
+    if (link.suspectedFrom > 0) return (pool.record?.epoch ?? 0) >= link.suspectedFrom;
+    if (this.#proposal !== null || this.#latest === null) return false;
+    const latest = this.#latest;
+    const legs = latest.legs.map((entry, index): LegEntry | null =>
+      entry !== null && index === link.legIndex && link.grant?.intentsLost
+        ? { ...entry, mapIncarnation: entry.mapIncarnation + 1, mapDefaultDirty: true }
+        : entry
+    );
+    link.suspectedFrom = latest.epoch + 1;
+    this.#send({ ...latest, epoch: latest.epoch + 1, legs }, 0, link.grant.intents);
+    return false;
   }
 
   /** Takes a leg that has reported done, under the newest epoch, into the in-sync set. */
@@ -521,6 +548,7 @@ export class ClientMembership {
     for (const link of pool.links) {
       if (link === null) continue;
       link.hasFailed = false;
+      link.suspectedFrom = -1;
       link.resyncSession = 0;
       if (link.connection >= 0) this.#closeLink(link, "the pool is assembled anew");
     }

@@ -107,6 +107,11 @@ export class LegContext {
   /** The client's operations not yet answered. */
   clientOperations = 0;
   lastWriteMs: number;
+  /**
+   * Whether this leg holds all it ever acked: it has been up since a client told that the legs were equal (its watermark rose
+   * above 0). A restart ends it, for what was not flushed may be gone, until a client has made the legs equal again.
+   */
+  isWhole = false;
   intentsLost: boolean;
   counters = {
     reads: 0,

@@ -130,6 +130,7 @@ export class LegIo {
     const leg = this.#leg;
     if (watermark <= leg.watermark) return;
     leg.watermark = watermark;
+    leg.isWhole = true;
     leg.unflushed.forget(watermark);
     if (this.#waitRoom.length > 0) this.makeRoom();
   }
@@ -234,10 +235,8 @@ export class LegIo {
     const intents = leg.intents;
     if (intents.freeCount * 8 < intents.capacity || this.#waitRoom.length > 0) {
       const goal = Math.ceil(intents.capacity / 4) - intents.freeCount;
-      let forgotten = intents.forget(goal, leg.watermark, true, (extent) => leg.pagesSaved(extent));
-      if (forgotten < goal) {
-        forgotten += intents.forget(goal - forgotten, leg.watermark, false, (extent) => leg.pagesSaved(extent));
-      }
+      let forgotten = this.forgetIntents(goal, leg.watermark, true);
+      if (forgotten < goal) forgotten += this.forgetIntents(goal - forgotten, leg.watermark, false);
       if (forgotten < goal) {
         this.#metadata.savePages();
         this.#askForFlush();
@@ -251,6 +250,16 @@ export class LegIo {
       this.#pinned(operation, result);
     }
     if (this.#waitIntent.length > 0) this.#metadata.writeIntents(false);
+  }
+
+  /**
+   * Forgets extents that nobody needs. A leg out of sync keeps them all until the client has taken them over as suspicions against it,
+   * which it has when it orders the resync: what such a leg wrote last may be on no other.
+   */
+  forgetIntents(most: number, watermark: number, onlyCold: boolean): number {
+    const leg = this.#leg;
+    if (!leg.isInSync && !this.#target.isActive) return 0;
+    return leg.intents.forget(most, watermark, onlyCold, (extent) => leg.pagesSaved(extent));
   }
 
   /** The session is over: what has not reached the disk never will. */

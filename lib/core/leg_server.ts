@@ -129,8 +129,10 @@ export class LegServer {
   /** Time passes. Cheap: may be called once a loop turn. */
   handleTick(nowMs: number): void {
     const leg = this.#leg;
+    // Asked before the clock moves: some deadlines are told from the present.
+    const isDue = nowMs >= this.nextDeadlineMs;
     leg.nowMs = nowMs;
-    if (nowMs < this.nextDeadlineMs) return;
+    if (!isDue) return;
     this.#target.tick();
     if (nowMs >= this.#nextTickMs) {
       this.#nextTickMs = nowMs + TICK_MS;
@@ -294,7 +296,7 @@ export class LegServer {
     if (leg.session === null) return;
     this.#metadata.savePages();
     if (leg.nowMs - leg.lastWriteMs < IDLE_MS || leg.intents.size === 0) return;
-    leg.intents.forget(Infinity, leg.watermark, false, (extent) => leg.pagesSaved(extent));
+    this.#io.forgetIntents(Infinity, leg.watermark, false);
     this.#metadata.writeIntents(true);
   }
 }

@@ -26,7 +26,6 @@ interface PendingClaim {
   readonly requestId: number;
   readonly claim: Claim;
   stage: "drain" | "flush" | "record";
-  readonly unbroken: boolean;
 }
 
 /** An epoch record being written. */
@@ -34,6 +33,9 @@ interface PendingEpoch {
   readonly purpose: number;
   readonly connection: number;
   readonly requestId: number;
+  isWritten: boolean;
+  /** Whether suspicions came with it that no intent of ours covers: then the dirty pages must be on disk too. */
+  readonly needsPages: boolean;
 }
 
 /** The session rules of one leg. */
@@ -45,8 +47,6 @@ export class LegSession {
   #pendingClaim: PendingClaim | null = null;
   readonly #pendingEpochs: PendingEpoch[] = [];
   #nextPurpose = 1;
-  /** The last generation granted by this instance, or -1. */
-  #grantedGeneration = -1;
   #detach: { connection: number; requestId: number; stage: "flush" | "pages" | "intents" } | null = null;
   #flushAfterLoss = false;
   #flushOperation = -1;
@@ -107,7 +107,6 @@ export class LegSession {
       leg.refuse(connection, requestId, "held", text);
       return;
     }
-    const unbroken = this.#grantedGeneration >= 0 && this.#grantedGeneration === leg.promisedGeneration;
     const old = leg.session;
     this.#endSession();
     if (old !== null && old.connection !== connection) {
@@ -119,7 +118,7 @@ export class LegSession {
       leg.peers.delete(old.connection);
       leg.close(old.connection);
     }
-    this.#pendingClaim = { connection, requestId, claim, stage: "drain", unbroken };
+    this.#pendingClaim = { connection, requestId, claim, stage: "drain" };
     this.#advanceClaim();
   }
 
@@ -158,7 +157,9 @@ export class LegSession {
     leg.record = shared;
     this.#target.handleEpoch(change.droppedMask);
     const purpose = this.#nextPurpose++;
-    this.#pendingEpochs.push({ purpose, connection, requestId });
+    const needsPages = change.suspectExtents.length > 0;
+    if (needsPages) { for (const map of leg.maps) map?.beginCheckpoint(); }
+    this.#pendingEpochs.push({ purpose, connection, requestId, isWritten: false, needsPages });
     this.#metadata.writeRecord(purpose);
   }
 
@@ -185,11 +186,26 @@ export class LegSession {
     }
     const at = this.#pendingEpochs.findIndex((pending) => pending.purpose === purpose);
     if (at < 0) return;
-    const [pending] = this.#pendingEpochs.splice(at, 1);
-    if (!this.#holdsSession(pending.connection)) return;
+    const pending = this.#pendingEpochs[at];
+    pending.isWritten = true;
     if (result < 0) {
+      this.#pendingEpochs.splice(at, 1);
       leg.refuse(pending.connection, pending.requestId, "io-error", `The epoch could not be recorded (${result})`);
-    } else leg.send(pending.connection, MessageType.EPOCH_DONE, pending.requestId);
+    } else this.#confirmEpochs();
+  }
+
+  /** Confirms epochs in the order in which they came: a later one vouches for the suspicions of an earlier one. */
+  #confirmEpochs(): void {
+    const leg = this.#leg;
+    while (this.#pendingEpochs.length > 0 && this.#pendingEpochs[0].isWritten) {
+      const pending = this.#pendingEpochs[0];
+      if (pending.needsPages) {
+        this.#metadata.savePages();
+        if (leg.maps.some((map) => map !== null && !map.isCheckpointDone)) return;
+      }
+      this.#pendingEpochs.shift();
+      leg.send(pending.connection, MessageType.EPOCH_DONE, pending.requestId);
+    }
   }
 
   /** A flush at a session's end is done. Only the one asked for last counts. */
@@ -218,9 +234,10 @@ export class LegSession {
   advance(): void {
     const leg = this.#leg;
     if (this.#pendingClaim?.stage === "drain") this.#advanceClaim();
+    if (this.#pendingEpochs.length > 0) this.#confirmEpochs();
     const detach = this.#detach;
     if (detach?.stage === "pages" && !this.#metadata.savePages()) {
-      leg.intents.forget(Infinity, Infinity, false, () => true);
+      this.#io.forgetIntents(Infinity, Infinity, false);
       detach.stage = "intents";
       this.#metadata.writeIntents(true);
     }
@@ -276,7 +293,6 @@ export class LegSession {
     const claim = this.#pendingClaim as PendingClaim;
     this.#pendingClaim = null;
     this.#flushAfterLoss = false;
-    this.#grantedGeneration = claim.claim.generation;
     leg.session = {
       connection: claim.connection,
       generation: claim.claim.generation,
@@ -296,7 +312,7 @@ export class LegSession {
       record: this.#recordBody(),
       intents: leg.intents.extents(),
       intentsLost: leg.intentsLost,
-      unbroken: claim.unbroken,
+      unbroken: leg.isWhole,
     };
   }
 

@@ -18,7 +18,7 @@
  */
 
 import { SparseBitmap } from "../base/sparse_bitmap.ts";
-import { MAX_LEGS } from "../disk_format/records.ts";
+import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
 import type { ResyncOrder } from "../wire/bodies.ts";
 import { type Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
 import type { LegContext } from "./leg_context.ts";
@@ -45,6 +45,9 @@ const RUNS_PER_CLEAR = 8192;
 const RETRY_FAILED_MS = 1000;
 const RETRY_FAILED_MOST_MS = 30_000;
 
+/** Purpose of a record write that nobody waits for. */
+const PURPOSE_NOBODY_WAITS = -1;
+
 /** Where a resync stands. */
 type Phase = "off" | "map" | "pull" | "maps" | "save" | "done";
 
@@ -66,6 +69,8 @@ export class ResyncTarget {
   #mode: "dirty" | "reconcile" = "dirty";
   #session = 0;
   #clientConnection = -1;
+  /** The newest record this leg was told of. Its own may be older: it is not a member, so only later changes reach it. */
+  #shared: SharedEpoch;
   #sources: number[] = [];
   #source = -1;
   #paused = false;
@@ -100,6 +105,7 @@ export class ResyncTarget {
   constructor(leg: LegContext, metadata: LegMetadata) {
     this.#leg = leg;
     this.#metadata = metadata;
+    this.#shared = leg.record;
     this.#links = new PeerLinks();
     this.#pulls = new PullTable(leg.options.pullsInFlight ?? 64);
     this.#throttle = new ResyncThrottle(leg.nowMs);
@@ -135,6 +141,7 @@ export class ResyncTarget {
     this.#clientConnection = connection;
     this.#session = order.resyncSession;
     this.#mode = order.mode;
+    this.#shared = order.shared;
     this.#sources = order.sources.filter((index) => index !== leg.legIndex && order.shared.legs[index] !== null);
     if (this.#sources.length === 0) {
       this.#message = "No source to pull from";
@@ -159,6 +166,11 @@ export class ResyncTarget {
     this.#retryFailedMs = RETRY_FAILED_MS;
     this.#progress = new ResyncProgress(leg.nowMs);
     leg.adoptIncarnations(order.shared);
+    if (!isReconcile) {
+      // The record in force does not have us in the in-sync set: from now on we know it ourselves.
+      leg.record = order.shared;
+      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
+    }
     for (const index of this.#sources) this.#links.want(index, order.shared.legs[index]?.address ?? "");
     if (isReconcile) {
       for (const extent of order.extents) {
@@ -360,6 +372,7 @@ export class ResyncTarget {
   /** An epoch record has been taken over. */
   handleEpoch(_droppedMask: number): void {
     if (!this.isActive) return;
+    this.#shared = this.#leg.record;
     if (this.#mode === "dirty" && this.#leg.isInSync) {
       this.abort("it is complete");
       return;
@@ -486,7 +499,7 @@ export class ResyncTarget {
   #nextAbsentLeg(after: number): number {
     const leg = this.#leg;
     for (let index = after + 1; index < MAX_LEGS; index++) {
-      if (leg.maps[index] !== null && (leg.record.inSyncMask & (1 << index)) === 0) return index;
+      if (leg.maps[index] !== null && (this.#shared.inSyncMask & (1 << index)) === 0) return index;
     }
     return -1;
   }
@@ -806,7 +819,7 @@ export class ResyncTarget {
     if (this.#clientConnection < 0 || leg.session?.connection !== this.#clientConnection) return;
     leg.send(this.#clientConnection, MessageType.RESYNC_REPORT, 0).body = {
       resyncSession: this.#session,
-      epoch: leg.record.epoch,
+      epoch: this.#shared.epoch,
       state,
       missingBytes: this.#missingBytes(),
       copiedBytes: this.#progress.copied,

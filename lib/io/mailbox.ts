@@ -23,7 +23,7 @@ import { assert } from "../base/assert.ts";
 import { Errno, errnoName } from "../../ffi/libc/errno.ts";
 import { mapAnonymous } from "../../ffi/libc/memory.ts";
 import { newEventfd, wakeEventfd } from "../../ffi/libc/process.ts";
-import type { Reactor } from "./reactor.ts";
+import type { UringReactor } from "./uring_reactor.ts";
 
 /** What is handed to the worker (structured-cloneable). */
 export interface MailboxPort {
@@ -73,7 +73,11 @@ export class MailboxSender {
    * {@link MailboxFull} when it can never fit, or when 256 messages already wait for room.
    */
   send(value: unknown): Promise<void> {
-    const bytes = new TextEncoder().encode(JSON.stringify(value));
+    const text = JSON.stringify(value) as string | undefined;
+    if (text === undefined) {
+      return Promise.reject(new TypeError(`${typeof value} is no JSON value; send null or an object`));
+    }
+    const bytes = new TextEncoder().encode(text);
     if (bytes.length + LENGTH_BYTES > this.#ring.sizeBytes) {
       return Promise.reject(
         new MailboxFull(
@@ -120,7 +124,7 @@ export class MailboxSender {
 /** The worker's end: an operation on its reactor that is always armed. */
 export class MailboxReceiver {
   readonly #port: MailboxPort;
-  readonly #reactor: Reactor;
+  readonly #reactor: UringReactor;
   readonly #onMessage: (value: unknown) => void;
   readonly #owner: number;
   readonly #words: Int32Array;
@@ -130,7 +134,7 @@ export class MailboxReceiver {
   #closed = false;
 
   /** Armed at once. `onMessage` is called from within `turn()`. */
-  constructor(port: MailboxPort, reactor: Reactor, onMessage: (value: unknown) => void) {
+  constructor(port: MailboxPort, reactor: UringReactor, onMessage: (value: unknown) => void) {
     this.#port = port;
     this.#reactor = reactor;
     this.#onMessage = onMessage;
@@ -150,7 +154,10 @@ export class MailboxReceiver {
 
   /** From the reactor. */
   onCompletion(_token: number, result: number, _flags: number): void {
-    if (this.#closed) return;
+    if (this.#closed) {
+      this.#reactor.unregister(this.#owner);
+      return;
+    }
     assert(result === 8 || result === -Errno.EINTR, "an eventfd gives 8 bytes", errnoName(result));
     // Armed again first, so that what `onMessage` throws does not leave the worker deaf.
     this.#arm();

@@ -203,7 +203,7 @@ export class UringReactor implements Reactor {
   read(owner: number, token: number, file: number, address: number, lengthBytes: number, offset: number): void {
     const piece = this.#fixedPiece(address, lengthBytes);
     const at = this.#prepare(piece < 0 ? Opcode.READ : Opcode.READ_FIXED, 0, owner, token, file);
-    this.#place(at, address, lengthBytes, offset, 0, piece);
+    this.#place(at, address, lengthBytes, offset, 0, piece < 0 ? 0 : piece);
   }
 
   write(
@@ -217,7 +217,7 @@ export class UringReactor implements Reactor {
   ): void {
     const piece = this.#fixedPiece(address, lengthBytes);
     const at = this.#prepare(piece < 0 ? Opcode.WRITE : Opcode.WRITE_FIXED, 0, owner, token, file);
-    this.#place(at, address, lengthBytes, offset, durable ? RWF_DSYNC : 0, piece);
+    this.#place(at, address, lengthBytes, offset, durable ? RWF_DSYNC : 0, piece < 0 ? 0 : piece);
   }
 
   flush(owner: number, token: number, file: number): void {

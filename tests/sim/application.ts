@@ -103,7 +103,7 @@ export class Application {
     if (request.kind === RequestKind.FLUSH) checks.onFlushComplete(request.invoke, inSyncMask());
     else if (request.kind !== RequestKind.READ) {
       const fua = (request.flags & RequestFlag.FUA) !== 0;
-      checks.onWriteComplete(request.firstSector, request.sectorCount, request.firstValue, fua, inSyncMask());
+      checks.onWriteComplete(request.firstSector, request.sectorCount, request.firstValue, fua, inSyncMask);
     }
     return request;
   }

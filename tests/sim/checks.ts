@@ -87,14 +87,16 @@ export class Checks {
     sectorCount: number,
     firstValue: number,
     fua: boolean,
-    inSyncMask: number,
+    servingMask: () => number,
   ): void {
     const world = this.#world;
+    let inSyncMask = -1;
     for (const leg of world.legs) {
       const bit = 1 << leg.legIndex;
       const isBroken = (world.losses.brokenMask & bit) !== 0;
       const lacking = firstLacking(leg.disk, firstSector, sectorCount, firstValue, fua);
       if (lacking < 0) continue;
+      if (inSyncMask < 0) inSyncMask = this.#membersOf(servingMask());
       if ((inSyncMask & bit) !== 0) {
         if (isBroken && !fua) continue; // it did have it, before the power failed
         throw new Violation(
@@ -162,6 +164,18 @@ export class Checks {
     }
   }
 
+  /**
+   * The members of the in-sync set at this moment: those that serve, and those that a serving leg's durable record still has in
+   * sync, for until all have forgotten them their answers are needed.
+   */
+  #membersOf(servingMask: number): number {
+    let mask = servingMask;
+    for (const leg of this.#world.legs) {
+      if ((servingMask & (1 << leg.legIndex)) !== 0) mask |= this.#view(leg).record!.shared.inSyncMask;
+    }
+    return mask;
+  }
+
   #isSuspected(view: DurableView, missing: number, chunk: number): boolean {
     const { chunkBytes, extentBytes } = this.#world.plan.shape;
     if (view.intents.has(Math.floor((chunk * chunkBytes) / extentBytes))) return true;
@@ -186,7 +200,11 @@ export class Checks {
       const offset = this.#layout.intentOffset + block * 2 * BLOCK_BYTES;
       const found = pickTwin(disk.block(offset), disk.block(offset + BLOCK_BYTES), decodeIntentBlock, null);
       if (!found.ok) continue;
-      for (let i = 0; i < INTENT_SLOTS_PER_BLOCK; i++) view.intents.add(found.value.slots[i]);
+      const slots = Math.min(
+        INTENT_SLOTS_PER_BLOCK,
+        this.#world.plan.shape.hotExtentCount - block * INTENT_SLOTS_PER_BLOCK,
+      );
+      for (let i = 0; i < slots; i++) view.intents.add(found.value.slots[i]);
     }
     for (let legIndex = 0; legIndex < this.#world.plan.legCount; legIndex++) {
       for (let page = 0; page < this.#layout.mapPageCount; page++) {

@@ -154,9 +154,9 @@ export class ClientProcess extends Process {
 
   placePayload(connection: number, message: Message): number {
     if (message.type !== MessageType.DATA) return -1;
-    const index = this.core!.requestSlot(message.requestId);
+    const index = this.core!.slotFor(connection, message);
     if (index < 0) return -1;
-    const slot = this.world.slots.expect(index, this.id, SlotOwner.APPLICATION, "requestSlot");
+    const slot = this.world.slots.expect(index, this.id, SlotOwner.APPLICATION, "slotFor");
     slot.sends++;
     slot.values.fill(GARBAGE, 0, Math.ceil(message.payloadLength / SECTOR_BYTES));
     this.#placing.set(connection, slot);
@@ -176,9 +176,9 @@ export class ClientProcess extends Process {
     this.#placing.delete(connection);
     let own: Slot | null = null;
     if (placed === null) {
-      const index = this.core!.requestSlot(message.requestId);
+      const index = this.core!.slotFor(connection, message);
       if (index >= 0) {
-        placed = world.slots.expect(index, this.id, SlotOwner.APPLICATION, "requestSlot");
+        placed = world.slots.expect(index, this.id, SlotOwner.APPLICATION, "slotFor");
         placed.sends++;
       } else own = world.slots.allocate(this.id, frame.sectorCount * SECTOR_BYTES, SlotOwner.DRIVER);
     }

@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import "./libc_opened.ts";
+import { closeDescriptor, readAt } from "../../ffi/libc/file.ts";
+import { Errno } from "../../ffi/libc/errno.ts";
+import { libc } from "../../ffi/libc/library.ts";
+import { mapAnonymous, pointerTo } from "../../ffi/libc/memory.ts";
+import {
+  getLimit,
+  Limit,
+  monotonicMs,
+  nameThread,
+  newEventfd,
+  raiseLimit,
+  setLimit,
+  wakeEventfd,
+} from "../../ffi/libc/process.ts";
+
+Deno.test("monotonicMs() runs with performance.now()", async () => {
+  const before = monotonicMs();
+  const beforeReference = performance.now();
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  const elapsedMs = monotonicMs() - before;
+  const referenceMs = performance.now() - beforeReference;
+  assert.ok(elapsedMs >= 29 && Math.abs(elapsedMs - referenceMs) < 10, `${elapsedMs} against ${referenceMs}`);
+});
+
+Deno.test("an eventfd counts its wake-ups", () => {
+  const descriptor = newEventfd();
+  assert.ok(descriptor >= 0);
+  for (let i = 0; i < 3; i++) assert.equal(wakeEventfd(descriptor), 0);
+  const memory = mapAnonymous(4096);
+  assert.equal(libc().read(descriptor, pointerTo(memory.address), 8n), 8n);
+  assert.equal(new Uint32Array(memory.buffer)[0], 3);
+  closeDescriptor(descriptor);
+  assert.equal(wakeEventfd(descriptor), -Errno.EBADF);
+});
+
+Deno.test("a failed call's errno is that of the call before, not of an earlier one", () => {
+  const memory = mapAnonymous(4096);
+  for (let i = 0; i < 1000; i++) {
+    assert.equal(readAt(-1, memory.address, 1, 0), -Errno.EBADF);
+    assert.equal(readAt(0, memory.address, 1, -1), -Errno.EINVAL);
+  }
+});
+
+Deno.test("limits are read, lowered and raised to the hard limit", () => {
+  const before = getLimit(Limit.OPEN_FILES);
+  assert.ok(typeof before !== "number");
+  try {
+    assert.equal(setLimit(Limit.OPEN_FILES, 256, before.hard), 0);
+    const lowered = getLimit(Limit.OPEN_FILES);
+    assert.ok(typeof lowered !== "number" && lowered.soft === 256);
+    assert.equal(raiseLimit(Limit.OPEN_FILES), before.hard);
+  } finally {
+    assert.equal(setLimit(Limit.OPEN_FILES, before.soft, before.hard), 0);
+  }
+  assert.equal(getLimit(99), -Errno.EINVAL);
+});
+
+Deno.test("nameThread() shows in the kernel's name of the thread", () => {
+  const path = "/proc/thread-self/comm";
+  const before = Deno.readTextFileSync(path).trim();
+  try {
+    assert.equal(nameThread("brmr-test"), 0);
+    // Read on this very thread: Deno.readTextFileSync does not leave it.
+    assert.equal(Deno.readTextFileSync(path).trim(), "brmr-test");
+  } finally {
+    nameThread(before);
+  }
+});
