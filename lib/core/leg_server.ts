@@ -191,6 +191,7 @@ export class LegServer {
       session: leg.session === null ? null : { clientName: leg.session.clientName, generation: leg.session.generation },
       dirty,
       resync,
+      extentBytes: leg.extentBytes,
       hotExtents: leg.intents.size,
       hotExtentLimit: leg.intents.capacity,
       unflushedBytes: leg.unflushed.count * leg.chunkBytes,
