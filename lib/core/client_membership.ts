@@ -531,10 +531,27 @@ export class ClientMembership {
       this.#restart("too few legs are in sync");
       return;
     }
+    if ((mask & pool.inSyncMask) !== 0) this.#restartResyncs(inSyncMask);
     const legs = latest.legs.map((entry, index): LegEntry | null =>
       entry !== null && (mask & (1 << index)) !== 0 && entry.outSinceMs === 0 ? { ...entry, outSinceMs: 1 } : entry
     );
     this.#send({ ...latest, epoch: latest.epoch + 1, inSyncMask, legs }, pool.lostMask, []);
+  }
+
+  /**
+   * A member is lost. It may have failed or thrown away a write that no one has heard of yet, and a leg under resync may have pulled the
+   * chunk from it since. All of these are in the unflushed sets of the members that stay, so every resync is dropped with it and begins
+   * again under the new epoch, from what those know.
+   */
+  #restartResyncs(inSyncMask: number): void {
+    const pool = this.#pool;
+    for (const index of indicesOf(pool.activeMask & ~pool.lostMask & ~inSyncMask)) {
+      const link = pool.links[index] as LegLink;
+      pool.lostMask |= 1 << index;
+      link.resyncSession = 0;
+      link.report = null;
+      link.doneEpoch = -1;
+    }
   }
 
   /** Back to the beginning: what is in flight is held; the legs' own records decide. */
