@@ -262,8 +262,11 @@ export class ClientMembership {
       this.#closeLink(link, "its UUID is not in the leg table");
       return;
     }
-    if ((link.welcome?.record?.promisedGeneration ?? 0) > pool.generation) {
-      this.#restart(`leg ${link.legIndex} has promised a newer generation`);
+    const promised = link.welcome?.record?.promisedGeneration ?? 0;
+    const isOurs = link.welcome?.record?.promisedTo === pool.options.clientUuid;
+    if (promised > pool.generation || (promised === pool.generation && !isOurs)) {
+      // Another client may have claimed our number where we were not heard: only a higher one settles it.
+      this.#restart(`leg ${link.legIndex} has promised generation ${promised} to another client`);
       return;
     }
     this.#sendClaim(link);
