@@ -345,6 +345,8 @@ export class LegSession {
     this.#detach = null;
     this.#pendingEpochs.length = 0;
     this.#target.abort("the session ended");
+    // What is thrown away now, peers must not pull around: from here on this leg is no source.
+    leg.joins.fill(0);
     this.#io.discardWaiting();
   }
 
