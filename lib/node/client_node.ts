@@ -40,7 +40,7 @@ export interface ClientNodeOptions {
   readonly ioTimeoutMs?: number;
   /** Bytes of payload buffers; 64 MiB by default. */
   readonly memoryBytes?: number;
-  /** Offers the pool read-only. */
+  /** Offers the pool read-only. It is claimed all the same: no other client can have it meanwhile. */
   readonly readOnly?: boolean;
   /** Takes the pool from another client that holds it. */
   readonly takeover?: boolean;
