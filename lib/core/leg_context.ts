@@ -73,6 +73,11 @@ export interface Session {
   readonly clientUuid: string;
   readonly clientName: string;
   lastHeardMs: number;
+  /**
+   * Whether this client has made an epoch with this leg in the in-sync set. Until then the leg's own record may be old: it serves nothing and
+   * forgets nothing on the strength of it.
+   */
+  isMember: boolean;
 }
 
 /** See the module comment. */
@@ -172,6 +177,11 @@ export class LegContext {
   /** Whether this leg is in the in-sync set of its own record. */
   get isInSync(): boolean {
     return (this.record.inSyncMask & (1 << this.legIndex)) !== 0;
+  }
+
+  /** Whether the client that holds the session counts this leg as in sync. */
+  get isMember(): boolean {
+    return this.session !== null && this.session.isMember;
   }
 
   chunkOf(offset: number): number {

@@ -9,7 +9,7 @@
  */
 
 import { assert } from "../base/assert.ts";
-import { type Message, MessageFlag, MessageType } from "../wire/message.ts";
+import { MAX_PAYLOAD_BYTES, type Message, MessageFlag, MessageType } from "../wire/message.ts";
 import { Pin } from "./intent_log.ts";
 import type { LegContext } from "./leg_context.ts";
 import type { LegMetadata } from "./leg_metadata.ts";
@@ -94,8 +94,10 @@ export class LegIo {
   /** READ of the session in force. */
   handleRead(connection: number, message: Message): void {
     const leg = this.#leg;
-    const isServed = leg.isInSync || this.#target.isActive;
-    if (!isServed || !this.#isInRange(message.offset, message.length)) {
+    const isServed = leg.isMember || this.#target.isActive;
+    // The answer is one frame, and the disk reads into one slot.
+    const fitsFrame = message.length <= MAX_PAYLOAD_BYTES;
+    if (!isServed || !fitsFrame || !this.#isInRange(message.offset, message.length)) {
       leg.send(connection, MessageType.DATA, message.requestId, isServed ? EINVAL : ESTALE);
       return;
     }
@@ -133,7 +135,7 @@ export class LegIo {
     const leg = this.#leg;
     if (watermark <= leg.watermark) return;
     leg.watermark = watermark;
-    if (!leg.isWhole) {
+    if (!leg.isWhole && leg.isMember) {
       // The client's word that the legs are equal. Noted on disk, so that the end of this process is not taken for a loss.
       leg.isWhole = true;
       this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
@@ -220,7 +222,7 @@ export class LegIo {
     const waiting = this.#waitChunk.splice(0);
     for (const operation of waiting) {
       if (this.#target.mustWait(operation)) this.#waitChunk.push(operation);
-      else if (leg.operations.kind[operation] === OperationKind.READ && !leg.isInSync && !this.#target.isActive) {
+      else if (leg.operations.kind[operation] === OperationKind.READ && !leg.isMember && !this.#target.isActive) {
         this.#refuseRead(operation);
       } else this.#submit(operation);
     }
@@ -265,7 +267,7 @@ export class LegIo {
    */
   forgetIntents(most: number, watermark: number, onlyCold: boolean): number {
     const leg = this.#leg;
-    if (!leg.isInSync && !this.#target.isActive) return 0;
+    if (!leg.isMember && !this.#target.isActive) return 0;
     return leg.intents.forget(most, watermark, onlyCold, (extent) => leg.pagesSaved(extent));
   }
 

@@ -160,6 +160,7 @@ export class LegSession {
       for (const extent of change.suspectExtents) leg.suspectExtent(map, extent);
     }
     leg.record = shared;
+    if (leg.session !== null) leg.session.isMember = leg.isInSync;
     // Writes may follow.
     leg.isStable = false;
     this.#target.handleEpoch(change.droppedMask);
@@ -310,6 +311,7 @@ export class LegSession {
       clientUuid: claim.claim.clientUuid,
       clientName: claim.claim.clientName,
       lastHeardMs: leg.nowMs,
+      isMember: false,
     };
     // Sequence 1 stands for all that was before: the client's watermark reaches it when the legs are equal again.
     leg.receivedSequence = 1;
@@ -351,6 +353,8 @@ export class LegSession {
     if (detach === null) return;
     this.#detach = null;
     this.#leg.session = null;
+    // What a client sends after DETACH and that still waits has nobody left to wait for it.
+    this.#io.discardWaiting();
     this.#leg.send(detach.connection, MessageType.ACK, detach.requestId, result);
   }
 

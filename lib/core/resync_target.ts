@@ -156,6 +156,9 @@ export class ResyncTarget {
     this.#failed = new SparseBitmap(leg.chunkCount);
     this.#differing = new SparseBitmap(leg.chunkCount);
     this.#fetched = null;
+    this.#mapRequest = 0;
+    this.#mapLeg = -1;
+    this.#pausedUntilMs = 0;
     this.#cursor = 0;
     this.#message = "";
     this.#lastClearMs = leg.nowMs;

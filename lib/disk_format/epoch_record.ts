@@ -1,9 +1,10 @@
 /**
  * The epoch record on the device: see {@link EpochRecord}. Eight legs with the longest addresses fit in one block.
  *
- * Payload: history UUID | generation u64 | epoch u64 | promised generation u64 | promised to (text) | stable u8 | boot (text) | I/O timeout u64 |
- * in-sync mask u8 | min-in-sync u8 | leg count u8 | per leg: present u8, then if 1: UUID | incarnation u64 |
- * default dirty u8 | out since u64 | address (text). A text is a length u16 and that many bytes of UTF-8.
+ * Payload: history UUID | generation u64 | epoch u64 | promised generation u64 | promised to (text) | stable u8 |
+ * boot (text) | I/O timeout u64 | in-sync mask u8 | min-in-sync u8 | leg count u8 | per leg: present u8, then if 1:
+ * UUID | incarnation u64 | default dirty u8 | out since u64 | address (text). A text is a length u16 and that many
+ * bytes of UTF-8.
  *
  * @module
  */

@@ -34,9 +34,10 @@ export class LegProcess extends Process {
   /** What the disk held when this life began. */
   image: DiskImage | null = null;
   readonly #roles = new Map<number, number>();
-  #boots = 1;
   /** Metadata writes that wait for another at the same offset. */
   readonly #waitingMetadata: DiskOperation[] = [];
+  /** Lives of the machine. */
+  #boots = 1;
   #hashWords = new Uint32Array(64);
 
   constructor(world: World, id: number, legIndex: number, disk: SimDisk) {
@@ -65,7 +66,7 @@ export class LegProcess extends Process {
       mapPages: this.image.mapPages,
       metadataSequence: this.image.metadataSequence,
       instance: world.newUuid(),
-      bootId: `boot ${this.#boots}`,
+      bootId: world.plan.bootsAreKnown ? `boot ${this.#boots}` : "",
       nowMs: world.nowMs,
       ...world.plan.legOptions,
     });
@@ -84,6 +85,7 @@ export class LegProcess extends Process {
       this.#waitingMetadata.length = 0;
       this.end(power);
       this.core = null;
+      world.losses.processEnded(this.legIndex);
     }
     if (power) {
       this.disk.losePower(world.prng);

@@ -165,6 +165,10 @@ export class MemoryStream implements FrameStream {
     return this.#areaUsed + 64 + copyBytes <= areaBytes && this.#inPlaceCount < maxPieces;
   }
 
+  get isSendIdle(): boolean {
+    return this.#sending.length === 0 && this.#queued.length === 0;
+  }
+
   get queuedBytes(): number {
     return [...this.#sending, ...this.#queued].reduce((sum, piece) => sum + piece.lengthBytes, -this.#sentOfFirst);
   }
@@ -234,7 +238,7 @@ export class MemoryStream implements FrameStream {
     if (this.#ended || this.peer === null || this.#sending.length === 0) return false;
     const piece = this.#sending[0];
     const left = piece.lengthBytes - this.#sentOfFirst;
-    const chunkBytes = Math.min(left, this.#network.maxChunkBytes, this.peer.#room());
+    const chunkBytes = Math.min(left, this.#network.maxChunkBytes, this.peer.room);
     if (chunkBytes === 0) return false;
     let chunk = piece.bytes.subarray(this.#sentOfFirst, this.#sentOfFirst + chunkBytes);
     if (this.#network.corrupt !== null) {
@@ -268,12 +272,13 @@ export class MemoryStream implements FrameStream {
     this.#dispatch();
   }
 
-  /** Whether bytes that were injected have all been taken by the protocol, or the stream has ended. */
+  /** Whether the stream is over, or will be in the next step. */
   get ended(): boolean {
     return this.#ended;
   }
 
-  #room(): number {
+  /** Bytes that can be received before the protocol takes some. */
+  get room(): number {
     if (this.#ended) return 0;
     return this.#staging.length - (this.#end - this.#start);
   }
