@@ -35,8 +35,8 @@ export function defineAttach(host: CommandHost) {
   return new Command("attach")
     .summary("attach a pool and offer it over NBD")
     .description(
-      'Attaches a pool to this machine and offers it as an NBD export, in the foreground. Prints "ready URI" on\n' +
-        "standard output once it is served, and tells systemd (sd_notify). Any one reachable node is enough to find\n" +
+      'Attaches a pool to this machine and offers it as an NBD export, in the foreground. Prints "ready URI" on ' +
+        "standard output once it is served, and tells systemd (sd_notify). Any one reachable node is enough to find " +
         "the other legs. SIGTERM, Ctrl-C or brmr detach ends it in an orderly way.",
     )
     .argument("<pool>", "name or UUID of the pool")

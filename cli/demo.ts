@@ -16,8 +16,8 @@ export function defineDemo(host: CommandHost) {
   return new Command("demo")
     .summary("see it work: lose a node under load, watch it come back")
     .description(
-      "Starts two storage nodes and a client on this machine, in a temporary directory; writes through the NBD socket;\n" +
-        "kills one node, watches the dirty map grow; brings it back, watches the resync; proves both legs identical;\n" +
+      "Starts two storage nodes and a client on this machine, in a temporary directory; writes through the NBD socket; " +
+        "kills one node, watches the dirty map grow; brings it back, watches the resync; proves both legs identical; " +
         "cleans up. Needs no privileges and changes nothing else.",
     )
     .option("--json", "print one JSON object at the end instead of the show")

@@ -39,7 +39,7 @@ export function defineDirtyMap(host: CommandHost) {
   return new Command("dirty-map")
     .summary("how much a leg lacks, and where")
     .description(
-      "Shows what each leg outside the in-sync set lacks: how much, in how many runs, and where in the address space,\n" +
+      "Shows what each leg outside the in-sync set lacks: how much, in how many runs, and where in the address space, " +
         "as the in-sync legs keep it.",
     )
     .argument("<pool>", "name or UUID of the pool")
@@ -55,7 +55,7 @@ export function defineDirtyMap(host: CommandHost) {
 
 /** Shows the maps. */
 export async function runDirtyMap(options: DirtyMapOptions, terminal: Terminal): Promise<ExitCode> {
-  const client = await attachedClient(options.pool);
+  const client = await attachedClient(options.pool, (text) => terminal.err(text));
   const query = {
     legIndex: options.leg,
     buckets: mapColumns(terminal.columns) * MAP_ROWS,

@@ -1,15 +1,13 @@
 /**
- * The program. In a worker it is the data plane; otherwise the command line.
- *
- * The worker's half is imported statically: the first message to a worker is lost if no listener is there by the time the
- * module has been evaluated up to its first `await`.
+ * The program. In a worker it is the data plane; otherwise the command line. Each half is loaded only where it is needed:
+ * "brmr status" does not wait for the data plane to be read and evaluated.
  *
  * @module
  */
 
-import { runWorker } from "../lib/node/worker.ts";
-
 if (typeof WorkerGlobalScope !== "undefined" && self instanceof WorkerGlobalScope) {
+  // Its first message comes only after it has said that it listens; see lib/node/worker_port.ts.
+  const { runWorker } = await import("../lib/node/worker.ts");
   runWorker();
 } else {
   const { runCommandLine } = await import("./command_line.ts");

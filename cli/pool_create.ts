@@ -44,8 +44,8 @@ export function definePoolCreate(host: CommandHost) {
   return new Command("create")
     .summary("make a pool")
     .description(
-      "Makes a pool of 2 to 8 legs. Each leg is a file, made sparse, or a block device on a storage node.\n" +
-        "New files start in sync. If any leg is something else, the first leg's content becomes the pool's and the\n" +
+      "Makes a pool of 2 to 8 legs. Each leg is a file, made sparse, or a block device on a storage node. " +
+        "New files start in sync. If any leg is something else, the first leg's content becomes the pool's and the " +
         "others copy it. If one leg cannot be made, none is.",
     )
     .argument("<pool>", "name of the pool: letters, digits, dots, dashes, underscores")

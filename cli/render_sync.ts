@@ -30,10 +30,10 @@ export function renderSyncStatus(status: SyncStatus, options: SyncRenderOptions)
       paint(hueOfState(leg.state), leg.isPaused ? `${leg.state}, paused` : leg.state),
       formatMissing(leg.missingBytes),
       leg.rateBytesPerSecond > 0 ? formatRate(leg.rateBytesPerSecond) : "-",
-      leg.etaMs === null ? "-" : formatDuration(leg.etaMs),
+      leg.etaMs === null ? "-" : formatSeconds(leg.etaMs),
       leg.outSinceMs === null || leg.outSinceMs === 0
         ? "-"
-        : `${formatDuration(Math.max(0, options.nowMs - leg.outSinceMs))} ago`,
+        : `${formatSeconds(Math.max(0, options.nowMs - leg.outSinceMs))} ago`,
     ]);
   }
   let text = headingOf(status, paint) + formatTable(rows, paint, { right: [0, 3, 4, 5] });
@@ -58,6 +58,11 @@ export function headingOf(
 /** What is missing, or "unknown": a number nobody reachable knows is not zero. */
 export function formatMissing(missingBytes: number | null): string {
   return missingBytes === null ? "unknown" : formatBytes(missingBytes);
+}
+
+/** A duration in whole seconds, rounded up: an estimate is no finer, and time left is not "0 s" before it is over. */
+function formatSeconds(ms: number): string {
+  return formatDuration(Math.ceil(ms / 1000) * 1000);
 }
 
 /** A bar of `columns` columns, filled by `share` (0 .. 1) in steps of an eighth of a column. */

@@ -33,7 +33,7 @@ export function defineResync(host: CommandHost) {
   return new Command("resync")
     .summary("pause, resume or limit resync")
     .description(
-      "Pauses or resumes the resync of a pool's legs, or limits its rate. A limit comes on top of the adaptive throttle,\n" +
+      "Pauses or resumes the resync of a pool's legs, or limits its rate. A limit comes on top of the adaptive throttle, " +
         "which gives way to the application. Pause and limit last until changed or until the storage node restarts.",
     )
     .argument("<pool>", "name or UUID of the pool")
@@ -53,7 +53,7 @@ export function defineResync(host: CommandHost) {
 /** Steers the resync. Exit code DEGRADED when a node did not take it. */
 export async function runResync(options: ResyncOptions, terminal: Terminal): Promise<ExitCode> {
   const setting = settingOf(options);
-  const client = await attachedClient(options.pool);
+  const client = await attachedClient(options.pool, (text) => terminal.err(text));
   const result = await withNodesAt(
     nodesToAsk(options, client === null ? [] : [client]),
     async (nodes, addresses) => setResync(await findPool(options.pool, addresses, nodes), setting, nodes),

@@ -32,8 +32,8 @@ export function defineServe(host: CommandHost) {
   return new Command("serve")
     .summary("run a storage node")
     .description(
-      "Runs a storage node: keeps legs of pools on files and block devices of this machine, in the foreground.\n" +
-        'Prints "ready ADDRESS" on standard output once it listens, and tells systemd (sd_notify). SIGTERM or Ctrl-C\n' +
+      "Runs a storage node: keeps legs of pools on files and block devices of this machine, in the foreground. " +
+        'Prints "ready ADDRESS" on standard output once it listens, and tells systemd (sd_notify). SIGTERM or Ctrl-C ' +
         "stops it in an orderly way.",
     )
     .option("--state <dir>", "directory for the node's identity and the list of its legs (required)")

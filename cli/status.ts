@@ -29,7 +29,7 @@ export function defineStatus(host: CommandHost) {
   return new Command("status")
     .summary("how pools stand")
     .description(
-      "Shows how one pool stands, or all of them: legs, what they lack, who has it attached. Without --node, the nodes\n" +
+      "Shows how one pool stands, or all of them: legs, what they lack, who has it attached. Without --node, the nodes " +
         "of the pools attached on this machine are asked.",
     )
     .argument("[pool]", "name or UUID of the pool; all pools if left out")
@@ -44,7 +44,7 @@ export function defineStatus(host: CommandHost) {
 /** Shows the status. Exit code DEGRADED when not all legs are in sync and reachable. */
 export async function runStatus(options: StatusOptions, terminal: Terminal): Promise<ExitCode> {
   if (options.pool !== undefined) return await showOne(options.pool, options, terminal);
-  const clients = await attachedClients();
+  const clients = await attachedClients((text) => terminal.err(text));
   const found = await withNodesAt(nodesToAsk(options, clients), (nodes, addresses) => findAllPools(addresses, nodes));
   if (options.json) {
     writeJson(terminal, {
@@ -64,11 +64,12 @@ export async function runStatus(options: StatusOptions, terminal: Terminal): Pro
 }
 
 async function showOne(name: string, options: StatusOptions, terminal: Terminal): Promise<ExitCode> {
-  const byName = await attachedClient(name);
+  const byName = await attachedClient(name, (text) => terminal.err(text));
   const addresses = nodesToAsk(options, byName === null ? [] : [byName]);
   const pool = await withNodesAt(addresses, (nodes) => findPool(name, addresses, nodes));
   // Sockets go by name: a UUID becomes one only now.
-  const candidate = byName ?? (pool.poolName === name ? null : await attachedClient(pool.poolName));
+  const candidate = byName ??
+    (pool.poolName === name ? null : await attachedClient(pool.poolName, (text) => terminal.err(text)));
   const client = candidate?.snapshot.poolUuid === pool.poolUuid ? candidate : null;
   const sync = syncStatusOf(pool);
   if (options.json) writeJson(terminal, { ...poolAsJson(pool), client });

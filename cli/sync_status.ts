@@ -5,6 +5,7 @@
  */
 
 import { Command } from "@commander-js/extra-typings";
+import { ControlError } from "../lib/control/control_api.ts";
 import type { NodeConnections } from "../lib/control/node_connections.ts";
 import { findPool } from "../lib/control/pool_lookup.ts";
 import { type SyncStatus, syncStatusOf } from "../lib/control/sync_status.ts";
@@ -43,7 +44,7 @@ export function defineSyncStatus(host: CommandHost) {
   return new Command("sync-status")
     .summary("what each leg lacks, and how fast that shrinks")
     .description(
-      "Shows per leg its state, the bytes it lacks, the rate of its resync and the time left.\n" +
+      "Shows per leg its state, the bytes it lacks, the rate of its resync and the time left. " +
         "With --watch it shows this again and again until all legs are in sync; on a terminal with a live bar.",
     )
     .argument("<pool>", "name or UUID of the pool")
@@ -59,7 +60,7 @@ export function defineSyncStatus(host: CommandHost) {
 
 /** Shows where the legs stand. Exit code DEGRADED when, at the last look, not all were in sync. */
 export async function runSyncStatus(options: SyncStatusOptions, terminal: Terminal): Promise<ExitCode> {
-  const client = await attachedClient(options.pool);
+  const client = await attachedClient(options.pool, (text) => terminal.err(text));
   let addresses: readonly string[] = nodesToAsk(options, client === null ? [] : [client]);
   const look = async (nodes: NodeConnections) => {
     const pool = await findPool(options.pool, addresses, nodes);
@@ -81,7 +82,10 @@ export async function runSyncStatus(options: SyncStatusOptions, terminal: Termin
   }
 }
 
-/** Looks and shows until all is in sync or `interrupted` resolves. */
+/**
+ * Looks and shows until all is in sync or `interrupted` resolves. The first look must succeed; later, a moment in which no node
+ * answers is shown and waited out.
+ */
 export async function watch(
   look: () => Promise<SyncStatus>,
   options: Pick<SyncStatusOptions, "interval" | "json">,
@@ -90,19 +94,28 @@ export async function watch(
 ): Promise<ExitCode> {
   let lineCount = 0;
   let isOver = false;
+  let isSilent = false;
   interrupted.then(() => isOver = true);
+  let status = await look();
   for (;;) {
-    const status = await look();
     if (options.json) {
-      terminal.out(JSON.stringify(status) + "\n"); // one object a line
+      if (!isSilent) terminal.out(JSON.stringify(status) + "\n"); // one object a line
     } else {
-      const text = render(status, terminal);
+      const text = render(status, terminal) + (isSilent ? "No storage node answers at the moment; this is old.\n" : "");
       terminal.out((terminal.isLive ? upAndClear(lineCount) : "") + text);
       lineCount = text.split("\n").length - 1;
     }
-    if (status.isWhole) return ExitCode.OK;
+    if (status.isWhole && !isSilent) return ExitCode.OK;
     if (!isOver) await pause(options.interval ?? DEFAULT_INTERVAL_MS, interrupted);
     if (isOver) return ExitCode.DEGRADED;
+    try {
+      status = await look();
+      isSilent = false;
+    } catch (error) {
+      const isPassing = error instanceof ControlError && (error.code === "unreachable" || error.code === "timeout");
+      if (!isPassing) throw error;
+      isSilent = true;
+    }
   }
 }
 

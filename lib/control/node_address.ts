@@ -57,7 +57,8 @@ export function canonicalNodeAddress(text: string): string {
 }
 
 /**
- * Reads "HOST:PORT:/PATH".
+ * Reads "HOST:PORT:/PATH". The host is an IP address (or "localhost"): it goes into the pool's leg table, by which nodes and
+ * clients find each other for years, and that must neither depend on a name server nor mean another machine elsewhere.
  * @throws {ControlError} "bad-request" when it is none.
  */
 export function parseLegPlace(text: string): LegPlace {
@@ -68,7 +69,28 @@ export function parseLegPlace(text: string): LegPlace {
       `"${text}" is not the place of a leg. Write HOST:PORT:/ABSOLUTE/PATH, e.g. 127.0.0.1:7701:/data/a.img.`,
     );
   }
-  return { address: canonicalNodeAddress(match[1]), path: match[2] };
+  const { host, port } = parseNodeAddress(match[1]);
+  const numeric = host === "localhost" ? "127.0.0.1" : host;
+  if (!isIpAddress(numeric)) {
+    throw new ControlError(
+      "bad-request",
+      `"${text}": a leg's storage node is given by its IP address, not by a name. Write e.g. 10.0.0.1:7701:/data/a.img.`,
+    );
+  }
+  if (numeric === "0.0.0.0" || /^[0:]+$/.test(numeric)) {
+    throw new ControlError(
+      "bad-request",
+      `"${text}": ${host} means any address. Give the one at which others reach it.`,
+    );
+  }
+  return { address: formatNodeAddress({ host: numeric, port }), path: match[2] };
+}
+
+/** Dotted IPv4 in full, or IPv6 without a zone: a zone means something on one machine only. */
+function isIpAddress(host: string): boolean {
+  if (host.includes(":")) return !host.includes("%");
+  const octets = host.split(".");
+  return octets.length === 4 && octets.every((octet) => /^(0|[1-9]\d{0,2})$/.test(octet) && Number(octet) <= 255);
 }
 
 /** Whether only this machine can reach a listener on `host`. */

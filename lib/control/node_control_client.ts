@@ -8,18 +8,10 @@
  */
 
 import { crc32 } from "node:zlib";
-import * as v from "valibot";
-import {
-  decodeHeader,
-  encodeHeader,
-  HEADER_BYTES,
-  MAX_PAYLOAD_BYTES,
-  Message,
-  MessageFlag,
-  MessageType,
-  PROTOCOL_VERSION,
-} from "../wire/message.ts";
-import { refusalSchema, welcomeSchema } from "../wire/bodies.ts";
+import { decodeHeader, encodeHeader, HEADER_BYTES, Message, MessageFlag, MessageType } from "../wire/message.ts";
+import type { Refusal, Welcome } from "../wire/bodies.ts";
+import { maxBodyBytes, parseBody } from "../wire/body_codec.ts";
+import { checkAnswer, OUR_DIALECT } from "../wire/negotiate.ts";
 import { type ControlClient, ControlError, type NodeOperations } from "./control_api.ts";
 import { decodeReply } from "./control_reply.ts";
 import { formatNodeAddress, type NodeAddress, parseNodeAddress } from "./node_address.ts";
@@ -95,23 +87,27 @@ class NodeControlClient implements ControlClient<NodeOperations> {
   }
 
   async handshake(): Promise<void> {
-    const hello = { protocol: PROTOCOL_VERSION, features: 0, role: "control", senderName: `brmr control ${Deno.pid}` };
+    const hello = {
+      protocol: OUR_DIALECT.newestProtocol,
+      features: OUR_DIALECT.features,
+      role: "control",
+      senderName: `brmr control ${Deno.pid}`,
+    };
     const frame = await this.#withTimeout(this.#timeoutMs, "answer the greeting", async () => {
       await this.#send(MessageType.HELLO, 0, hello);
       return await this.#receive();
     });
+    const body = this.#parse(frame);
     if (frame.type === MessageType.REFUSE) {
-      const refusal = v.safeParse(refusalSchema, parseJson(frame.payload));
-      const reason = refusal.success ? refusal.output.message : "no reason given";
-      throw new ControlError("refused", `The storage node ${this.#name} refused this command: ${reason}`);
+      const { message } = body as Refusal;
+      throw new ControlError("refused", `The storage node ${this.#name} refused this command: ${message}`);
     }
-    const welcome = v.safeParse(welcomeSchema, parseJson(frame.payload));
-    if (frame.type !== MessageType.WELCOME || !welcome.success) throw this.#notANode("its greeting makes no sense");
-    if (welcome.output.protocol !== PROTOCOL_VERSION) {
+    if (frame.type !== MessageType.WELCOME) throw this.#notANode("its greeting makes no sense");
+    const agreement = checkAnswer(OUR_DIALECT, body as Welcome);
+    if (!agreement.ok) {
       throw new ControlError(
         "refused",
-        `The storage node ${this.#name} speaks protocol version ${welcome.output.protocol}, this command ` +
-          `${PROTOCOL_VERSION}. Use the same version of brmr on both.`,
+        `This command cannot talk to the storage node ${this.#name}: ${agreement.message}`,
       );
     }
   }
@@ -142,15 +138,15 @@ class NodeControlClient implements ControlClient<NodeOperations> {
       this.close();
       throw this.#notANode("it answered something that was not asked");
     }
-    return decodeReply(parseJson(frame.payload), `storage node ${this.#name}`);
+    return decodeReply(this.#parse(frame), `storage node ${this.#name}`);
   }
 
   async #send(type: number, requestId: number, body: unknown): Promise<void> {
     const payload = new TextEncoder().encode(JSON.stringify(body));
-    if (payload.length > MAX_PAYLOAD_BYTES) {
+    if (payload.length > maxBodyBytes(type)) {
       throw new ControlError(
         "bad-request",
-        `The request is ${payload.length} bytes long, more than a frame holds. Ask for less at once.`,
+        `The request is ${payload.length} bytes long, ${maxBodyBytes(type)} are allowed. Ask for less at once.`,
       );
     }
     const frame = new Uint8Array(HEADER_BYTES + payload.length);
@@ -217,6 +213,14 @@ class NodeControlClient implements ControlClient<NodeOperations> {
     }
   }
 
+  /** The validated body of a frame. */
+  #parse(frame: Frame): unknown {
+    const parsed = parseBody(frame.type, frame.payload);
+    if (parsed.ok) return parsed.body;
+    this.close();
+    throw this.#notANode(parsed.message);
+  }
+
   #notANode(detail: string): ControlError {
     return new ControlError(
       "unreachable",
@@ -230,15 +234,6 @@ function timedOut(name: string, what: string, timeoutMs: number): ControlError {
     "timeout",
     `The storage node ${name} did not ${what} within ${timeoutMs} ms. Is it overloaded, or the network cut?`,
   );
-}
-
-/** What `payload` says, or undefined when it is no JSON: the shape check after it then fails with a sentence. */
-function parseJson(payload: Uint8Array): unknown {
-  try {
-    return JSON.parse(new TextDecoder().decode(payload));
-  } catch {
-    return undefined;
-  }
 }
 
 function reasonOf(error: unknown): string {

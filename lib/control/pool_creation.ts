@@ -13,6 +13,7 @@
 
 import type { LegEntry, SharedEpoch } from "../disk_format/records.ts";
 import { ControlError, type LegCreate, type LegProbe } from "./control_api.ts";
+import { isLoopbackHost, parseNodeAddress } from "./node_address.ts";
 import type { NodeConnections } from "./node_connections.ts";
 import {
   checkPoolPlan,
@@ -209,6 +210,15 @@ function warningsAbout(plan: PoolPlan, shared: SharedEpoch): string[] {
   const warnings: string[] = [];
   if (new Set(plan.legs.map((leg) => leg.address)).size < plan.legs.length) {
     warnings.push("Some legs are on the same storage node: the loss of that node loses them together.");
+  }
+  const loopback = plan.legs.filter((leg) => isLoopbackHost(parseNodeAddress(leg.address).host));
+  if (loopback.length > 0 && loopback.length < plan.legs.length) {
+    warnings.push(
+      `Only this machine reaches ${
+        loopback.map((leg) => leg.address).join(", ")
+      }: a storage node on another machine cannot ` +
+        "resync from there.",
+    );
   }
   if (shared.inSyncMask === 1) {
     warnings.push("Leg 0 is the source: the other legs copy all of it once the pool is attached.");

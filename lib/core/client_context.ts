@@ -68,6 +68,11 @@ export interface LegLink {
   /** The resync under way on this leg, 0 when none. */
   resyncSession: number;
   report: ResyncReport | null;
+  /**
+   * Sequence of the last write before its admission. It joins only when the watermark is there: until then a write that it never got as
+   * such (it pulled the data) may be unflushed on another leg, and its own unflushed set would not tell.
+   */
+  admittedAfter: number;
   /** Epoch under which it has reported its resync done, or -1. */
   doneEpoch: number;
   /** Not admitted to resync before this time. */
@@ -134,6 +139,7 @@ export class ClientContext {
         suspectedFrom: -1,
         resyncSession: 0,
         report: null,
+        admittedAfter: 0,
         doneEpoch: -1,
         admitAtMs: 0,
         admitBackoffMs: 100,

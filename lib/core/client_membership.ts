@@ -171,7 +171,10 @@ export class ClientMembership {
         const link = pool.links[index];
         if (link !== null) this.#closeLink(link, "it does not answer a claim");
       }
-    } else if (pool.phase === "ready") this.#admitAll();
+    } else if (pool.phase === "ready") {
+      this.#admitAll();
+      this.#maybeJoin();
+    }
   }
 
   /** Number of the newest record sent. */
@@ -451,6 +454,7 @@ export class ClientMembership {
     if (!this.#areIntentsSuspected(link)) return;
     link.resyncSession = this.#nextResyncSession();
     link.doneEpoch = -1;
+    link.admittedAfter = pool.sequence;
     link.report = null;
     for (const index of indicesOf(pool.activeMask & ~pool.lostMask)) {
       const join = pool.send(pool.links[index] as LegLink, MessageType.JOIN, CONTROL_REQUEST_IDS + 1).message;
@@ -501,6 +505,10 @@ export class ClientMembership {
     let joinMask = 0;
     for (const link of pool.links) {
       if (link === null || link.resyncSession === 0 || link.doneEpoch !== latest.epoch) continue;
+      if (pool.watermark < link.admittedAfter) {
+        this.#io.handleWantFlush();
+        continue;
+      }
       if ((pool.activeMask & (1 << link.legIndex)) !== 0) joinMask |= 1 << link.legIndex;
     }
     if (joinMask === 0) return;

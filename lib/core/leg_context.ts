@@ -44,6 +44,8 @@ export interface LegServerOptions {
   readonly metadataSequence: number;
   /** Random UUID, new each time. */
   readonly instance: string;
+  /** The boot of this machine (/proc/sys/kernel/random/boot_id); "" when unknown. */
+  readonly bootId: string;
   readonly nowMs: number;
   /** Requests a client may have in flight. */
   readonly creditRequests?: number;
@@ -71,6 +73,11 @@ export interface Session {
   readonly clientUuid: string;
   readonly clientName: string;
   lastHeardMs: number;
+  /**
+   * Whether this client has made an epoch with this leg in the in-sync set. Until then the leg's own record may be old: it serves nothing and
+   * forgets nothing on the strength of it.
+   */
+  isMember: boolean;
 }
 
 /** See the module comment. */
@@ -108,10 +115,12 @@ export class LegContext {
   clientOperations = 0;
   lastWriteMs: number;
   /**
-   * Whether this leg holds all it ever acked: it has been up since a client told that the legs were equal (its watermark rose
-   * above 0). A restart ends it, for what was not flushed may be gone, until a client has made the legs equal again.
+   * Whether this leg holds all it ever acked. A reboot of the machine under unflushed writes ends it, until a client has made the legs
+   * equal again (its watermark rises above 0). Kept on disk as `isStable` and `bootId` of the record.
    */
-  isWhole = false;
+  isWhole: boolean;
+  /** Whether, besides, all of it is on stable storage. */
+  isStable: boolean;
   intentsLost: boolean;
   counters = {
     reads: 0,
@@ -140,6 +149,8 @@ export class LegContext {
     this.record = options.record.shared;
     this.promisedGeneration = options.record.promisedGeneration;
     this.promisedTo = options.record.promisedTo;
+    this.isStable = options.record.isStable;
+    this.isWhole = this.isStable || (options.bootId !== "" && options.record.bootId === options.bootId);
     this.intentsLost = options.intentsDamaged;
     this.#loadMaps(options.mapPages);
   }
@@ -152,9 +163,25 @@ export class LegContext {
     return this.options.creditBytes ?? 64 * 1024 * 1024;
   }
 
+  /** The record as this leg would write it now. */
+  get fullRecord(): EpochRecord {
+    return {
+      shared: this.record,
+      promisedGeneration: this.promisedGeneration,
+      promisedTo: this.promisedTo,
+      isStable: this.isStable,
+      bootId: this.isWhole ? this.options.bootId : "",
+    };
+  }
+
   /** Whether this leg is in the in-sync set of its own record. */
   get isInSync(): boolean {
     return (this.record.inSyncMask & (1 << this.legIndex)) !== 0;
+  }
+
+  /** Whether the client that holds the session counts this leg as in sync. */
+  get isMember(): boolean {
+    return this.session !== null && this.session.isMember;
   }
 
   chunkOf(offset: number): number {
@@ -198,6 +225,10 @@ export class LegContext {
       else if (map === null) {
         this.maps[leg] = new DirtyMap(this.chunkCount, entry.mapIncarnation, entry.mapDefaultDirty);
       } else if (map.incarnation !== entry.mapIncarnation) map.reset(entry.mapIncarnation, entry.mapDefaultDirty);
+      else if ((shared.inSyncMask & (1 << leg)) !== 0 && map.bits.count > 0) {
+        // A map from before this leg was away: the record says that there is nothing left of it.
+        map.reset(entry.mapIncarnation, false);
+      }
     }
   }
 

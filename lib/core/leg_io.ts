@@ -21,6 +21,9 @@ const EIO = -5;
 const EINVAL = -22;
 const ESTALE = -116;
 
+/** Purpose of a record write that nobody waits for. */
+const PURPOSE_NOBODY_WAITS = -1;
+
 /** The I/O path of one leg. */
 export class LegIo {
   readonly #leg: LegContext;
@@ -91,7 +94,7 @@ export class LegIo {
   /** READ of the session in force. */
   handleRead(connection: number, message: Message): void {
     const leg = this.#leg;
-    const isServed = leg.isInSync || this.#target.isActive;
+    const isServed = leg.isMember || this.#target.isActive;
     // The answer is one frame, and the disk reads into one slot.
     const fitsFrame = message.length <= MAX_PAYLOAD_BYTES;
     if (!isServed || !fitsFrame || !this.#isInRange(message.offset, message.length)) {
@@ -132,7 +135,11 @@ export class LegIo {
     const leg = this.#leg;
     if (watermark <= leg.watermark) return;
     leg.watermark = watermark;
-    leg.isWhole = true;
+    if (!leg.isWhole && leg.isMember) {
+      // The client's word that the legs are equal. Noted on disk, so that the end of this process is not taken for a loss.
+      leg.isWhole = true;
+      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
+    }
     leg.unflushed.forget(watermark);
     if (this.#waitRoom.length > 0) this.makeRoom();
   }
@@ -215,7 +222,7 @@ export class LegIo {
     const waiting = this.#waitChunk.splice(0);
     for (const operation of waiting) {
       if (this.#target.mustWait(operation)) this.#waitChunk.push(operation);
-      else if (leg.operations.kind[operation] === OperationKind.READ && !leg.isInSync && !this.#target.isActive) {
+      else if (leg.operations.kind[operation] === OperationKind.READ && !leg.isMember && !this.#target.isActive) {
         this.#refuseRead(operation);
       } else this.#submit(operation);
     }
@@ -260,7 +267,7 @@ export class LegIo {
    */
   forgetIntents(most: number, watermark: number, onlyCold: boolean): number {
     const leg = this.#leg;
-    if (!leg.isInSync && !this.#target.isActive) return 0;
+    if (!leg.isMember && !this.#target.isActive) return 0;
     return leg.intents.forget(most, watermark, onlyCold, (extent) => leg.pagesSaved(extent));
   }
 

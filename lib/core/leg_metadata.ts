@@ -49,11 +49,7 @@ export class LegMetadata {
   /** Writes the leg's record as it is now. `purpose` comes back in {@link done}. */
   writeRecord(purpose: number): void {
     const leg = this.#leg;
-    const block = encodeEpochRecord(
-      { shared: leg.record, promisedGeneration: leg.promisedGeneration, promisedTo: leg.promisedTo },
-      this.#identity,
-      ++this.#sequence,
-    );
+    const block = encodeEpochRecord(leg.fullRecord, this.#identity, ++this.#sequence);
     this.#write(leg.layout.epochOffset, block, { kind: "record", purpose });
   }
 

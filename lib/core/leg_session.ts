@@ -17,6 +17,8 @@ import type { ResyncTarget } from "./resync_target.ts";
 
 /** Features this core knows; see lib/wire/version_log.md. */
 export const FEATURES = 0;
+/** Purpose of a record write that nobody waits for. */
+const PURPOSE_NOBODY_WAITS = -1;
 /** Purpose of the record write that makes a promise durable. */
 const PURPOSE_CLAIM = 0;
 
@@ -149,12 +151,18 @@ export class LegSession {
     for (let index = 0; index < MAX_LEGS; index++) {
       const map = leg.maps[index];
       if (map === null) continue;
-      if ((change.droppedMask & (1 << index)) !== 0) leg.unflushed.forEach((chunks) => map.addAll(chunks));
-      if ((shared.inSyncMask & (1 << index)) === 0) {
-        for (const extent of change.suspectExtents) leg.suspectExtent(map, extent);
+      if ((shared.inSyncMask & (1 << index)) !== 0) {
+        // A record that was never in force may have had it out of sync here, and may have left suspicions behind.
+        map.clear(0, leg.chunkCount);
+        continue;
       }
+      if ((change.droppedMask & (1 << index)) !== 0) leg.unflushed.forEach((chunks) => map.addAll(chunks));
+      for (const extent of change.suspectExtents) leg.suspectExtent(map, extent);
     }
     leg.record = shared;
+    if (leg.session !== null) leg.session.isMember = leg.isInSync;
+    // Writes may follow.
+    leg.isStable = false;
     this.#target.handleEpoch(change.droppedMask);
     const purpose = this.#nextPurpose++;
     const needsPages = change.suspectExtents.length > 0;
@@ -216,6 +224,7 @@ export class LegSession {
     if (claim?.stage === "flush") {
       if (result < 0) this.#failClaim("io-error", `The disk could not be flushed (${result})`);
       else {
+        this.#leg.isStable = this.#leg.isWhole;
         this.#leg.promisedGeneration = claim.claim.generation;
         this.#leg.promisedTo = claim.claim.clientUuid;
         claim.stage = "record";
@@ -227,6 +236,9 @@ export class LegSession {
         this.#detach.stage = "pages";
         this.advance();
       }
+    } else if (result === 0 && this.#leg.session === null && this.#leg.isWhole && !this.#leg.isStable) {
+      this.#leg.isStable = true;
+      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
     }
   }
 
@@ -299,6 +311,7 @@ export class LegSession {
       clientUuid: claim.claim.clientUuid,
       clientName: claim.claim.clientName,
       lastHeardMs: leg.nowMs,
+      isMember: false,
     };
     // Sequence 1 stands for all that was before: the client's watermark reaches it when the legs are equal again.
     leg.receivedSequence = 1;

@@ -25,7 +25,7 @@ export class ResyncProgress {
     const elapsedMs = nowMs - this.#sampledMs;
     if (elapsedMs < SAMPLE_MS) return;
     const done = this.copied + this.skipped;
-    const rate = (done - this.#sampledBytes) * 1000 / elapsedMs;
+    const rate = Math.max(0, done - this.#sampledBytes) * 1000 / elapsedMs;
     this.#rate = this.#rate === 0 ? rate : this.#rate * 0.7 + rate * 0.3;
     this.#sampledMs = nowMs;
     this.#sampledBytes = done;

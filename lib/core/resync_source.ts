@@ -103,7 +103,7 @@ export class ResyncSource {
     const leg = this.#leg;
     const peer = leg.peers.get(connection);
     if (peer === undefined || peer.role !== "peer") return EINVAL;
-    if (!leg.isInSync) return ESTALE;
+    if (!leg.isMember) return leg.isInSync ? EAGAIN : ESTALE;
     if (message.resyncSession === 0 || leg.joins[peer.legIndex] !== message.resyncSession) return EAGAIN;
     return 0;
   }

@@ -18,7 +18,7 @@
  */
 
 import { SparseBitmap } from "../base/sparse_bitmap.ts";
-import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
+import { MAX_LEGS } from "../disk_format/records.ts";
 import type { ResyncOrder } from "../wire/bodies.ts";
 import { type Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
 import type { LegContext } from "./leg_context.ts";
@@ -69,8 +69,6 @@ export class ResyncTarget {
   #mode: "dirty" | "reconcile" = "dirty";
   #session = 0;
   #clientConnection = -1;
-  /** The newest record this leg was told of. Its own may be older: it is not a member, so only later changes reach it. */
-  #shared: SharedEpoch;
   #sources: number[] = [];
   #source = -1;
   #paused = false;
@@ -105,7 +103,6 @@ export class ResyncTarget {
   constructor(leg: LegContext, metadata: LegMetadata) {
     this.#leg = leg;
     this.#metadata = metadata;
-    this.#shared = leg.record;
     this.#links = new PeerLinks();
     this.#pulls = new PullTable(leg.options.pullsInFlight ?? 64);
     this.#throttle = new ResyncThrottle(leg.nowMs);
@@ -141,7 +138,6 @@ export class ResyncTarget {
     this.#clientConnection = connection;
     this.#session = order.resyncSession;
     this.#mode = order.mode;
-    this.#shared = order.shared;
     this.#sources = order.sources.filter((index) => index !== leg.legIndex && order.shared.legs[index] !== null);
     if (this.#sources.length === 0) {
       this.#message = "No source to pull from";
@@ -160,6 +156,9 @@ export class ResyncTarget {
     this.#failed = new SparseBitmap(leg.chunkCount);
     this.#differing = new SparseBitmap(leg.chunkCount);
     this.#fetched = null;
+    this.#mapRequest = 0;
+    this.#mapLeg = -1;
+    this.#pausedUntilMs = 0;
     this.#cursor = 0;
     this.#message = "";
     this.#lastClearMs = leg.nowMs;
@@ -372,7 +371,6 @@ export class ResyncTarget {
   /** An epoch record has been taken over. */
   handleEpoch(_droppedMask: number): void {
     if (!this.isActive) return;
-    this.#shared = this.#leg.record;
     if (this.#mode === "dirty" && this.#leg.isInSync) {
       this.abort("it is complete");
       return;
@@ -499,7 +497,7 @@ export class ResyncTarget {
   #nextAbsentLeg(after: number): number {
     const leg = this.#leg;
     for (let index = after + 1; index < MAX_LEGS; index++) {
-      if (leg.maps[index] !== null && (this.#shared.inSyncMask & (1 << index)) === 0) return index;
+      if (leg.maps[index] !== null && (leg.record.inSyncMask & (1 << index)) === 0) return index;
     }
     return -1;
   }
@@ -819,7 +817,7 @@ export class ResyncTarget {
     if (this.#clientConnection < 0 || leg.session?.connection !== this.#clientConnection) return;
     leg.send(this.#clientConnection, MessageType.RESYNC_REPORT, 0).body = {
       resyncSession: this.#session,
-      epoch: this.#shared.epoch,
+      epoch: leg.record.epoch,
       state,
       missingBytes: this.#missingBytes(),
       copiedBytes: this.#progress.copied,

@@ -26,7 +26,7 @@ export function thisProgram(): Program {
 export class BrmrProcess {
   readonly pid: number;
   readonly exited: Promise<Deno.CommandStatus>;
-  readonly #name: string;
+  readonly name: string;
   readonly #process: Deno.ChildProcess;
   readonly #lines: string[] = [];
   readonly #errorTail: string[] = [];
@@ -35,7 +35,7 @@ export class BrmrProcess {
   readonly #readers: Promise<void>[];
 
   constructor(name: string, program: Program, permissions: readonly string[], own: readonly string[], env = {}) {
-    this.#name = name;
+    this.name = name;
     this.#process = new Deno.Command(program.command, {
       args: program.argumentsFor(permissions, own),
       stdin: "null",
@@ -73,9 +73,9 @@ export class BrmrProcess {
         const match = pattern.exec(this.#lines[next]);
         if (match !== null) return match;
       }
-      if (this.#isOver) throw new Error(`${this.#name} ended before it was ready:\n${this.errorText}`);
+      if (this.#isOver) throw new Error(`${this.name} ended before it was ready:\n${this.errorText}`);
       const leftMs = deadlineMs - performance.now();
-      if (leftMs <= 0) throw new Error(`${this.#name} was not ready within ${limitMs} ms:\n${this.errorText}`);
+      if (leftMs <= 0) throw new Error(`${this.name} was not ready within ${limitMs} ms:\n${this.errorText}`);
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, leftMs);
         this.#wake = () => {

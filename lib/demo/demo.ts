@@ -84,7 +84,7 @@ const LOAD_MS = 2_000;
 const AWAY_MS = 3_000;
 const PULSE_MS = 100;
 /** For anything that should take a moment, on a machine that may be slow. */
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 30_000;
 /** The load leaves the machine some room, so that the resync is seen to run beside it. */
 const WRITES_PER_SECOND = 4_000;
 const LOAD_DEPTH = 16;
@@ -95,6 +95,9 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult> {
   const demo = new Demo(options, directory);
   try {
     return await demo.run();
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new Error(`${(error as Error).message}\n${demo.logs()}`, { cause: error });
   } finally {
     await demo.cleanUp();
   }
@@ -128,6 +131,12 @@ class Demo {
     const { identical, writesAcked } = await this.#prove();
     const amplification = bytesMissed === 0 ? 0 : Math.round(bytesResynced / bytesMissed * 1000) / 1000;
     return { writesAcked, bytesMissed, bytesResynced, amplification, resyncMs, failoverMs, identical };
+  }
+
+  /** What the processes have said, for an error. */
+  logs(): string {
+    const processes = [...this.#storage, ...(this.#client === null ? [] : [this.#client])];
+    return processes.map((each) => `--- ${each.name}, pid ${each.pid}\n${each.errorText}`).join("\n");
   }
 
   async cleanUp(): Promise<void> {

@@ -1,9 +1,10 @@
 /**
  * The epoch record on the device: see {@link EpochRecord}. Eight legs with the longest addresses fit in one block.
  *
- * Payload: history UUID | generation u64 | epoch u64 | promised generation u64 | promised to (text) | I/O timeout u64 |
- * in-sync mask u8 | min-in-sync u8 | leg count u8 | per leg: present u8, then if 1: UUID | incarnation u64 |
- * default dirty u8 | out since u64 | address (text). A text is a length u16 and that many bytes of UTF-8.
+ * Payload: history UUID | generation u64 | epoch u64 | promised generation u64 | promised to (text) | stable u8 |
+ * boot (text) | I/O timeout u64 | in-sync mask u8 | min-in-sync u8 | leg count u8 | per leg: present u8, then if 1:
+ * UUID | incarnation u64 | default dirty u8 | out since u64 | address (text). A text is a length u16 and that many
+ * bytes of UTF-8.
  *
  * @module
  */
@@ -26,6 +27,8 @@ import { type EpochRecord, type LegEntry, MAX_LEGS, type SharedEpoch } from "./r
 export const MAX_ADDRESS_BYTES = 259;
 /** Longest name of whom a generation was promised to; a UUID has 36. */
 const MAX_PROMISED_TO_BYTES = 255;
+/** Longest name of a boot; Linux gives a UUID of 36. */
+const MAX_BOOT_ID_BYTES = 64;
 
 /** What keeps a shared epoch from being recorded, in a sentence that says what to do; null when nothing does. */
 export function sharedEpochProblem(shared: SharedEpoch): string | null {
@@ -53,6 +56,8 @@ export function encodeEpochRecord(
   payload.uint53(shared.epoch);
   payload.uint53(value.promisedGeneration);
   payload.text(value.promisedTo, MAX_PROMISED_TO_BYTES);
+  payload.uint8(value.isStable ? 1 : 0);
+  payload.text(value.bootId, MAX_BOOT_ID_BYTES);
   payload.uint53(shared.ioTimeoutMs);
   payload.uint8(shared.inSyncMask);
   payload.uint8(shared.minInSync);
@@ -82,6 +87,8 @@ export function decodeEpochRecord(block: Uint8Array, identity: BlockIdentity | n
   const epoch = payload.uint53();
   const promisedGeneration = payload.uint53();
   const promisedTo = payload.text(MAX_PROMISED_TO_BYTES);
+  const isStable = payload.uint8() !== 0;
+  const bootId = payload.text(MAX_BOOT_ID_BYTES);
   const ioTimeoutMs = payload.uint53();
   const inSyncMask = payload.uint8();
   const minInSync = payload.uint8();
@@ -102,5 +109,5 @@ export function decodeEpochRecord(block: Uint8Array, identity: BlockIdentity | n
   }
   if (!payload.complete) return badContent("The fields of the epoch record do not fit its length");
   const shared = { historyId, generation, epoch, inSyncMask, minInSync, ioTimeoutMs, legs };
-  return { ok: true, value: { shared, promisedGeneration, promisedTo }, sequence: header.sequence };
+  return { ok: true, value: { shared, promisedGeneration, promisedTo, isStable, bootId }, sequence: header.sequence };
 }

@@ -23,8 +23,9 @@ export class NbdConnection implements StreamProtocol {
   #stream: StreamSocket | null = null;
   #handshake: NbdHandshake | null = null;
   #transmission: NbdTransmission | null = null;
-  /** The stream is to be closed when everything has been sent. */
+  /** Nothing more will be queued: the stream closes when everything has been sent. */
   #closing = false;
+  #closeAsked = false;
   #closed = false;
 
   constructor(
@@ -58,6 +59,7 @@ export class NbdConnection implements StreamProtocol {
   /** Closes now, whatever is under way. */
   abort(): void {
     this.#closing = true;
+    this.#closeAsked = true;
     if (!this.#closed) this.#stream?.close();
   }
 
@@ -80,7 +82,9 @@ export class NbdConnection implements StreamProtocol {
     if (this.#closed) return;
     stream.flushSends();
     if (transmission !== null && transmission.isFinished) this.#closing = true;
-    if (this.#closing && !this.#closed && stream.isSendIdle) stream.close();
+    if (!this.#closing || this.#closeAsked) return;
+    this.#closeAsked = true;
+    stream.closeWhenSent();
   }
 
   /** The host has done `part`. */

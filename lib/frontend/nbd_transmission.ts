@@ -80,8 +80,10 @@ export class NbdTransmission implements Waiter {
   #part = NONE;
   /** The current request still holds its `pending` (and `unsent`) up, because parts of it are to come. */
   #holds = false;
-  /** The last step failed for want of memory. */
+  /** The last step failed for want of memory, its own or that of those before it in line. */
   #shortOfMemory = false;
+  /** Has stood in line for its next request, and need not again. */
+  #mayPass = false;
   #drainBytes = 0;
   #finishing = false;
 
@@ -203,7 +205,8 @@ export class NbdTransmission implements Waiter {
   /** `Waiter.advance`: tries again as the head of the line. */
   advance(): boolean {
     if (this.#receive === Receive.HEADER) {
-      if (this.#table.freeRequestCount > 0) this.#setWait(Wait.NOTHING);
+      this.#mayPass = this.#table.freeRequestCount > 0;
+      if (this.#mayPass) this.#setWait(Wait.NOTHING);
     } else this.#step();
     if (this.#wait === Wait.LINE) return false;
     this.#unpause();
@@ -227,11 +230,11 @@ export class NbdTransmission implements Waiter {
       this.#setWait(Wait.OWN);
       return false;
     }
-    if (!this.#admission.mayTake(this.connection) || this.#table.freeRequestCount === 0) {
-      this.#setWait(Wait.LINE);
-      return false;
-    }
-    return true;
+    const mayTake = this.#mayPass || this.#admission.mayTake(this.connection);
+    this.#mayPass = false;
+    if (mayTake && this.#table.freeRequestCount > 0) return true;
+    this.#setWait(Wait.LINE);
+    return false;
   }
 
   /** Reads the header at `at` ("Request message") and begins the request. */
@@ -300,8 +303,12 @@ export class NbdTransmission implements Waiter {
     const table = this.#table;
     this.#shortOfMemory = false;
     while (this.#receive === Receive.SPLIT) {
-      if (!admission.host.canSubmit || !admission.mayTake(this.connection) || table.freePartCount === 0) {
-        return this.#setWait(Wait.LINE);
+      const isHead = admission.mayTake(this.connection);
+      if (!admission.host.canSubmit || !isHead || table.freePartCount === 0) {
+        this.#setWait(Wait.LINE);
+        // Those before it in line may wait for the very memory that this read holds.
+        this.#shortOfMemory = !isHead;
+        return this.#beginEarly();
       }
       const request = this.#request;
       const isRead = table.command[request] === Command.READ;

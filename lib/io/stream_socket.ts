@@ -46,8 +46,6 @@ export interface StreamSocket {
   queuePayload(bytes: Uint8Array, address: number, lengthBytes: number, token: number): boolean;
   /** Whether `reserve` and `queuePayload` have room for a frame. */
   readonly canSend: boolean;
-  /** Whether nothing is queued and no send is in flight: everything queued so far has left. */
-  readonly isSendIdle: boolean;
   /** Starts the send of what is queued, if none is in flight. Once a turn. */
   flushSends(): void;
   /** Goes on after a -1 from `onBytes`. */
@@ -56,4 +54,6 @@ export interface StreamSocket {
   readonly lastReceivedMs: number;
   /** Ends the stream; `onClosed` follows. */
   close(): void;
+  /** Ends the stream once all that is queued has left; nothing more can be queued. `onClosed` follows. */
+  closeWhenSent(): void;
 }

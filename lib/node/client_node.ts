@@ -63,6 +63,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
   }
   const nodes = new NodeConnections((address) => connectNode(address, { timeoutMs: LOOKUP_LIMIT_MS }));
   const pool = await findPool(options.pool, options.nodes, nodes).finally(() => nodes.close());
+  const shape = pool.legs.map((leg) => leg.status?.snapshot).find((snapshot) => snapshot !== undefined)!;
   makeRuntimeDir(options.runtimeDir);
 
   let port: WorkerPort | null = null;
@@ -121,7 +122,8 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       clientUuid: crypto.randomUUID(),
       clientName: options.clientName ?? `${hostName()}:${Deno.pid}`,
       sizeBytes: pool.sizeBytes,
-      chunkBytes: pool.chunkBytes,
+      extentBytes: shape.extentBytes,
+      hotExtentCount: shape.hotExtentLimit,
       logicalBlockBytes: pool.logicalBlockBytes,
       shared: pool.record,
       readOnly: options.readOnly ?? false,

@@ -25,11 +25,11 @@ import type { WorkerReport } from "./worker_messages.ts";
 const REFUSE = -2;
 const NO_BYTES = new Uint8Array(0);
 
-/** The data plane. `transport`, `core` and `frontends` complete it. */
+/** The data plane. `transport` and `frontends` complete it. */
 export class ClientWorker implements TransportHandler, FrontendHost {
   readonly geometry: PoolGeometry;
+  readonly core: ClientPool;
   transport!: Transport;
-  core!: ClientPool;
   readonly frontends: Frontend[] = [];
   readonly #pool: BufferPool;
   readonly #reactor: Reactor;
@@ -70,11 +70,13 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   constructor(
     reactor: Reactor,
     pool: BufferPool,
+    core: ClientPool,
     geometry: PoolGeometry,
     report: (report: WorkerReport) => void,
   ) {
     this.#reactor = reactor;
     this.#pool = pool;
+    this.core = core;
     this.geometry = geometry;
     this.#report = report;
     for (let i = 0; i < 256; i++) this.#requestNext[i] = i + 1 < 256 ? i + 1 : -1;
@@ -277,9 +279,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     let slot = -1;
     let isForRequest = false;
     if (message.type === MessageType.DATA) {
-      slot = this.core.requestSlot(message.requestId);
+      slot = this.core.slotFor(this.#keys.keyOf(connection), message);
       if (slot >= 0) {
-        if (message.payloadLength > this.#pool.capacity(slot)) return REFUSE;
         isForRequest = true;
         this.#slotUsers[slot]++;
       }

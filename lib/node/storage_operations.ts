@@ -115,7 +115,7 @@ export class StorageOperations {
     const core = new LegServer({
       superblock,
       record: loaded.record,
-      intentSlots: loaded.intentSlots,
+      intentSlots: loaded.intentSlots.subarray(0, superblock.hotExtentCount),
       intentsDamaged: loaded.intentsDamaged,
       mapPages: corePages(loaded),
       metadataSequence: loaded.maxSequence,

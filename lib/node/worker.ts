@@ -14,8 +14,9 @@
 
 import { nameThread } from "../../ffi/libc/process.ts";
 import { ClientPool } from "../core/client_pool.ts";
+import type { SharedEpoch } from "../disk_format/records.ts";
 import type { Frontend } from "../frontend/frontend.ts";
-import { listenNbd } from "../frontend/nbd_listener.ts";
+import { openNbd } from "./nbd_place.ts";
 import { MailboxReceiver } from "../io/mailbox.ts";
 import { SlabBufferPool } from "../io/slab_buffer_pool.ts";
 import { UringReactor } from "../io/uring_reactor.ts";
@@ -97,29 +98,32 @@ function runClient(start: ClientStart): void {
   nameThread("brmr-client");
   const pool = new SlabBufferPool({ totalBytes: start.memoryBytes });
   const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
-  const geometry = {
+  const core = new ClientPool({
+    poolUuid: start.poolUuid,
+    poolName: start.poolName,
+    sizeBytes: start.sizeBytes,
+    logicalBlockBytes: start.logicalBlockBytes,
+    extentBytes: start.extentBytes,
+    hotExtentCount: start.hotExtentCount,
+    clientUuid: start.clientUuid,
+    clientName: start.clientName,
+    legs: legAddresses(start.shared),
+    nowMs: reactor.nowMs,
+    nextRandom: Math.random,
+    maxWriteBytes: Math.floor(pool.totalBytes / 2),
+    heartbeatLimitMs: start.heartbeatMs,
+    ioTimeoutMs: start.ioTimeoutMs === 0 ? undefined : start.ioTimeoutMs,
+  });
+  const worker = new ClientWorker(reactor, pool, core, {
     name: start.poolName,
     sizeBytes: start.sizeBytes,
     logicalBlockBytes: start.logicalBlockBytes,
     readOnly: start.readOnly,
-  };
-  const worker = new ClientWorker(reactor, pool, geometry, report);
+    maxRangeBytes: core.maxRangeBytes,
+  }, report);
   worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker, { report: reportTransport });
-  worker.core = new ClientPool({
-    poolUuid: start.poolUuid,
-    poolName: start.poolName,
-    clientUuid: start.clientUuid,
-    clientName: start.clientName,
-    sizeBytes: start.sizeBytes,
-    chunkBytes: start.chunkBytes,
-    shared: start.shared,
-    heartbeatMs: start.heartbeatMs,
-    ioTimeoutMs: start.ioTimeoutMs === 0 ? start.shared.ioTimeoutMs : start.ioTimeoutMs,
-    nowMs: reactor.nowMs,
-    nextRandom: Math.random,
-  });
   const openFrontends = (): Frontend[] =>
-    start.nbd.map((address, index) => listenNbd({ host: worker.hostFor(index), pool, reactor, address }));
+    start.nbd.map((address, index) => openNbd(address, worker.hostFor(index), pool, reactor));
   const life = new ClientLife(worker, reactor, openFrontends, report);
   new MailboxReceiver(start.mailbox, reactor, (value) => {
     const message = value as MailboxMessage;
@@ -133,4 +137,12 @@ function runClient(start: ClientStart): void {
     life.afterTurn();
     worker.afterTurn();
   }
+}
+
+function legAddresses(shared: SharedEpoch): { legIndex: number; address: string }[] {
+  const legs: { legIndex: number; address: string }[] = [];
+  shared.legs.forEach((entry, legIndex) => {
+    if (entry !== null) legs.push({ legIndex, address: entry.address });
+  });
+  return legs;
 }

@@ -31,7 +31,8 @@ export interface ClientStart {
   readonly clientUuid: string;
   readonly clientName: string;
   readonly sizeBytes: number;
-  readonly chunkBytes: number;
+  readonly extentBytes: number;
+  readonly hotExtentCount: number;
   readonly logicalBlockBytes: number;
   readonly shared: SharedEpoch;
   readonly readOnly: boolean;

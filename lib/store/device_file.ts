@@ -168,11 +168,10 @@ export class DeviceFile {
    */
   zero(offset: number, lengthBytes: number): void {
     const keepsSpace = this.kind === "file" && this.#allocatedBytes >= this.#sizeBytes;
-    const first = keepsSpace ? AllocateMode.ZERO_RANGE : AllocateMode.PUNCH_HOLE;
-    const second = keepsSpace ? AllocateMode.PUNCH_HOLE : AllocateMode.ZERO_RANGE;
     for (let start = offset; start < offset + lengthBytes;) {
       const step = Math.min(ZERO_STEP_BYTES, offset + lengthBytes - start);
-      if (!this.#allocate(first, start, step) && !this.#allocate(second, start, step)) {
+      const punched = !keepsSpace && this.#allocate(AllocateMode.PUNCH_HOLE, start, step);
+      if (!punched && !this.#allocate(AllocateMode.ZERO_RANGE, start, step)) {
         for (let at = start; at < start + step; at += SCRATCH_BYTES) {
           this.write(at, ZEROES.subarray(0, Math.min(SCRATCH_BYTES, start + step - at)));
         }

@@ -141,7 +141,13 @@ function write(device: DeviceFile, options: FormatLegOptions, superblock: Superb
   } else if (options.zeroData) {
     device.zero(layout.dataOffset, options.sizeBytes);
   }
-  const record = { shared: options.shared, promisedGeneration: options.shared.generation, promisedTo: "" };
+  const record = {
+    shared: options.shared,
+    promisedGeneration: options.shared.generation,
+    promisedTo: "",
+    isStable: true,
+    bootId: "",
+  };
   writeTwin(device, layout.epochOffset, encodeEpochRecord(record, options, FIRST_SEQUENCE));
   for (let i = 0; i < layout.intentBlockCount; i++) {
     const block = encodeIntentBlock(emptyIntentBlock(i), options, FIRST_SEQUENCE);

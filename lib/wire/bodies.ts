@@ -16,7 +16,8 @@ const text = v.pipe(v.string(), v.maxLength(1024));
 
 const legEntry = v.object({
   uuid,
-  address: text,
+  /** A host name of at most 253 characters, a colon, a port: what fits in an epoch record on disk. */
+  address: v.pipe(v.string(), v.maxBytes(259)),
   mapIncarnation: uint,
   mapDefaultDirty: v.boolean(),
   outSinceMs: uint,

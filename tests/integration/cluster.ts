@@ -20,6 +20,8 @@ const STATUS_CODES = [0, 5];
 export interface ClusterOptions {
   /** Default 2. Each node gets one leg. */
   readonly nodeCount?: number;
+  /** Default "vol1". */
+  readonly poolName?: string;
   /** As the command line takes it, e.g. "1G". Default "256M". */
   readonly size?: string;
   /** Paths of the legs; default files in the cluster's directory. */
@@ -176,7 +178,7 @@ export class ServerProcess {
 /** A pool `vol1` on real storage nodes. */
 export class Cluster {
   readonly directory: string;
-  readonly poolName = "vol1";
+  readonly poolName: string;
   readonly addresses: readonly string[];
   readonly legPaths: readonly string[];
   readonly sizeText: string;
@@ -190,6 +192,7 @@ export class Cluster {
     this.directory = directory;
     this.addresses = addresses;
     this.#options = options;
+    this.poolName = options.poolName ?? "vol1";
     this.sizeText = options.size ?? "256M";
     this.legPaths = options.legPaths ?? addresses.map((_, index) => `${directory}/leg${index}.img`);
     this.#nodes = addresses.map(() => null);

@@ -114,6 +114,7 @@ function scenarioPlan(command: string): Plan {
     diskSpikeMs: 0,
     eioChance: [0, 0, 0, 0, 0],
     faults: [],
+    bootsAreKnown: true,
     turnMs: 0,
     requestCount: 0,
     queueDepth: option("depth", 16),

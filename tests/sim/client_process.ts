@@ -35,6 +35,8 @@ export class ClientProcess extends Process {
   #wasReady = false;
   /** Serves no more requests: it is detaching. */
   detaching = false;
+  /** Whether the pool was being served when it began to detach: only then can the end be a clean one. */
+  #detachedWhenReady = false;
 
   constructor(world: World, id: number) {
     super(world, id, "client");
@@ -124,6 +126,7 @@ export class ClientProcess extends Process {
   /** Begins to detach: drains, flushes, and lets go of the legs. */
   detach(): void {
     this.detaching = true;
+    this.#detachedWhenReady = this.core!.state === "ready";
     this.core!.detach();
     this.settle();
   }
@@ -217,8 +220,9 @@ export class ClientProcess extends Process {
     const isReady = state === "ready";
     if (isReady && !this.#wasReady) this.world.losses.membersEqual(core.snapshot().inSyncMask);
     this.#wasReady = isReady;
-    if (state === "detached" && this.detaching) this.world.onDetached();
-    else if (state === "refused") this.world.onRefused();
+    if (state === "detached" && this.detaching) {
+      this.world.onDetached(this.#detachedWhenReady && core.snapshot().inSyncMask !== 0);
+    } else if (state === "refused") this.world.onRefused();
     else if (!this.#applicationPending && this.canSubmit) {
       this.#applicationPending = true;
       const world = this.world;

@@ -84,6 +84,8 @@ export function formatDisk(disk: SimDisk, shape: PoolShape): void {
     },
     promisedGeneration: 1,
     promisedTo: "",
+    isStable: true,
+    bootId: "",
   };
   writeTwin(disk, 0, encodeSuperblock(superblock, identity, 1));
   writeTwin(disk, layout.epochOffset, encodeEpochRecord(record, identity, 1));
@@ -117,6 +119,7 @@ export function loadDisk(disk: SimDisk): DiskImage {
   const mapPages: LoadedMapPage[] = [];
   const shared = epoch.value.shared;
   for (let legIndex = 0; legIndex < shared.legs.length; legIndex++) {
+    if ((shared.inSyncMask & (1 << legIndex)) !== 0) continue; // what is in sync lacks nothing
     for (let page = 0; page < layout.mapPageCount; page++) {
       const offset = mapPageOffset(layout, legIndex, page);
       if (!disk.blocks.has(offset) && !disk.blocks.has(offset + BLOCK_BYTES)) continue;

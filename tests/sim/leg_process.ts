@@ -36,6 +36,8 @@ export class LegProcess extends Process {
   readonly #roles = new Map<number, number>();
   /** Metadata writes that wait for another at the same offset. */
   readonly #waitingMetadata: DiskOperation[] = [];
+  /** Lives of the machine. */
+  #boots = 1;
   #hashWords = new Uint32Array(64);
 
   constructor(world: World, id: number, legIndex: number, disk: SimDisk) {
@@ -64,6 +66,7 @@ export class LegProcess extends Process {
       mapPages: this.image.mapPages,
       metadataSequence: this.image.metadataSequence,
       instance: world.newUuid(),
+      bootId: world.plan.bootsAreKnown ? `boot ${this.#boots}` : "",
       nowMs: world.nowMs,
       ...world.plan.legOptions,
     });
@@ -73,6 +76,7 @@ export class LegProcess extends Process {
 
   /** The process ends at once. `power`: the machine too, and its disk loses what was not flushed. */
   kill(power: boolean): void {
+    if (power) this.#boots++;
     const world = this.world;
     if (world.tracing) world.trace(this.name, power ? "loses power" : "is killed");
     const wasAlive = this.alive;
@@ -81,6 +85,7 @@ export class LegProcess extends Process {
       this.#waitingMetadata.length = 0;
       this.end(power);
       this.core = null;
+      world.losses.processEnded(this.legIndex);
     }
     if (power) {
       this.disk.losePower(world.prng);

@@ -51,6 +51,8 @@ export interface Plan {
   readonly faultMeanMs: number;
   readonly downMeanMs: number;
   readonly turnMs: number;
+  /** Whether a storage node can tell a restart of its process from one of its machine. */
+  readonly bootsAreKnown: boolean;
   readonly requestCount: number;
   readonly queueDepth: number;
   readonly thinkMeanMs: number;
@@ -129,6 +131,7 @@ export function drawPlan(seed: number): Plan {
     faults,
     faultMeanMs: 300 + 4000 * part(prng) * part(prng),
     downMeanMs: drawn(0.5, 300, 4000),
+    bootsAreKnown: happens(prng, 0.8),
     turnMs: drawn(0.5, 0, 0.1),
     requestCount: between(prng, 80, 260),
     queueDepth: drawn(0.3, 1, between(prng, 2, 16)),

@@ -366,17 +366,18 @@ export class World {
     } else client.detach();
   }
 
-  /** The client has detached cleanly. */
-  onDetached(): void {
+  /** The client has detached. `clean`: with the legs' consent. */
+  onDetached(clean: boolean): void {
     if (this.application.inFlight.size > 0) {
       throw new Violation(
         "exactly-once",
         `the client detached with ${this.application.inFlight.size} requests in flight`,
       );
     }
-    this.note("the client has detached");
+    this.note(`the client has detached${clean ? "" : ", uncleanly"}`);
     // Everything acked is on stable storage now.
-    this.oracle.ackFlush(this.oracle.tick());
+    if (clean) this.oracle.ackFlush(this.oracle.tick());
+    else if (this.stage === "verify") throw new Violation("converges", "the client could not detach cleanly");
     const leaked = this.slots.usedBy(this.client.id).length;
     if (leaked > 0) throw new Violation("slots", `the client detached with ${leaked} slots in use`);
     if (this.stage === "verify") {

@@ -17,7 +17,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   // Probing and formatting a device answer a person, so they speak in the error codes of the control API.
   "lib/store": ["lib/base", "lib/disk_format", "lib/io", "ffi", "lib/control/control_api.ts"],
   "lib/transport": ["lib/base", "lib/wire", "lib/io", "ffi"],
-  "lib/frontend": ["lib/base", "lib/io", "ffi"],
+  "lib/frontend": ["lib/base", "lib/io", "ffi", "lib/core/request_kind.ts"],
   "lib/control": ["lib/base", "lib/wire", "lib/disk_format", "lib/core"],
   "lib/node": [
     "lib/base",

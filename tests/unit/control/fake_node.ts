@@ -158,7 +158,7 @@ export function testSnapshot(
     sizeBytes: 1 << 30,
     chunkBytes: 4096,
     logicalBlockBytes: 512,
-    record: { shared, promisedGeneration: shared.generation, promisedTo: testUuid(50) },
+    record: { shared, promisedGeneration: shared.generation, promisedTo: testUuid(50), isStable: false, bootId: "" },
     state: "in-sync",
     session: null,
     dirty: [],

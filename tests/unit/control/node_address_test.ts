@@ -29,6 +29,16 @@ Deno.test("parseNodeAddress() refuses what is no address, and says what would be
 Deno.test("parseLegPlace() splits address and path, also for IPv6 and paths with colons", NOTHING, () => {
   assert.deepEqual(parseLegPlace("127.0.0.1:7701:/data/a.img"), { address: "127.0.0.1:7701", path: "/data/a.img" });
   assert.deepEqual(parseLegPlace("[::1]:7701:/data/a:1"), { address: "[::1]:7701", path: "/data/a:1" });
+  assert.equal(parseLegPlace("localhost:7701:/a").address, "127.0.0.1:7701");
+  const notNumeric = [
+    "node-a:7701:/a",
+    "1.2.3:7701:/a",
+    "1.2.3.256:7701:/a",
+    "01.2.3.4:7701:/a",
+    "[fe80::1%eth0]:7701:/a",
+  ];
+  for (const text of notNumeric) assert.throws(() => parseLegPlace(text), /IP address/, text);
+  for (const text of ["0.0.0.0:7701:/a", "[::]:7701:/a"]) assert.throws(() => parseLegPlace(text), /any address/, text);
   for (const text of ["127.0.0.1:/data/a", "127.0.0.1:7701:data", "127.0.0.1:7701", "/data/a"]) {
     assert.throws(() => parseLegPlace(text), ControlError, text);
   }

@@ -190,4 +190,8 @@ Deno.test("names that are allowed are allowed, and legs on one node warned about
   const created = await cluster.with((nodes) => createPool(plan({ legs }), nodes, sources()));
   assert.match(created.warnings.join(), /same storage node/);
   assert.equal(cluster.nodes[0].legs.size, 2);
+  const mixed = new FakeCluster(A, "10.0.0.2:7701");
+  const apart = [{ address: A, path: "/a" }, { address: "10.0.0.2:7701", path: "/b" }];
+  const warned = await mixed.with((nodes) => createPool(plan({ legs: apart }), nodes, sources()));
+  assert.match(warned.warnings.join(), /Only this machine reaches 127\.0\.0\.1:7701/);
 });

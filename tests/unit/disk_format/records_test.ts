@@ -42,6 +42,8 @@ const epochRecord: fc.Arbitrary<EpochRecord> = record({
   }),
   promisedGeneration: uint53,
   promisedTo: fc.oneof(uuid, fc.constant("")),
+  isStable: fc.boolean(),
+  bootId: fc.oneof(uuid, fc.constant("")),
 });
 
 const words = (length: number) => fc.uint32Array({ minLength: length, maxLength: length });
@@ -142,6 +144,8 @@ Deno.test("eight legs with the longest addresses fit in one block", () => {
     },
     promisedGeneration: 3,
     promisedTo: crypto.randomUUID(),
+    isStable: true,
+    bootId: crypto.randomUUID(),
   };
   const owner = { poolUuid: crypto.randomUUID(), legUuid: leg.uuid };
   roundTrips(value, owner, owner, 7, encodeEpochRecord, decodeEpochRecord);

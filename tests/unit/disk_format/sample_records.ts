@@ -104,5 +104,7 @@ function epochRecord(salt: number): EpochRecord {
     },
     promisedGeneration: 2 ** 35 + 9,
     promisedTo: "77777777-6666-4555-8444-333333333333",
+    isStable: true,
+    bootId: "88888888-6666-4555-8444-333333333333",
   };
 }

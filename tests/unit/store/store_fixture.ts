@@ -1,16 +1,25 @@
 /**
- * What the tests of this room share: temporary places, a pool and a ring, loop devices, a pool's properties.
+ * What the tests of this room share: temporary places, a pool and a ring, legs and their properties.
  *
  * @module
  */
 
 import assert from "node:assert/strict";
+import { allocateFile, closeDescriptor, openFile, OpenFlag } from "../../../ffi/libc/file.ts";
 import { libc } from "../../../ffi/libc/library.ts";
 import type { SharedEpoch } from "../../../lib/disk_format/records.ts";
 import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
 import { UringReactor } from "../../../lib/io/uring_reactor.ts";
 import { randomUuid } from "../../../lib/base/uuid.ts";
-import type { FormatLegOptions } from "../../../lib/store/leg_device.ts";
+import {
+  DeviceFile,
+  type FormatLegOptions,
+  type LoadedLeg,
+  type LoadedMapPage,
+  loadLeg,
+  StoreError,
+  type StoreErrorCode,
+} from "../../../lib/store/leg_device.ts";
 
 // Opened once and never closed; done here so that no test seems to leak it.
 libc();
@@ -90,29 +99,47 @@ export function sharedEpoch(legUuid: string): SharedEpoch {
   };
 }
 
-/** Runs a command and returns what it printed; fails the test if it fails. */
-export function run(command: string, ...args: string[]): string {
-  const output = new Deno.Command(command, { args }).outputSync();
-  const text = new TextDecoder().decode(output.stdout).trim();
-  assert.ok(output.success, `${command} ${args.join(" ")}: ${new TextDecoder().decode(output.stderr)}`);
-  return text;
+/** Asserts that `body` throws a {@link StoreError}. */
+export function refuses(code: StoreErrorCode, message: RegExp, body: () => unknown): void {
+  assert.throws(body, (error: unknown) => {
+    assert.ok(error instanceof StoreError, String(error));
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, message);
+    return true;
+  });
 }
 
-/** Runs `body` with a loop device of that sector size over a new file, and takes it down afterwards. */
-export function withLoopDevice(
-  sectorBytes: number,
-  sizeBytes: number,
-  body: (device: string, file: string) => void,
-): void {
-  withDirectory((directory) => {
-    const file = `${directory}/disk.img`;
-    Deno.writeFileSync(file, new Uint8Array(0));
-    Deno.truncateSync(file, sizeBytes);
-    const device = run("losetup", "--find", "--show", "--sector-size", String(sectorBytes), file);
-    try {
-      body(device, file);
-    } finally {
-      run("losetup", "--detach", device);
-    }
+/** Runs `body` with the device open for exclusive use. */
+export function withDevice<T>(path: string, body: (device: DeviceFile) => T): T {
+  const device = DeviceFile.open(path, { access: "exclusive" });
+  try {
+    return body(device);
+  } finally {
+    device.close();
+  }
+}
+
+/** The leg at `path` and the map it keeps for leg 1. */
+export function load(path: string): LoadedLeg & { readonly pages: readonly LoadedMapPage[] } {
+  return withDevice(path, (device) => {
+    const leg = loadLeg(device);
+    return Object.assign(leg, { pages: leg.mapPages(1) });
   });
+}
+
+/** Makes a file of that size whose space is set aside. */
+export function setAside(path: string, sizeBytes: number): void {
+  Deno.writeFileSync(path, new Uint8Array(0));
+  const descriptor = openFile(path, OpenFlag.READ_WRITE);
+  assert.equal(allocateFile(descriptor, 0, 0, sizeBytes), 0);
+  closeDescriptor(descriptor);
+}
+
+/** All bytes of a file or block device. */
+export function readWhole(path: string): Uint8Array {
+  const device = DeviceFile.open(path, { access: "read" });
+  const bytes = new Uint8Array(device.sizeBytes);
+  for (let at = 0; at < bytes.length; at += 65536) bytes.set(device.read(at, Math.min(65536, bytes.length - at)), at);
+  device.close();
+  return bytes;
 }
