@@ -105,7 +105,7 @@ export class LegSession {
       return;
     }
     if (leg.session !== null && leg.session.clientUuid !== claim.clientUuid && !claim.takeover) {
-      const text = `The pool is attached by ${leg.session.clientName}; detach it there, or take it over`;
+      const text = `The pool is attached by ${leg.session.clientName}; detach it there, or attach with --takeover`;
       leg.refuse(connection, requestId, "held", text);
       return;
     }
