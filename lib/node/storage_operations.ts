@@ -10,6 +10,7 @@ import { ControlError, type LegStatus, type NodeOperations } from "../control/co
 import { LegServer, type LoadedMapPage } from "../core/leg_server.ts";
 import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Reactor } from "../io/reactor.ts";
+import { bootId } from "../../ffi/libc/boot_id.ts";
 import { DeviceFile, type LoadedLeg, loadLeg, StoreError } from "../store/leg_device.ts";
 import { openLegStore } from "../store/leg_store.ts";
 import { dirtyMapReport } from "./dirty_map_report.ts";
@@ -120,6 +121,7 @@ export class StorageOperations {
       mapPages: corePages(loaded),
       metadataSequence: loaded.maxSequence,
       instance: crypto.randomUUID(),
+      bootId: bootId(),
       nowMs: this.#reactor.nowMs,
       creditBytes: Math.floor(pool.totalBytes / CREDIT_DIVISOR),
     });
