@@ -24,6 +24,9 @@ import { defineSyncStatus } from "./sync_status.ts";
 import { type ColorChoice, processTerminal, type Terminal } from "./terminal.ts";
 import { defineVersion } from "./version.ts";
 
+/** Longer lines of prose are hard to read. */
+const MAX_HELP_COLUMNS = 110;
+
 /** What surrounds a run of the command line. */
 export interface CommandLineOptions {
   /** The program's entry module; data-plane workers start from it. */
@@ -109,8 +112,8 @@ function configure(command: CommandUnknownOpts, terminal: () => Terminal, path =
   command.configureOutput({
     writeOut: (text) => terminal().out(text),
     writeErr: (text) => terminal().err(text),
-    getOutHelpWidth: () => terminal().columns,
-    getErrHelpWidth: () => terminal().columns,
+    getOutHelpWidth: () => Math.min(terminal().columns, MAX_HELP_COLUMNS),
+    getErrHelpWidth: () => Math.min(terminal().columns, MAX_HELP_COLUMNS),
     getOutHasColors: () => terminal().hasColor,
     getErrHasColors: () => terminal().hasColor,
   });
