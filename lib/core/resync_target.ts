@@ -178,6 +178,8 @@ export class ResyncTarget {
           this.#todo.set(first, Math.max(1, Math.min(leg.chunksPerExtent, leg.chunkCount - first)));
         }
       }
+      leg.ownSuspects.addAll(this.#todo);
+      leg.ownSuspects.beginCheckpoint();
       this.#enterPull();
     } else this.#phase = "map";
   }
@@ -570,7 +572,14 @@ export class ResyncTarget {
 
   #pullMore(): void {
     const leg = this.#leg;
-    if (this.#paused || this.#todo.count === 0 || leg.nowMs < this.#pausedUntilMs) return;
+    if (this.#mode === "reconcile") {
+      // Before anything is overwritten, that it may differ is on disk. Nothing else runs meanwhile, so it is never paused.
+      if (!leg.ownSuspects.isCheckpointDone) {
+        this.#metadata.savePages();
+        return;
+      }
+    } else if (this.#paused) return;
+    if (this.#todo.count === 0 || leg.nowMs < this.#pausedUntilMs) return;
     const most = Math.max(1, Math.floor((leg.options.pullBytes ?? 131072) / leg.chunkBytes));
     let wrapped = false;
     while (this.#links.isUp(this.#source) && this.#pulls.hasRoom) {
