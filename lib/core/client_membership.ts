@@ -570,6 +570,8 @@ export class ClientMembership {
     const isDetaching = pool.phase === "detaching";
     pool.event("warning", "assembling", `The pool is assembled anew: ${reason}`);
     pool.phase = "greet";
+    // Legs that are claimed anew count from the start: an old watermark would tell them that they are equal before they are.
+    pool.watermark = 0;
     this.#proposal = null;
     this.#latest = null;
     this.#claimMask = 0;

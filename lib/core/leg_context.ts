@@ -96,6 +96,12 @@ export class LegContext {
   readonly unflushed: UnflushedSet;
   /** Dirty maps by leg index; null for this leg and places without a leg. */
   readonly maps: (DirtyMap | null)[] = new Array(MAX_LEGS).fill(null);
+  /**
+   * Chunks of this leg itself that may differ from other members': what it was told to reconcile and has not been told to be equal.
+   * Reconciling may copy here what is on one other leg only, and that leg may be absent at the next start; then this leg must be the one
+   * to say so. Kept on disk in the pages of its own index; told with the intents when a claim is granted.
+   */
+  readonly ownSuspects: DirtyMap;
   /** Client writes under way, waiting ones included. */
   readonly writesInFlight = new RangeCounter();
   readonly peers = new Map<number, Peer>();
@@ -152,6 +158,7 @@ export class LegContext {
     this.isStable = options.record.isStable;
     this.isWhole = this.isStable || (options.bootId !== "" && options.record.bootId === options.bootId);
     this.intentsLost = options.intentsDamaged;
+    this.ownSuspects = new DirtyMap(this.chunkCount, this.record.legs[this.legIndex]?.mapIncarnation ?? 0, false);
     this.#loadMaps(options.mapPages);
   }
 
@@ -205,12 +212,29 @@ export class LegContext {
     else map.add(first, Math.min(this.chunksPerExtent, this.chunkCount - first));
   }
 
+  /** The map whose pages are kept under `index`: another leg's, or {@link ownSuspects}. */
+  mapAt(index: number): DirtyMap | null {
+    return index === this.legIndex ? this.ownSuspects : this.maps[index];
+  }
+
+  /** Extents that may differ between this leg and others. */
+  suspectedExtents(): number[] {
+    const extents = new Set(this.intents.extents());
+    const bits = this.ownSuspects.bits;
+    for (let chunk = bits.next(0); chunk >= 0;) {
+      const extent = Math.floor(chunk / this.chunksPerExtent);
+      extents.add(extent);
+      chunk = bits.next(Math.max(chunk + 1, Math.ceil((extent + 1) * this.chunksPerExtent)));
+    }
+    return [...extents];
+  }
+
   /** Whether dirty pages that speak of `extent` are all on disk. */
   pagesSaved(extent: number): boolean {
     const first = Math.floor(extent * this.chunksPerExtent);
     const count = Math.max(1, Math.min(this.chunksPerExtent, this.chunkCount - first));
     for (let leg = 0; leg < MAX_LEGS; leg++) {
-      const map = this.maps[leg];
+      const map = this.mapAt(leg);
       if (map !== null && map.isUnsaved(first, count)) return false;
     }
     return true;
@@ -218,6 +242,8 @@ export class LegContext {
 
   /** Takes over the leg table of `shared`: a map whose incarnation is not ours starts over. */
   adoptIncarnations(shared: SharedEpoch): void {
+    const own = shared.legs[this.legIndex]?.mapIncarnation ?? 0;
+    if (own !== this.ownSuspects.incarnation) this.ownSuspects.reset(own, false);
     for (let leg = 0; leg < MAX_LEGS; leg++) {
       const entry = shared.legs[leg] ?? null;
       const map = this.maps[leg];
@@ -267,7 +293,7 @@ export class LegContext {
   #loadMaps(pages: Iterable<LoadedMapPage>): void {
     this.adoptIncarnations(this.record);
     for (const page of pages) {
-      const map = this.maps[page.legIndex];
+      const map = this.mapAt(page.legIndex);
       if (map === null) continue;
       if (page.words === null) map.load(page.page, null);
       else if (page.mapIncarnation === map.incarnation) map.load(page.page, page.words);

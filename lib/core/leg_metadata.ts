@@ -74,7 +74,7 @@ export class LegMetadata {
     const leg = this.#leg;
     let unsaved = false;
     for (let index = 0; index < MAX_LEGS; index++) {
-      const map = leg.maps[index];
+      const map = leg.mapAt(index);
       if (map === null || map.unsavedCount === 0) continue;
       unsaved = true;
       while (this.#pagesInFlight < PAGES_IN_FLIGHT) {
@@ -109,7 +109,7 @@ export class LegMetadata {
       return { kind: "intents", result };
     }
     this.#pagesInFlight--;
-    this.#leg.maps[pending.legIndex]?.finishSave(pending.page, pending.incarnation, result === 0);
+    this.#leg.mapAt(pending.legIndex)?.finishSave(pending.page, pending.incarnation, result === 0);
     return { kind: "page", result };
   }
 

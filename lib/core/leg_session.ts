@@ -321,7 +321,7 @@ export class LegSession {
     leg.send(claim.connection, MessageType.GRANT, claim.requestId).body = {
       generation: claim.claim.generation,
       record: this.#recordBody(),
-      intents: leg.intents.extents(),
+      intents: leg.suspectedExtents(),
       intentsLost: leg.intentsLost,
       unbroken: leg.isWhole,
     };

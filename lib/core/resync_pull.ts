@@ -55,7 +55,9 @@ export class ResyncPull {
   pullMore(): void {
     const job = this.#job;
     const { leg, todo, busy, failed, throttle } = job;
-    if (job.isPaused || todo.count === 0 || leg.nowMs < job.waitUntilMs) return;
+    // The client waits for a reconciliation, so that is never paused.
+    const isPaused = job.isPaused && job.mode === "dirty";
+    if (isPaused || todo.count === 0 || leg.nowMs < job.waitUntilMs) return;
     const most = Math.max(1, Math.floor((leg.options.pullBytes ?? 131072) / leg.chunkBytes));
     let hasWrapped = false;
     while (job.links.isUp(job.source) && job.pulls.hasRoom) {

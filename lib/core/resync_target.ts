@@ -92,6 +92,8 @@ export class ResyncTarget {
     leg.adoptIncarnations(order.shared);
     for (const index of job.sources) job.links.want(index, order.shared.legs[index]?.address ?? "");
     if (order.mode === "reconcile") {
+      leg.ownSuspects.addAll(job.todo);
+      leg.ownSuspects.beginCheckpoint();
       this.#enterPull();
       return;
     }
@@ -269,6 +271,11 @@ export class ResyncTarget {
     if (job.phase === "map") {
       if (this.#map.canAsk) this.#map.askOwn();
     } else if (job.phase === "pull") {
+      if (job.mode === "reconcile" && !this.#leg.ownSuspects.isCheckpointDone) {
+        // Before anything is overwritten, that it may differ is on disk.
+        this.#metadata.savePages();
+        return;
+      }
       if (awaited.awaitedCount > 0) {
         awaited.forEachAwaited((offset, lengthBytes) => this.#pull.pullUrgent(offset, lengthBytes));
       }

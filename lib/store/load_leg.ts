@@ -56,7 +56,7 @@ export interface LoadedLeg {
   readonly findings: readonly string[];
   /**
    * The dirty map kept for a leg: pages of the record's current incarnation, and damaged ones. None for a leg that
-   * is in sync or not configured, or for the leg itself.
+   * is in sync or not configured. Of the leg itself: what it suspects itself of.
    */
   mapPages(legIndex: number): LoadedMapPage[];
 }
@@ -163,7 +163,7 @@ class LegLoader {
   #loadMap(superblock: Superblock, layout: Layout, record: EpochRecord, legIndex: number): LoadedMapPage[] {
     const entry = record.shared.legs[legIndex] ?? null;
     const inSync = (record.shared.inSyncMask & (1 << legIndex)) !== 0;
-    if (entry === null || inSync || legIndex === superblock.legIndex) return [];
+    if (entry === null || (inSync && legIndex !== superblock.legIndex)) return [];
     const pages: LoadedMapPage[] = [];
     const pagesPerRead = SCRATCH_BYTES / TWIN_BYTES;
     for (let first = 0; first < layout.mapPageCount; first += pagesPerRead) {

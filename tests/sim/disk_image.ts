@@ -119,7 +119,8 @@ export function loadDisk(disk: SimDisk): DiskImage {
   const mapPages: LoadedMapPage[] = [];
   const shared = epoch.value.shared;
   for (let legIndex = 0; legIndex < shared.legs.length; legIndex++) {
-    if ((shared.inSyncMask & (1 << legIndex)) !== 0) continue; // what is in sync lacks nothing
+    // Another leg that is in sync lacks nothing.
+    if (legIndex !== disk.legIndex && (shared.inSyncMask & (1 << legIndex)) !== 0) continue;
     for (let page = 0; page < layout.mapPageCount; page++) {
       const offset = mapPageOffset(layout, legIndex, page);
       if (!disk.blocks.has(offset) && !disk.blocks.has(offset + BLOCK_BYTES)) continue;

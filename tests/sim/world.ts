@@ -319,6 +319,7 @@ export class World {
     const mask = core.snapshot().inSyncMask;
     if (mask !== all) return `the in-sync set is ${mask.toString(2)}`;
     for (const leg of this.legs) {
+      if (leg.pausedUntilMs > this.nowMs) return `${leg.name} is stopped`;
       if (leg.core === null) return `${leg.name} is not up`;
       const snapshot = leg.core.snapshot();
       if (snapshot.state !== "in-sync") return `${leg.name} holds itself to be ${snapshot.state}`;
@@ -363,7 +364,7 @@ export class World {
       const count = Math.min(VERIFY_SECTORS, this.oracle.sectorCount - this.#verifyAt);
       client.submit(application.begin(RequestKind.READ, 0, this.#verifyAt, count));
       this.#verifyAt += count;
-    } else client.detach();
+    } else if (this.unwholeness() === "") client.detach(); // a leg may have been dropped for a silence from before
   }
 
   /** The client has detached. `clean`: with the legs' consent. */
