@@ -36,6 +36,8 @@ export const AllocateMode = {
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 const LOCK_UN = 8;
+const AT_FDCWD = -100;
+const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_EMPTY_PATH = 0x1000;
 const STATX_BASIC = 0x7ff;
 const STATX_DIOALIGN = 0x2000;
@@ -114,22 +116,20 @@ export interface FileStatus {
   readonly device: string;
 }
 
+/** Asks what is at `path` itself, without following a symbolic link at its end. Negative errno when that fails. */
+export function kindOfPath(path: string): FileStatus["kind"] | number {
+  const raw = new Uint8Array(256);
+  if (libc().statx(AT_FDCWD, cString(path), AT_SYMLINK_NOFOLLOW, STATX_BASIC, raw) < 0) return -errno();
+  return kindOf(new DataView(raw.buffer));
+}
+
 /** Asks what `descriptor` is. Returns a negative errno when that fails. */
 export function statusOf(descriptor: number): FileStatus | number {
   const raw = new Uint8Array(256);
   const mask = STATX_BASIC | STATX_DIOALIGN;
   if (libc().statx(descriptor, cString(""), AT_EMPTY_PATH, mask, raw) < 0) return -errno();
   const view = new DataView(raw.buffer);
-  const type = view.getUint16(28, true) & S_IFMT;
-  const kind = type === 0o100000
-    ? "file"
-    : type === 0o060000
-    ? "block-device"
-    : type === 0o040000
-    ? "directory"
-    : type === 0o140000
-    ? "socket"
-    : "other";
+  const kind = kindOf(view);
   let sizeBytes = Number(view.getBigUint64(40, true));
   let logicalBlockBytes = 0;
   if (kind === "block-device") {
@@ -150,6 +150,21 @@ export function statusOf(descriptor: number): FileStatus | number {
     logicalBlockBytes,
     device: kind === "block-device" ? `${view.getUint32(128, true)}:${view.getUint32(132, true)}` : "",
   };
+}
+
+function kindOf(status: DataView): FileStatus["kind"] {
+  switch (status.getUint16(28, true) & S_IFMT) {
+    case 0o100000:
+      return "file";
+    case 0o060000:
+      return "block-device";
+    case 0o040000:
+      return "directory";
+    case 0o140000:
+      return "socket";
+    default:
+      return "other";
+  }
 }
 
 /** Whether `errorNumber` (negated or not) says that a path does not exist. */

@@ -68,7 +68,8 @@ export interface CoreEvent {
 
 /** A ring of outputs, of fixed size. Overflow is a bug in the core's bounds and crashes. */
 export class OutputQueue {
-  readonly #ring: Output[] = [];
+  /** Filled as far as it was ever used: most queues stay shallow. */
+  readonly #ring: (Output | undefined)[];
   readonly #indexMask: number;
   #head = 0;
   #tail = 0;
@@ -76,14 +77,15 @@ export class OutputQueue {
   /** @param capacity a power of two */
   constructor(capacity: number) {
     assert((capacity & (capacity - 1)) === 0, "Capacity is a power of two", capacity);
-    for (let i = 0; i < capacity; i++) this.#ring.push(new Output());
+    this.#ring = new Array(capacity);
     this.#indexMask = capacity - 1;
   }
 
   /** A fresh output at the end of the queue, to be filled in by the caller. */
   push(kind: number): Output {
     assert(this.#tail - this.#head <= this.#indexMask, "Output queue has room", this.#tail - this.#head);
-    const output = this.#ring[this.#tail & this.#indexMask];
+    const index = this.#tail & this.#indexMask;
+    const output = this.#ring[index] ?? (this.#ring[index] = new Output());
     this.#tail++;
     output.kind = kind;
     output.slot = -1;
@@ -97,7 +99,7 @@ export class OutputQueue {
   /** The next thing to do, or null. */
   poll(): Output | null {
     if (this.#head === this.#tail) return null;
-    const output = this.#ring[this.#head & this.#indexMask];
+    const output = this.#ring[this.#head & this.#indexMask] as Output;
     this.#head++;
     return output;
   }

@@ -55,6 +55,8 @@ export interface LegSnapshot {
   readonly session: { readonly clientName: string; readonly generation: number } | null;
   readonly dirty: readonly DirtySnapshot[];
   readonly resync: ResyncSnapshot | null;
+  /** Bytes one entry of the intent log stands for. */
+  readonly extentBytes: number;
   readonly hotExtents: number;
   readonly hotExtentLimit: number;
   readonly unflushedBytes: number;

@@ -75,6 +75,16 @@ export interface EpochRecord {
   readonly promisedGeneration: number;
   /** UUID of the client it was promised to. */
   readonly promisedTo: string;
+  /**
+   * Whether all that this leg ever acked was on stable storage when the record was written, and nothing has been acked
+   * since.
+   */
+  readonly isStable: boolean;
+  /**
+   * The boot of the machine under which this leg holds all that it acked, flushed or not; "" when it may lack some. The
+   * end of a process loses nothing that was acked, the end of a boot may.
+   */
+  readonly bootId: string;
 }
 
 /** Compares two records' rank: negative, 0, positive. */

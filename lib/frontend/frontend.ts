@@ -7,13 +7,10 @@
  * @module
  */
 
-/** Most bytes of one data-carrying request; larger ones are split by the frontend. Zeroes and discards may be up to 1 GiB. */
+/** Most bytes of one data-carrying request; larger ones are split by the frontend. */
 export const MAX_REQUEST_BYTES = 1 << 20;
 
-/** What a request does. */
-export const RequestKind = { READ: 0, WRITE: 1, WRITE_ZEROES: 2, DISCARD: 3, FLUSH: 4 } as const;
-/** Bits of a request's flags: FUA (durable before completion), NO_HOLE (write-zeroes must keep space). */
-export const RequestFlag = { FUA: 1, NO_HOLE: 4 } as const;
+export { RequestFlag, RequestKind } from "../core/request_kind.ts";
 
 /** What a frontend tells an application about the pool. */
 export interface PoolGeometry {
@@ -21,6 +18,8 @@ export interface PoolGeometry {
   readonly sizeBytes: number;
   readonly logicalBlockBytes: number;
   readonly readOnly: boolean;
+  /** Most bytes of one zeroing or discarding request; larger ones are split by the frontend. */
+  readonly maxRangeBytes: number;
 }
 
 /** The client node, as a frontend sees it. */

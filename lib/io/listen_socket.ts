@@ -10,7 +10,7 @@
 
 import { assert } from "../base/assert.ts";
 import { Errno, errnoName } from "../../ffi/libc/errno.ts";
-import { closeDescriptor, unlinkPath } from "../../ffi/libc/file.ts";
+import { closeDescriptor, kindOfPath, unlinkPath } from "../../ffi/libc/file.ts";
 import { mapAnonymous } from "../../ffi/libc/memory.ts";
 import {
   bindSocket,
@@ -169,8 +169,9 @@ function mustPause(result: number): boolean {
   return result === -Errno.EMFILE || result === -Errno.ENFILE || result === -Errno.ENOMEM || result === -Errno.ENOBUFS;
 }
 
-/** Whether a unix socket file exists on which nobody listens. */
+/** Whether a unix socket file exists on which nobody listens. Connecting to a plain file is refused, too: look first. */
 function isStale(address: SocketAddress): boolean {
+  if (kindOfPath(address.path) !== "socket") return false;
   const probe = newSocket(Family.UNIX);
   if (probe < 0) return false;
   const result = connectNow(probe, address.bytes);

@@ -475,7 +475,7 @@ export class UringReactor implements Reactor {
     sqes[at + 5] = (address / TWO_32) | 0;
     sqes[at + 6] = length;
     sqes[at + 7] = opFlags;
-    sqes[at + 10] = bufferIndex;
+    sqes[at + 10] = bufferIndex < 0 ? 0 : bufferIndex; // no registered buffer: the field must be zero
   }
 
   /** Which registered buffer holds the range, -1 when none does. */

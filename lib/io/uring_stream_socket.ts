@@ -120,6 +120,10 @@ export class UringStreamSocket implements StreamSocket {
     return !this.#isDying && !this.#closesWhenSent && this.#queue.hasRoomForFrame;
   }
 
+  get isSendIdle(): boolean {
+    return !this.#isSending && this.#queue.isEmpty;
+  }
+
   /** Bytes queued and not yet taken by the network. */
   get queuedBytes(): number {
     return this.#queue.queuedBytes;

@@ -13,7 +13,10 @@
 
 import type { Message } from "../wire/message.ts";
 
-/** What a transport tells its user. Called from within the reactor's turn, never re-entrantly from a call into it. */
+/**
+ * What a transport tells its user. Called from within the reactor's turn or from `flushSends`, never re-entrantly from
+ * another call into the transport. All calls into the transport but `flushSends` are allowed from within these.
+ */
 export interface TransportHandler {
   /** A peer connected to our listener `listener`. */
   onAccepted(connection: number, listener: number, peerAddress: string): void;
@@ -21,11 +24,15 @@ export interface TransportHandler {
   onConnected(connection: number): void;
   /**
    * A header with payload arrived: which slot takes its payload? Return a slot of the buffer pool with room for
-   * `message.payloadLength`, -1 to pause this connection until `resume` (no memory now; the question is asked again), or
+   * `message.payloadLength`, -1 to pause this connection until `resume` (no memory now; the question is asked again; meanwhile the
+   * end of the peer may go unnoticed), or
    * -2 to refuse (the connection is closed with EPROTO). Control payloads (JSON) go to slots too.
+   *
+   * The slot stays the handler's all along. A connection has at most one payload under way; when `onClosed` comes and not
+   * `onMessage`, it has not arrived whole, and from then on (not before) nobody writes to the slot.
    */
   placePayload(connection: number, message: Message): number;
-  /** A whole frame. `slot` is -1 without payload; otherwise the handler owns it now. `message` is only valid now. */
+  /** A whole frame. `slot` is -1 without payload; otherwise the one that `placePayload` named. `message` is only valid now. */
   onMessage(connection: number, message: Message, slot: number): void;
   /**
    * The transport no longer needs a payload given to `send` with this `token` >= 0.
@@ -52,17 +59,21 @@ export interface Transport {
   connect(address: string): number;
   /**
    * Queues a frame. `slot` >= 0 names payload of `message.payloadLength` bytes in the pool. If `token` >= 0 the payload
-   * must stay untouched until `onSent(token)`. When `message.payloadCrc` is 0 and checksums are on, it is computed here.
+   * must stay untouched until `onSent(token)`; with a negative token it is copied before this returns. When
+   * `message.payloadCrc` is 0 and checksums are on, the sum is computed here. `message` is left as it was.
    * Returns false when the connection is gone (then `onSent` is NOT called).
    */
   send(connection: number, message: Message, slot: number, token: number): boolean;
   /** As `send`, with the payload in ordinary memory; it is copied. For control frames and maps. */
   sendBytes(connection: number, message: Message, payload: Uint8Array | null): boolean;
-  /** Once a turn: what was queued leaves. */
+  /**
+   * Once a turn, after the outputs of the core were carried out: what was queued leaves. May call `onSent` (payloads that
+   * were copied) and `onClosed` (addresses that cannot be connected to), so it comes before the front end's own flush.
+   */
   flushSends(): void;
   /** Asks `placePayload` again on connections that were paused. */
   resume(): void;
-  /** Ends a connection. onClosed follows. */
+  /** Ends a connection. onClosed (reason 0) follows, no message does. What is queued may be lost. */
   close(connection: number): void;
   /** Reactor clock when bytes last arrived, for heartbeats. */
   lastReceivedMs(connection: number): number;

@@ -16,7 +16,8 @@ const text = v.pipe(v.string(), v.maxLength(1024));
 
 const legEntry = v.object({
   uuid,
-  address: text,
+  /** A host name of at most 253 characters, a colon, a port: what fits in an epoch record on disk. */
+  address: v.pipe(v.string(), v.maxBytes(259)),
   mapIncarnation: uint,
   mapDefaultDirty: v.boolean(),
   outSinceMs: uint,
@@ -95,6 +96,8 @@ export const grantSchema = v.object({
   record: v.object({ shared: sharedEpoch, promisedGeneration: uint, promisedTo: text }),
   /** Extents of the intent log: what may have been mid-write. */
   intents: v.pipe(v.array(uint), v.maxLength(65536)),
+  /** A block of the intent log was unreadable: the list is incomplete, anything may have been mid-write. */
+  intentsLost: v.boolean(),
   /** Whether this leg has been up since the last session began, so that it holds all it acked, flushed or not. */
   unbroken: v.boolean(),
 });
@@ -120,6 +123,8 @@ export const resyncOrderSchema = v.object({
 /** Where a resync stands. */
 export const resyncReportSchema = v.object({
   resyncSession: uint,
+  /** The epoch the leg has seen when it reports. A "done" under an older epoch than the client's is not yet done. */
+  epoch: uint,
   state: v.picklist(["running", "paused", "done", "failed"]),
   missingBytes: uint,
   copiedBytes: uint,

@@ -27,7 +27,7 @@
  * @module
  */
 
-import { crc32 } from "node:zlib";
+import { headerCrc } from "./header_crc.ts";
 
 /** Length of the header in bytes. */
 export const HEADER_BYTES = 64;
@@ -73,6 +73,8 @@ export const MessageType = {
   ACK: 16,
   /** Answer to READ; the payload is the data when status is 0. */
   DATA: 17,
+  /** Leg to client: the intent log is nearly full of extents that only a flush lets it forget. Not answered. */
+  WANT_FLUSH: 18,
   /** Client to in-sync legs: from here on leg `legIndex` gets every write; `resyncSession` may clear its dirty map. */
   JOIN: 20,
   /** Client to a leg: pull what you lack. JSON payload `ResyncOrder`. Acked when taken up. */
@@ -171,8 +173,8 @@ export class Message {
   }
 }
 
-/** Writes `message` as 64 bytes at `at`. `view` and `bytes` cover the same memory. */
-export function encodeHeader(message: Message, view: DataView, bytes: Uint8Array, at: number): void {
+/** Writes `message` as 64 bytes at `at`. */
+export function encodeHeader(message: Message, view: DataView, at: number): void {
   view.setUint32(at, MAGIC, true);
   view.setUint8(at + 4, message.type);
   view.setUint8(at + 5, message.flags);
@@ -187,13 +189,13 @@ export function encodeHeader(message: Message, view: DataView, bytes: Uint8Array
   view.setUint32(at + 48, message.payloadLength, true);
   view.setUint32(at + 52, message.payloadCrc, true);
   view.setUint32(at + 56, message.resyncSession, true);
-  view.setUint32(at + 60, crc32(bytes.subarray(at, at + 60)), true);
+  view.setUint32(at + 60, headerCrc(view, at), true);
 }
 
 /** Reads the header at `at` into `out`. Returns null when it is sound, else what is wrong with it. */
-export function decodeHeader(view: DataView, bytes: Uint8Array, at: number, out: Message): HeaderFault | null {
+export function decodeHeader(view: DataView, at: number, out: Message): HeaderFault | null {
   if (view.getUint32(at, true) !== MAGIC) return "magic";
-  if (view.getUint32(at + 60, true) !== crc32(bytes.subarray(at, at + 60))) return "crc";
+  if (view.getUint32(at + 60, true) !== headerCrc(view, at)) return "crc";
   const type = view.getUint8(at + 4);
   if (KNOWN_TYPES[type] === 0) return "type";
   const sequence = getUint53(view, at + 16);

@@ -1,0 +1,126 @@
+/**
+ * `brmr attach`: attaches a pool to this machine and offers it over NBD, in the foreground.
+ *
+ * @module
+ */
+
+import { resolve } from "node:path";
+import { Command, Option } from "@commander-js/extra-typings";
+import { ControlError } from "../lib/control/control_api.ts";
+import { isLoopbackHost, parseNodeAddress } from "../lib/control/node_address.ts";
+import { runtimeDir } from "../lib/control/runtime_dir.ts";
+import { asDurationMs, asSize, collect, type CommandHost, configOption, nodeOption } from "./command_host.ts";
+import { eventLog, LOG_FORMATS, type LogFormat } from "./event_log.ts";
+import type { ExitCode } from "./exit_code.ts";
+import { chooseNodes, type NodeChoice } from "./node_list.ts";
+import { runUntilStopped } from "./running_node.ts";
+import { notifyService } from "./service_notify.ts";
+import { listenForStop } from "./stop_signals.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** What `attach` is told. */
+export interface AttachOptions extends NodeChoice {
+  readonly pool: string;
+  readonly nbd?: readonly string[];
+  readonly heartbeat?: number;
+  readonly ioTimeout?: number;
+  readonly memory?: number;
+  readonly clientName?: string;
+  readonly logFormat?: LogFormat;
+  readonly workerUrl: string;
+}
+
+/** Describes the subcommand. */
+export function defineAttach(host: CommandHost) {
+  return new Command("attach")
+    .summary("attach a pool and offer it over NBD")
+    .description(
+      'Attaches a pool to this machine and offers it as an NBD export, in the foreground. Prints "ready URI" on ' +
+        "standard output once it is served, and tells systemd (sd_notify). Any one reachable node is enough to find " +
+        "the other legs. SIGTERM, Ctrl-C or brmr detach ends it in an orderly way.",
+    )
+    .argument("<pool>", "name or UUID of the pool")
+    .addOption(nodeOption())
+    .addOption(configOption())
+    .option(
+      "--nbd <place>",
+      "path of a unix socket, or tcp://127.0.0.1:10809; repeatable (default: nbd-POOL.sock in the runtime directory)",
+      collect,
+    )
+    .option("--heartbeat <duration>", "a leg silent for this long is lost (default: 3s)", asDurationMs)
+    .option(
+      "--io-timeout <duration>",
+      "how long I/O waits for legs before it fails (default: the pool's)",
+      asDurationMs,
+    )
+    .option("--memory <size>", "memory for payloads (default: 64M)", asSize)
+    .option("--client-name <name>", "name of this client, for people (default: host and process)")
+    .addOption(new Option("--log-format <format>", "log lines on standard error (default: text)").choices(LOG_FORMATS))
+    .addHelpText(
+      "after",
+      "\nExample:\n" +
+        "  brmr attach vol1 --node 127.0.0.1:7701 --node 127.0.0.1:7702 --nbd /run/vol1.sock\n" +
+        "  nbdinfo 'nbd+unix:///vol1?socket=/run/vol1.sock'",
+    )
+    .action((pool, options) =>
+      host.run((terminal) => runAttach({ ...options, pool, workerUrl: host.workerUrl }, terminal))
+    );
+}
+
+/** Attaches the pool until it is detached or told to stop. */
+export async function runAttach(options: AttachOptions, terminal: Terminal): Promise<ExitCode> {
+  const dir = runtimeDir();
+  const nbd = (options.nbd ?? [`${dir}/nbd-${options.pool}.sock`]).map(nbdPlace);
+  const nodes = chooseNodes(options);
+  if (nodes.length === 0) {
+    throw new ControlError(
+      "bad-request",
+      'No storage node is given. Add --node HOST:PORT, set BRMR_NODES, or write nodes = ["HOST:PORT"] into the config file.',
+    );
+  }
+  if (options.heartbeat !== undefined && options.heartbeat < 100) {
+    throw new ControlError(
+      "bad-request",
+      "A heartbeat below 100ms takes every hiccup for a loss. Choose 100ms or more.",
+    );
+  }
+  const { runClientNode } = await import("../lib/node/client_node.ts");
+  const log = eventLog(options.logFormat ?? "text", (text) => terminal.err(text));
+  const signals = listenForStop();
+  const start = () =>
+    runClientNode({
+      pool: options.pool,
+      nodes,
+      nbd,
+      clientName: options.clientName,
+      workerUrl: options.workerUrl,
+      heartbeatMs: options.heartbeat,
+      ioTimeoutMs: options.ioTimeout,
+      memoryBytes: options.memory,
+      runtimeDir: dir,
+      onEvent: log,
+      onReady: (uris) => {
+        for (const uri of uris) terminal.out(`ready ${uri}\n`);
+        notifyService(`READY=1\nSTATUS=Serving pool ${options.pool} at ${uris.join(", ")}`);
+      },
+    });
+  try {
+    return await runUntilStopped(start, signals, terminal);
+  } finally {
+    signals.close();
+  }
+}
+
+/** A place for NBD in its one spelling: an absolute path, or "tcp://host:port" on this machine. */
+export function nbdPlace(text: string): string {
+  if (!text.startsWith("tcp://")) return resolve(text.replace(/^unix:/, ""));
+  const { host } = parseNodeAddress(text);
+  if (!isLoopbackHost(host)) {
+    throw new ControlError(
+      "refused",
+      `${text} can be reached from other machines, and NBD here does not authenticate. ` +
+        `Use a unix socket or tcp://127.0.0.1:PORT; tunnel it if another machine must reach it.`,
+    );
+  }
+  return text;
+}

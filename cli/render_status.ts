@@ -1,0 +1,109 @@
+/**
+ * What `status` and `pool show` show. Pure.
+ *
+ * @module
+ */
+
+import { formatBytes } from "../lib/base/units.ts";
+import type { ClientOperations } from "../lib/control/control_api.ts";
+import type { NodeFailure } from "../lib/control/node_connections.ts";
+import type { FoundPools } from "../lib/control/pool_lookup.ts";
+import { type SyncStatus, syncStatusOf } from "../lib/control/sync_status.ts";
+import { formatCount, formatTable, hueOfState, type Paint } from "./paint.ts";
+import { formatMissing, headingOf } from "./render_sync.ts";
+
+/** A client on this machine that has a pool attached. */
+export type AttachedClient = ClientOperations["client.status"]["result"];
+
+/** One pool in detail. */
+export function renderPoolStatus(sync: SyncStatus, client: AttachedClient | null, paint: Paint): string {
+  let text = headingOf(sync, paint);
+  text += `  UUID         ${sync.poolUuid}\n`;
+  text += `  record       generation ${sync.generation}, epoch ${sync.epoch}, min-in-sync ${sync.minInSync}\n`;
+  text += `  attached     ${client === null ? sync.heldBy ?? "no" : renderClientLine(client)}\n\n`;
+  const rows = [["LEG", "NODE", "STATE", "MISSING", "PATH"]];
+  for (const leg of sync.legs) {
+    rows.push([
+      String(leg.legIndex),
+      leg.address,
+      paint(hueOfState(leg.state), leg.state),
+      formatMissing(leg.missingBytes),
+      leg.path ?? "-",
+    ]);
+  }
+  text += formatTable(rows, paint, { right: [0, 3], indent: "  " });
+  for (const leg of sync.legs) {
+    if (leg.message !== "") text += `  leg ${leg.legIndex}: ${leg.message}\n`;
+  }
+  if (client !== null) text += renderClientDetail(client, paint);
+  return text;
+}
+
+/** All pools in a line each, and what could not be asked. */
+export function renderOverview(
+  found: FoundPools,
+  clients: readonly AttachedClient[],
+  paint: Paint,
+): string {
+  let text = "";
+  if (found.pools.length === 0) {
+    text += 'No pools. Make one with "brmr pool create".\n';
+  } else {
+    const rows = [["POOL", "SIZE", "LEGS", "STATE", "MISSING", "ATTACHED"]];
+    for (const pool of found.pools) {
+      const sync = syncStatusOf(pool);
+      const client = clients.find((candidate) => candidate.snapshot.poolUuid === pool.poolUuid);
+      rows.push([
+        pool.poolName,
+        formatBytes(pool.sizeBytes),
+        String(sync.legs.length),
+        stateWord(sync, paint),
+        missingOf(sync),
+        client?.uri ?? sync.heldBy ?? "no",
+      ]);
+    }
+    text += formatTable(rows, paint, { right: [1, 2, 4] });
+  }
+  for (const leg of found.broken) text += paint("red", `leg ${leg.path} on ${leg.address}: ${leg.message}`) + "\n";
+  return text + renderFailures(found.unreachable, paint);
+}
+
+/** The nodes that did not answer, a line each. */
+export function renderFailures(failures: readonly NodeFailure[], paint: Paint): string {
+  return failures.map((failure) => paint("yellow", failure.message) + "\n").join("");
+}
+
+function stateWord(sync: SyncStatus, paint: Paint): string {
+  if (sync.isWhole) return paint("green", "in-sync");
+  const inSync = sync.legs.filter((leg) => leg.state === "in-sync").length;
+  return inSync < Math.max(1, sync.minInSync) ? paint("red", "not available") : paint("yellow", "degraded");
+}
+
+/** The sum over legs; unknown as soon as one is. */
+function missingOf(sync: SyncStatus): string {
+  let sum = 0;
+  for (const leg of sync.legs) {
+    if (leg.missingBytes === null) return "unknown";
+    sum += leg.missingBytes;
+  }
+  return formatBytes(sum);
+}
+
+function renderClientLine(client: AttachedClient): string {
+  return `${client.uri} (process ${client.pid}, ${client.snapshot.state}, ${client.connections} ` +
+    `${client.connections === 1 ? "connection" : "connections"})`;
+}
+
+function renderClientDetail(client: AttachedClient, paint: Paint): string {
+  const { counters, inFlight, waiting } = client.snapshot;
+  let text = "\n";
+  text += `  read         ${formatCount(counters.reads)} requests, ${formatBytes(counters.readBytes)}\n`;
+  text += `  written      ${formatCount(counters.writes)} requests, ${formatBytes(counters.writtenBytes)}, ` +
+    `${formatCount(counters.flushes)} flushes\n`;
+  text += `  now          ${formatCount(inFlight)} in flight, ${formatCount(waiting)} waiting, ` +
+    `${formatBytes(client.residentBytes)} of memory\n`;
+  if (counters.failed > 0) text += "  " + paint("red", `failed       ${formatCount(counters.failed)} requests`) + "\n";
+  if (counters.legDrops > 0) text += `  legs lost    ${formatCount(counters.legDrops)} times since it was attached\n`;
+  if (client.snapshot.refusal !== "") text += "  " + paint("red", client.snapshot.refusal) + "\n";
+  return text;
+}

@@ -1,0 +1,95 @@
+/**
+ * What `sync-status` shows: per leg its state, what it lacks, and a bar while it resyncs. Pure.
+ *
+ * @module
+ */
+
+import { formatBytes, formatDuration, formatRate } from "../lib/base/units.ts";
+import type { LegSync, SyncStatus } from "../lib/control/sync_status.ts";
+import { formatTable, hueOfState, type Paint } from "./paint.ts";
+
+/** Left-aligned blocks of one to eight eighths (Unicode "Block Elements"). */
+const EIGHTHS = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
+
+/** How it is drawn. */
+export interface SyncRenderOptions {
+  readonly paint: Paint;
+  readonly columns: number;
+  /** Wall clock, for "since". */
+  readonly nowMs: number;
+}
+
+/** The standing of all legs as text. */
+export function renderSyncStatus(status: SyncStatus, options: SyncRenderOptions): string {
+  const { paint } = options;
+  const rows = [["LEG", "NODE", "STATE", "MISSING", "RATE", "ETA", "SINCE"]];
+  for (const leg of status.legs) {
+    rows.push([
+      String(leg.legIndex),
+      leg.address,
+      paint(hueOfState(leg.state), leg.isPaused ? `${leg.state}, paused` : leg.state),
+      formatMissing(leg.missingBytes),
+      leg.rateBytesPerSecond > 0 ? formatRate(leg.rateBytesPerSecond) : "-",
+      leg.etaMs === null ? "-" : formatSeconds(leg.etaMs),
+      leg.outSinceMs === null || leg.outSinceMs === 0
+        ? "-"
+        : `${formatSeconds(Math.max(0, options.nowMs - leg.outSinceMs))} ago`,
+    ]);
+  }
+  let text = headingOf(status, paint) + formatTable(rows, paint, { right: [0, 3, 4, 5] });
+  for (const leg of status.legs) text += renderLegDetail(leg, options);
+  return text;
+}
+
+/** One line that says how well the pool stands. */
+export function headingOf(
+  status: Pick<SyncStatus, "poolName" | "sizeBytes" | "legs" | "isWhole" | "minInSync">,
+  paint: Paint,
+): string {
+  const inSync = status.legs.filter((leg) => leg.state === "in-sync").length;
+  const verdict = status.isWhole
+    ? paint("green", "in sync")
+    : inSync < Math.max(1, status.minInSync)
+    ? paint("red", `not available: ${inSync} of ${status.legs.length} legs in sync, ${status.minInSync} needed`)
+    : paint("yellow", `degraded: ${inSync} of ${status.legs.length} legs in sync`);
+  return `${paint("bold", status.poolName)}  ${formatBytes(status.sizeBytes)}  ${verdict}\n`;
+}
+
+/** What is missing, or "unknown": a number nobody reachable knows is not zero. */
+export function formatMissing(missingBytes: number | null): string {
+  return missingBytes === null ? "unknown" : formatBytes(missingBytes);
+}
+
+/** A duration in whole seconds, rounded up: an estimate is no finer, and time left is not "0 s" before it is over. */
+function formatSeconds(ms: number): string {
+  return formatDuration(Math.ceil(ms / 1000) * 1000);
+}
+
+/** A bar of `columns` columns, filled by `share` (0 .. 1) in steps of an eighth of a column. */
+export function renderBar(share: number, columns: number): string {
+  const eighths = Math.round(Math.min(1, Math.max(0, share)) * columns * 8);
+  const filled = EIGHTHS[8].repeat(Math.floor(eighths / 8)) + EIGHTHS[eighths % 8];
+  return filled + "░".repeat(columns - [...filled].length);
+}
+
+function renderLegDetail(leg: LegSync, options: SyncRenderOptions): string {
+  const { paint } = options;
+  let text = "";
+  if (leg.state === "resyncing" && leg.totalBytes !== null && leg.totalBytes > 0 && leg.missingBytes !== null) {
+    const share = 1 - leg.missingBytes / leg.totalBytes;
+    // Never "100 %" while something is missing.
+    const percent = `${String(Math.floor(share * 100)).padStart(3)} %`;
+    const copied = `copied ${formatBytes(leg.copiedBytes ?? 0)}, not needed ${formatBytes(leg.skippedBytes ?? 0)}`;
+    const source = leg.sourceLegIndex === null ? "" : `, from leg ${leg.sourceLegIndex}`;
+    const barColumns = Math.max(10, Math.min(60, options.columns - 20));
+    text += `leg ${leg.legIndex}  ${paint("cyan", renderBar(share, barColumns))} ${percent}\n`;
+    text += `       ${paint("dim", copied + source)}\n`;
+  }
+  if (leg.limitBytesPerSecond > 0) {
+    text += `leg ${leg.legIndex}  ${
+      paint("dim", `limited to ${formatRate(leg.limitBytesPerSecond)} by the operator`)
+    }\n`;
+  }
+  if (leg.message !== "") text += `leg ${leg.legIndex}  ${leg.message}\n`;
+  return text;
+}

@@ -1,0 +1,95 @@
+/**
+ * `brmr serve`: runs a storage node in the foreground.
+ *
+ * @module
+ */
+
+import { Command, Option } from "@commander-js/extra-typings";
+import { DEFAULT_NODE_PORT } from "../lib/control/node_address.ts";
+import { asSize, collect, type CommandHost, required } from "./command_host.ts";
+import { eventLog, LOG_FORMATS, type LogFormat } from "./event_log.ts";
+import type { ExitCode } from "./exit_code.ts";
+import { runUntilStopped } from "./running_node.ts";
+import { notifyService } from "./service_notify.ts";
+import { listenForStop } from "./stop_signals.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** What `serve` is told. */
+export interface ServeOptions {
+  readonly state: string;
+  readonly listen?: readonly string[];
+  readonly insecure?: boolean;
+  readonly memory?: number;
+  readonly name?: string;
+  readonly logFormat?: LogFormat;
+  readonly workerUrl: string;
+}
+
+const DEFAULT_LISTEN = `tcp://127.0.0.1:${DEFAULT_NODE_PORT}`;
+
+/** Describes the subcommand. */
+export function defineServe(host: CommandHost) {
+  return new Command("serve")
+    .summary("run a storage node")
+    .description(
+      "Runs a storage node: keeps legs of pools on files and block devices of this machine, in the foreground. " +
+        'Prints "ready ADDRESS" on standard output once it listens, and tells systemd (sd_notify). SIGTERM or Ctrl-C ' +
+        "stops it in an orderly way.",
+    )
+    .option("--state <dir>", "directory for the node's identity and the list of its legs (required)")
+    .option(
+      "--listen <uri>",
+      `address to listen on: tcp://HOST:PORT with a numeric host; repeatable (default: ${DEFAULT_LISTEN})`,
+      collect,
+    )
+    .option(
+      "--insecure",
+      "allow --listen beyond this machine. brmr does not authenticate yet: whoever reaches the address can read and " +
+        "write every leg, so the network must be yours alone",
+    )
+    .option("--memory <size>", "memory for payloads (default: 64M)", asSize)
+    .option("--name <name>", "name of the node, for people (default: the host's name)")
+    .addOption(new Option("--log-format <format>", "log lines on standard error (default: text)").choices(LOG_FORMATS))
+    .addHelpText("after", "\nExample:\n  brmr serve --state /var/lib/brmr --listen tcp://127.0.0.1:7701")
+    .action((options) =>
+      host.run((terminal) =>
+        runServe(
+          { ...options, state: required(options.state, "--state <dir>"), workerUrl: host.workerUrl },
+          terminal,
+        )
+      )
+    );
+}
+
+/** Runs the node until it is told to stop. */
+export async function runServe(options: ServeOptions, terminal: Terminal): Promise<ExitCode> {
+  const { runStorageNode } = await import("../lib/node/storage_node.ts");
+  const log = eventLog(options.logFormat ?? "text", (text) => terminal.err(text));
+  const signals = listenForStop();
+  const start = () =>
+    runStorageNode({
+      stateDir: options.state,
+      listen: options.listen ?? [DEFAULT_LISTEN],
+      insecure: options.insecure ?? false,
+      memoryBytes: options.memory,
+      nodeName: options.name,
+      workerUrl: options.workerUrl,
+      onEvent: log,
+      onReady: (node) => {
+        const legs = `${node.legs} ${node.legs === 1 ? "leg" : "legs"}`;
+        const broken = node.broken === 0 ? "" : `, ${node.broken} that cannot be served`;
+        log("", {
+          level: node.broken === 0 ? "info" : "warning",
+          name: "node-ready",
+          message: `Storage node "${node.nodeName}" listens on ${node.addresses.join(", ")} with ${legs}${broken}`,
+        });
+        for (const address of node.addresses) terminal.out(`ready tcp://${address}\n`);
+        notifyService(`READY=1\nSTATUS=Serving ${legs} on ${node.addresses.join(", ")}`);
+      },
+    });
+  try {
+    return await runUntilStopped(start, signals, terminal);
+  } finally {
+    signals.close();
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * What commands write to: two streams of text, how wide the screen is, whether to colour. Tests give their own.
+ *
+ * @module
+ */
+
+/** Output of one command. */
+export interface Terminal {
+  /** Writes to standard output; no newline is added. */
+  out(text: string): void;
+  /** Writes to standard error; no newline is added. */
+  err(text: string): void;
+  /** Whether standard output is a terminal, so that a live display makes sense. */
+  readonly isLive: boolean;
+  /** Columns to fill. */
+  readonly columns: number;
+  readonly hasColor: boolean;
+  /** The environment variable `name`. */
+  env(name: string): string | undefined;
+}
+
+/** When to colour. */
+export type ColorChoice = "auto" | "always" | "never";
+
+/** Columns when standard output is no terminal, or does not say. */
+const DEFAULT_COLUMNS = 100;
+/** Longer lines are hard to read. */
+const MAX_COLUMNS = 160;
+
+/** The terminal of this process. */
+export function processTerminal(color: ColorChoice): Terminal {
+  const isLive = Deno.stdout.isTerminal();
+  return {
+    out: (text) => writeAll(Deno.stdout, text),
+    err: (text) => writeAll(Deno.stderr, text),
+    isLive,
+    get columns() {
+      return columnsOf(isLive);
+    },
+    hasColor: wantsColor(color, isLive, (name) => Deno.env.get(name)),
+    env: (name) => Deno.env.get(name),
+  };
+}
+
+/** Colour on terminals, unless NO_COLOR is set to anything (no-color.org) or the terminal is "dumb". */
+export function wantsColor(
+  choice: ColorChoice,
+  isLive: boolean,
+  env: (name: string) => string | undefined,
+): boolean {
+  if (choice !== "auto") return choice === "always";
+  return isLive && (env("NO_COLOR") ?? "") === "" && env("TERM") !== "dumb";
+}
+
+function columnsOf(isLive: boolean): number {
+  if (!isLive) return DEFAULT_COLUMNS;
+  try {
+    const { columns } = Deno.consoleSize();
+    return columns > 0 ? Math.min(columns, MAX_COLUMNS) : DEFAULT_COLUMNS;
+  } catch {
+    return DEFAULT_COLUMNS; // a terminal without a size, e.g. a serial line
+  }
+}
+
+function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let written = 0; written < bytes.length;) written += stream.writeSync(bytes.subarray(written));
+  } catch (error) {
+    // Our reader has seen enough ("brmr status | head -1"): end as any filter does.
+    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
+    throw error;
+  }
+}

@@ -1,0 +1,188 @@
+/**
+ * Finds pools. Any one reachable node is enough: the newest epoch record it holds names the nodes of all other legs, and
+ * those are asked in turn until no new address comes up. Nodes that do not answer are reported, never silently left out.
+ *
+ * @module
+ */
+
+import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
+import { type BrokenLeg, ControlError, type LegStatus } from "./control_api.ts";
+import { canonicalNodeAddress } from "./node_address.ts";
+import type { NodeConnections, NodeFailure } from "./node_connections.ts";
+
+/** One leg of a found pool. */
+export interface FoundLeg {
+  readonly legIndex: number;
+  readonly legUuid: string;
+  /** Where the leg table says its node is. */
+  readonly address: string;
+  readonly isInSyncMember: boolean;
+  /** What its node says; null when the node was not reached or does not have it. */
+  readonly status: LegStatus | null;
+  /** Why there is no status, else null. */
+  readonly problem: string | null;
+}
+
+/** A pool as its reachable nodes describe it. */
+export interface FoundPool {
+  readonly poolUuid: string;
+  readonly poolName: string;
+  readonly sizeBytes: number;
+  readonly chunkBytes: number;
+  readonly logicalBlockBytes: number;
+  /** The highest-ranked record among the reachable legs. */
+  readonly record: SharedEpoch;
+  readonly legs: readonly FoundLeg[];
+  /** Who has it attached, as the legs know; null when nobody does. */
+  readonly heldBy: string | null;
+  readonly unreachable: readonly NodeFailure[];
+}
+
+/** What a search over nodes saw. */
+export interface FoundPools {
+  readonly pools: readonly FoundPool[];
+  /** Legs that a node knows and cannot serve. */
+  readonly broken: readonly (BrokenLeg & { readonly address: string })[];
+  readonly unreachable: readonly NodeFailure[];
+}
+
+interface Sighting {
+  readonly address: string;
+  readonly leg: LegStatus;
+}
+
+/**
+ * The pool called `pool` (name or UUID), searched from `addresses`.
+ * @throws {ControlError} "unreachable" when no node answers, "not-found" when none knows it, "bad-request" when the name
+ *   stands for two pools.
+ */
+export async function findPool(pool: string, addresses: readonly string[], nodes: NodeConnections): Promise<FoundPool> {
+  const sightings = await searchFrom(addresses, nodes, async (address) => {
+    const status = await nodes.tryAsk(address, (client) =>
+      client.request("pool.status", { pool }).catch((error) => {
+        if (error instanceof ControlError && error.code === "not-found") return { legs: [] };
+        throw error;
+      }));
+    return status === null ? null : status.legs;
+  });
+  const pools = groupByPool(sightings, nodes.failures);
+  if (pools.length === 0) {
+    const missed = nodes.failures.map((failure) => failure.address);
+    throw new ControlError(
+      "not-found",
+      `No reachable storage node knows a pool called "${pool}". Look with "brmr pool list"` +
+        (missed.length === 0 ? "." : `; ${missed.join(", ")} did not answer.`),
+    );
+  }
+  if (pools.length > 1) {
+    const uuids = pools.map((found) => `${found.poolUuid} (${found.legs.map((leg) => leg.address).join(", ")})`);
+    throw new ControlError(
+      "bad-request",
+      `"${pool}" stands for ${uuids.join(" and ")}. Give the UUID of the one you mean.`,
+    );
+  }
+  return pools[0];
+}
+
+/** All pools that the nodes at `addresses`, and the nodes these lead to, have legs of. Sorted by name. */
+export async function findAllPools(addresses: readonly string[], nodes: NodeConnections): Promise<FoundPools> {
+  const broken: (BrokenLeg & { address: string })[] = [];
+  const sightings = await searchFrom(addresses, nodes, async (address) => {
+    const info = await nodes.tryAsk(address, (client) => client.request("node.info", {}));
+    if (info === null) return null;
+    for (const leg of info.broken) broken.push({ ...leg, address });
+    return info.legs;
+  });
+  const unreachable = nodes.failures;
+  return { pools: groupByPool(sightings, unreachable), broken, unreachable };
+}
+
+/** Asks `addresses`, then every address that the answers' leg tables name, until there is no new one. */
+async function searchFrom(
+  addresses: readonly string[],
+  nodes: NodeConnections,
+  ask: (address: string) => Promise<readonly LegStatus[] | null>,
+): Promise<Sighting[]> {
+  if (addresses.length === 0) throw noNodes();
+  const sightings: Sighting[] = [];
+  const asked = new Set<string>();
+  let answerCount = 0;
+  let wave = [...new Set(addresses.map(canonicalNodeAddress))];
+  while (wave.length > 0) {
+    for (const address of wave) asked.add(address);
+    const answers = await Promise.all(wave.map(async (address) => ({ address, legs: await ask(address) })));
+    const next = new Set<string>();
+    for (const { address, legs } of answers) {
+      if (legs === null) continue;
+      answerCount++;
+      for (const leg of legs) {
+        sightings.push({ address, leg });
+        for (const entry of leg.snapshot.record.shared.legs) {
+          if (entry !== null) next.add(canonicalNodeAddress(entry.address));
+        }
+      }
+    }
+    wave = [...next].filter((address) => !asked.has(address));
+  }
+  if (answerCount === 0) {
+    throw new ControlError("unreachable", nodes.failures.map((failure) => failure.message).join("\n"));
+  }
+  return sightings;
+}
+
+function groupByPool(sightings: readonly Sighting[], failures: readonly NodeFailure[]): FoundPool[] {
+  const groups = new Map<string, Sighting[]>();
+  for (const sighting of sightings) {
+    const { poolUuid } = sighting.leg.snapshot;
+    groups.set(poolUuid, [...groups.get(poolUuid) ?? [], sighting]);
+  }
+  const pools = [...groups.values()].map((group) => describePool(group, failures));
+  return pools.sort((a, b) => a.poolName === b.poolName ? 0 : a.poolName < b.poolName ? -1 : 1);
+}
+
+function describePool(group: readonly Sighting[], failures: readonly NodeFailure[]): FoundPool {
+  let record = group[0].leg.snapshot.record.shared;
+  for (const { leg } of group) {
+    if (compareRank(leg.snapshot.record.shared, record) > 0) record = leg.snapshot.record.shared;
+  }
+  const { snapshot } = group[0].leg;
+  const legs: FoundLeg[] = [];
+  for (const [legIndex, entry] of record.legs.entries()) {
+    if (entry === null) continue;
+    // By UUID: one node may be known under two addresses, and then shows up twice.
+    const sighting = group.find((candidate) => candidate.leg.snapshot.legUuid === entry.uuid);
+    const failure = failures.find((candidate) => candidate.address === canonicalNodeAddress(entry.address));
+    legs.push({
+      legIndex,
+      legUuid: entry.uuid,
+      address: entry.address,
+      isInSyncMember: (record.inSyncMask >> legIndex & 1) === 1,
+      status: sighting?.leg ?? null,
+      problem: sighting !== undefined
+        ? null
+        : failure?.message ?? `The storage node ${entry.address} answers, but does not have this leg. Look at its log.`,
+    });
+  }
+  const holders = group.map(({ leg }) => leg.snapshot.session).filter((session) => session !== null);
+  const holder = holders.sort((a, b) => b.generation - a.generation)[0];
+  return {
+    poolUuid: snapshot.poolUuid,
+    poolName: snapshot.poolName,
+    sizeBytes: snapshot.sizeBytes,
+    chunkBytes: snapshot.chunkBytes,
+    logicalBlockBytes: snapshot.logicalBlockBytes,
+    record,
+    legs,
+    heldBy: holder?.clientName ?? null,
+    unreachable: failures.filter((failure) =>
+      legs.some((leg) => canonicalNodeAddress(leg.address) === failure.address)
+    ),
+  };
+}
+
+function noNodes(): ControlError {
+  return new ControlError(
+    "bad-request",
+    'No storage node is given. Add --node HOST:PORT, set BRMR_NODES, or write `nodes = ["HOST:PORT"]` into the config file.',
+  );
+}

@@ -1,0 +1,177 @@
+/**
+ * The state of an attached pool that the parts of the client core share. One owner each: client_links.ts the links, client_io.ts the
+ * requests, client_membership.ts who is in and the phase.
+ *
+ * @module
+ */
+
+import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
+import type { Grant, ResyncReport, Welcome } from "../wire/bodies.ts";
+import { type CoreEvent, type Output, OutputKind, OutputQueue } from "./output.ts";
+
+/** What a client starts from. */
+export interface ClientPoolOptions {
+  readonly poolUuid: string;
+  readonly poolName: string;
+  readonly sizeBytes: number;
+  readonly logicalBlockBytes: number;
+  readonly extentBytes: number;
+  readonly hotExtentCount: number;
+  /** Random UUID of this client, new each time. */
+  readonly clientUuid: string;
+  /** For people: host and process. */
+  readonly clientName: string;
+  /** Where the legs are, as told by any leg's record. */
+  readonly legs: readonly { readonly legIndex: number; readonly address: string }[];
+  readonly nowMs: number;
+  /** A number in [0, 1): for back-off only. */
+  readonly nextRandom: () => number;
+  /** Requests in flight at most: a power of two. */
+  readonly maxRequests?: number;
+  /** Payload bytes of writes in flight at most. */
+  readonly maxWriteBytes?: number;
+  /** A leg silent for longer is dropped. */
+  readonly heartbeatLimitMs?: number;
+  /** A leg that has not answered a request for longer is dropped, if others have the data. */
+  readonly legTimeoutMs?: number;
+  /** How long requests wait for legs before they fail; the record's value when absent. */
+  readonly ioTimeoutMs?: number;
+  /** How long the first assembly may take before it is refused. */
+  readonly assembleTimeoutMs?: number;
+  /** How often written data is flushed without being asked. */
+  readonly flushIntervalMs?: number;
+}
+
+/** How far a link to a leg is. */
+export type LinkState = "down" | "connecting" | "greeting" | "greeted" | "claiming" | "claimed";
+
+/** The link to one leg. */
+export interface LegLink {
+  readonly legIndex: number;
+  address: string;
+  legUuid: string;
+  state: LinkState;
+  connection: number;
+  /** Whether a connection attempt has failed in this assembly. */
+  hasFailed: boolean;
+  lastHeardMs: number;
+  lastPingMs: number;
+  retryAtMs: number;
+  backoffMs: number;
+  welcome: Welcome | null;
+  grant: Grant | null;
+  /**
+   * Epoch from which on the extents of this leg's intent log, as it was granted, are suspicions against it on the in-sync legs; 0 when
+   * they are no longer needed (it was a member when the pool was established), -1 when that has not been arranged yet.
+   */
+  suspectedFrom: number;
+  /** The resync under way on this leg, 0 when none. */
+  resyncSession: number;
+  report: ResyncReport | null;
+  /**
+   * Sequence of the last write before its admission. It joins only when the watermark is there: until then a write that it never got as
+   * such (it pulled the data) may be unflushed on another leg, and its own unflushed set would not tell.
+   */
+  admittedAfter: number;
+  /** Epoch under which it has reported its resync done, or -1. */
+  doneEpoch: number;
+  /** Not admitted to resync before this time. */
+  admitAtMs: number;
+  admitBackoffMs: number;
+  readsInFlight: number;
+  lastRefusal: string;
+}
+
+/** Where the client stands as a whole. */
+export type ClientPhase =
+  | "idle"
+  | "greet"
+  | "claim"
+  | "establish"
+  | "reconcile"
+  | "ready"
+  | "refused"
+  | "detaching"
+  | "detached";
+
+/** See the module comment. */
+export class ClientContext {
+  readonly options: ClientPoolOptions;
+  readonly outputs: OutputQueue;
+  readonly links: (LegLink | null)[] = new Array(MAX_LEGS).fill(null);
+  nowMs: number;
+  phase: ClientPhase = "idle";
+  refusal = "";
+  takeover = false;
+  /** Whether it has ever been ready: then loss of legs makes requests wait rather than the attach fail. */
+  wasReady = false;
+  generation = 0;
+  /** The record in force (confirmed by all members). */
+  record: SharedEpoch | null = null;
+  /** Legs whose acks complete writes and which may serve reads. */
+  inSyncMask = 0;
+  /** Legs that get every write: in-sync and resyncing ones. */
+  activeMask = 0;
+  /** Active legs that are lost; they leave with the next epoch. */
+  lostMask = 0;
+  sequence = 1;
+  watermark = 0;
+  counters = { reads: 0, writes: 0, flushes: 0, readBytes: 0, writtenBytes: 0, failed: 0, legDrops: 0 };
+
+  constructor(options: ClientPoolOptions) {
+    this.options = options;
+    this.nowMs = options.nowMs;
+    this.outputs = new OutputQueue(32768);
+    for (const leg of options.legs) {
+      this.links[leg.legIndex] = {
+        legIndex: leg.legIndex,
+        address: leg.address,
+        legUuid: "",
+        state: "down",
+        connection: -1,
+        hasFailed: false,
+        lastHeardMs: 0,
+        lastPingMs: 0,
+        retryAtMs: 0,
+        backoffMs: 50,
+        welcome: null,
+        grant: null,
+        suspectedFrom: -1,
+        resyncSession: 0,
+        report: null,
+        admittedAfter: 0,
+        doneEpoch: -1,
+        admitAtMs: 0,
+        admitBackoffMs: 100,
+        readsInFlight: 0,
+        lastRefusal: "",
+      };
+    }
+  }
+
+  get heartbeatLimitMs(): number {
+    return this.options.heartbeatLimitMs ?? 3000;
+  }
+
+  /** All configured legs. */
+  get configuredMask(): number {
+    let mask = 0;
+    for (const link of this.links) if (link !== null) mask |= 1 << link.legIndex;
+    return mask;
+  }
+
+  /** A frame to leg `link`. */
+  send(link: LegLink, type: number, requestId: number): Output {
+    const output = this.outputs.push(OutputKind.SEND);
+    output.connection = link.connection;
+    output.legIndex = link.legIndex;
+    const message = output.message.reset(type);
+    message.requestId = requestId;
+    message.watermark = this.watermark;
+    return output;
+  }
+
+  event(level: CoreEvent["level"], name: string, message: string, legIndex?: number): void {
+    this.outputs.push(OutputKind.EVENT).body = { level, name, message, legIndex } satisfies CoreEvent;
+  }
+}

@@ -1,0 +1,600 @@
+/**
+ * Who is in: assembling a pool (greet, claim, establish, reconcile), changing the in-sync set by epochs, admitting legs to resync.
+ *
+ * One epoch proposal is under way at a time; a newer one supersedes it. A proposal is sent to every active leg that is not lost, and is in
+ * force when all of them have confirmed it. Requests that wait for a dropped leg complete only then.
+ *
+ * When fewer legs than the minimum remain, nothing is dropped: all links are closed, requests are held, and the pool is assembled
+ * anew from what the legs themselves have on record. The client's memory is never trusted over theirs.
+ *
+ * @module
+ */
+
+import { assert } from "../base/assert.ts";
+import { type LegEntry, MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
+import type { Grant, Refusal, ResyncReport } from "../wire/bodies.ts";
+import { type Message, MessageType } from "../wire/message.ts";
+import type { ClientContext, LegLink } from "./client_context.ts";
+import type { ClientIo } from "./client_io.ts";
+import { OutputKind } from "./output.ts";
+import { CONTROL_REQUEST_IDS } from "./request_table.ts";
+import { bitCount, decideStart, indicesOf, type LegEvidence } from "./start_rule.ts";
+
+/** How long to wait for the last legs when those at hand would do. */
+const GRACE_MS = 1500;
+const CLAIM_TIMEOUT_MS = 15_000;
+const MOST_ADMIT_BACKOFF_MS = 10_000;
+
+/** An epoch record on its way to the legs. */
+interface Proposal {
+  readonly shared: SharedEpoch;
+  readonly droppedMask: number;
+  waitMask: number;
+}
+
+/** See the module comment. */
+export class ClientMembership {
+  readonly #pool: ClientContext;
+  readonly #io: ClientIo;
+  readonly #closeLink: (link: LegLink, reason: string) => void;
+  #proposal: Proposal | null = null;
+  /** The newest record we have sent or taken over. */
+  #latest: SharedEpoch | null = null;
+  #assembleStartedMs = 0;
+  #claimStartedMs = 0;
+  #retryAtMs = 0;
+  #claimMask = 0;
+  #highestPromise = 0;
+  #reconcileMask = 0;
+  #suspects: number[] = [];
+  #distrustMask = 0;
+  #resyncCounter = 0;
+
+  constructor(pool: ClientContext, io: ClientIo, closeLink: (link: LegLink, reason: string) => void) {
+    this.#pool = pool;
+    this.#io = io;
+    this.#closeLink = closeLink;
+  }
+
+  /** Begins to assemble the pool. */
+  start(): void {
+    this.#pool.phase = "greet";
+    this.#assembleStartedMs = this.#pool.nowMs;
+    this.#retryAtMs = 0;
+  }
+
+  /** A leg has greeted us. */
+  handleWelcome(link: LegLink): void {
+    const pool = this.#pool;
+    this.#highestPromise = Math.max(this.#highestPromise, link.welcome?.record?.promisedGeneration ?? 0);
+    if (pool.phase === "greet") this.#maybeClaim();
+    else if (pool.phase === "ready") this.#claimLate(link);
+  }
+
+  /** A claim is granted. */
+  handleGrant(link: LegLink, grant: Grant): void {
+    const pool = this.#pool;
+    if (link.state !== "claiming" || grant.generation !== pool.generation) return;
+    link.state = "claimed";
+    link.grant = grant;
+    this.#claimMask &= ~(1 << link.legIndex);
+    if (pool.phase === "claim") this.#maybeEstablish();
+    else if (pool.phase === "ready") this.#admitAll();
+  }
+
+  /** A control frame is refused. */
+  handleRefusal(link: LegLink, message: Message, refusal: Refusal): void {
+    const pool = this.#pool;
+    link.lastRefusal = refusal.message;
+    this.#highestPromise = Math.max(this.#highestPromise, refusal.generation ?? 0);
+    if (link.state === "claiming") {
+      if (refusal.code === "held") {
+        this.#refuse(`Leg ${link.legIndex} (${link.address}): ${refusal.message}`);
+        return;
+      }
+      if (refusal.code === "stale-generation" && pool.phase !== "ready") {
+        this.#restart(`leg ${link.legIndex} has promised a newer generation`);
+        return;
+      }
+      this.#closeLink(link, refusal.message);
+      return;
+    }
+    if ((message.requestId & 0xff000000) >>> 0 === epochRequestId(0) && this.#isActive(link)) {
+      if (refusal.code === "stale-generation") this.#restart(`leg ${link.legIndex} is claimed by another client`);
+      else this.failLeg(link.legIndex, refusal.message);
+      return;
+    }
+    if (link.state === "greeting" || link.state === "greeted") this.#closeLink(link, refusal.message);
+  }
+
+  /** EPOCH_DONE. */
+  handleEpochDone(link: LegLink, requestId: number): void {
+    const proposal = this.#proposal;
+    if (proposal === null || requestId !== epochRequestId(proposal.shared.epoch)) return;
+    proposal.waitMask &= ~(1 << link.legIndex);
+    if (proposal.waitMask === 0) this.#commit(proposal);
+  }
+
+  /** RESYNC_REPORT. */
+  handleReport(link: LegLink, report: ResyncReport): void {
+    if (link.resyncSession === 0 || report.resyncSession !== link.resyncSession) return;
+    link.report = report;
+    if (report.state === "failed") {
+      this.#pool.event("warning", "resync-failed", report.message ?? "The resync failed", link.legIndex);
+      if (this.#pool.phase === "reconcile") {
+        this.#distrustMask |= 1 << link.legIndex;
+        this.#restart(`leg ${link.legIndex} could not be reconciled`);
+      } else this.failLeg(link.legIndex, report.message ?? "its resync failed");
+      return;
+    }
+    if (report.state !== "done") return;
+    if (this.#pool.phase === "reconcile") {
+      this.#reconcileMask &= ~(1 << link.legIndex);
+      if (this.#reconcileMask === 0) this.#becomeReady();
+      return;
+    }
+    link.doneEpoch = report.epoch;
+    this.#maybeJoin();
+  }
+
+  /** A link is down. */
+  linkLost(link: LegLink): void {
+    const pool = this.#pool;
+    const bit = 1 << link.legIndex;
+    link.resyncSession = 0;
+    link.report = null;
+    link.doneEpoch = -1;
+    link.grant = null;
+    this.#claimMask &= ~bit;
+    if (pool.phase === "greet") this.#maybeClaim();
+    else if (pool.phase === "claim") this.#maybeEstablish();
+    else if ((pool.phase === "establish" || pool.phase === "reconcile") && (pool.activeMask & bit) !== 0) {
+      this.#restart(`leg ${link.legIndex} was lost while the pool was being assembled`);
+    } else if ((pool.phase === "ready" || pool.phase === "detaching") && (pool.activeMask & bit) !== 0) this.#drop(bit);
+  }
+
+  /** An active leg has failed: it leaves the active set. */
+  failLeg(legIndex: number, reason: string): void {
+    const link = this.#pool.links[legIndex];
+    if (link === null || (this.#pool.lostMask & (1 << legIndex)) !== 0) return;
+    link.admitAtMs = this.#pool.nowMs + link.admitBackoffMs;
+    link.admitBackoffMs = Math.min(MOST_ADMIT_BACKOFF_MS, link.admitBackoffMs * 2);
+    this.#closeLink(link, reason);
+  }
+
+  /** Time passes. */
+  tick(): void {
+    const pool = this.#pool;
+    if (pool.phase === "greet") this.#maybeClaim();
+    else if (pool.phase === "claim" && pool.nowMs - this.#claimStartedMs > CLAIM_TIMEOUT_MS) {
+      for (const index of indicesOf(this.#claimMask)) {
+        const link = pool.links[index];
+        if (link !== null) this.#closeLink(link, "it does not answer a claim");
+      }
+    } else if (pool.phase === "ready") {
+      this.#admitAll();
+      this.#maybeJoin();
+    }
+  }
+
+  /** Number of the newest record sent. */
+  get epoch(): number {
+    return this.#latest?.epoch ?? 0;
+  }
+
+  /** Asserts what must hold between inputs. */
+  checkInvariants(): void {
+    const pool = this.#pool;
+    assert((pool.inSyncMask & ~pool.activeMask) === 0, "In-sync legs are active", pool.inSyncMask, pool.activeMask);
+    assert((pool.lostMask & ~pool.activeMask) === 0, "Lost legs leave with the next epoch", pool.lostMask);
+    if (pool.phase === "ready") {
+      assert(pool.inSyncMask !== 0, "A served pool has an in-sync leg");
+      assert(pool.lostMask === 0 || this.#proposal !== null, "A lost leg is being dropped", pool.lostMask);
+    }
+  }
+
+  #maybeClaim(): void {
+    const pool = this.#pool;
+    if (pool.nowMs < this.#retryAtMs) return;
+    const evidence: LegEvidence[] = [];
+    let unresolved = 0;
+    for (const link of pool.links) {
+      if (link === null) continue;
+      const welcome = link.welcome;
+      if (link.state === "greeted" && welcome?.record !== undefined && welcome.legUuid !== undefined) {
+        evidence.push({
+          legIndex: link.legIndex,
+          legUuid: welcome.legUuid,
+          shared: welcome.record.shared as SharedEpoch,
+        });
+      } else if (!link.hasFailed) unresolved++;
+    }
+    const elapsedMs = pool.nowMs - this.#assembleStartedMs;
+    const decision = decideStart(evidence);
+    if (decision.ok && (unresolved === 0 || elapsedMs >= GRACE_MS)) {
+      this.#claim();
+      return;
+    }
+    if (!pool.wasReady && elapsedMs >= (pool.options.assembleTimeoutMs ?? 5000) && !decision.ok) {
+      const refusals = pool.links.filter((link) => link !== null && link.lastRefusal !== "")
+        .map((link) => ` Leg ${link?.legIndex}: ${link?.lastRefusal}.`).join("");
+      this.#refuse(decision.reason + "." + refusals);
+    }
+  }
+
+  #claim(): void {
+    const pool = this.#pool;
+    pool.generation = Math.max(pool.generation, this.#highestPromise) + 1;
+    pool.phase = "claim";
+    this.#claimStartedMs = pool.nowMs;
+    this.#claimMask = 0;
+    for (const link of pool.links) {
+      if (link !== null && link.state === "greeted") {
+        this.#claimMask |= 1 << link.legIndex;
+        this.#sendClaim(link);
+      }
+    }
+  }
+
+  #sendClaim(link: LegLink): void {
+    const pool = this.#pool;
+    link.state = "claiming";
+    pool.send(link, MessageType.CLAIM, CONTROL_REQUEST_IDS + 3).body = {
+      generation: pool.generation,
+      clientUuid: pool.options.clientUuid,
+      clientName: pool.options.clientName,
+      takeover: pool.takeover,
+    };
+  }
+
+  /** A leg that greets while the pool is being served: claim it for our generation, then resync it. */
+  #claimLate(link: LegLink): void {
+    const pool = this.#pool;
+    if (link.state !== "greeted" || this.#latest === null) return;
+    if (link.welcome?.legUuid !== this.#latest.legs[link.legIndex]?.uuid) {
+      pool.event("warning", "foreign-leg", `The leg at ${link.address} is not the one of the leg table`, link.legIndex);
+      this.#closeLink(link, "its UUID is not in the leg table");
+      return;
+    }
+    if ((link.welcome?.record?.promisedGeneration ?? 0) > pool.generation) {
+      this.#restart(`leg ${link.legIndex} has promised a newer generation`);
+      return;
+    }
+    this.#sendClaim(link);
+  }
+
+  #maybeEstablish(): void {
+    const pool = this.#pool;
+    if (this.#claimMask !== 0) return;
+    const granted: { link: LegLink; grant: Grant }[] = [];
+    const evidence: LegEvidence[] = [];
+    for (const link of pool.links) {
+      if (link === null || link.state !== "claimed" || link.grant === null) continue;
+      granted.push({ link, grant: link.grant });
+      evidence.push({
+        legIndex: link.legIndex,
+        legUuid: link.welcome?.legUuid ?? "",
+        shared: link.grant.record.shared as SharedEpoch,
+      });
+    }
+    const decision = decideStart(evidence);
+    if (!decision.ok) {
+      this.#restart(decision.reason);
+      return;
+    }
+    let memberMask = decision.memberMask;
+    const least = Math.max(1, decision.record.minInSync);
+    const trusted = granted.filter(({ link, grant }) =>
+      (memberMask & (1 << link.legIndex)) !== 0 && !grant.intentsLost &&
+      (this.#distrustMask & (1 << link.legIndex)) === 0
+    );
+    let doubtMask = 0;
+    if (trusted.length >= least) {
+      const trustedMask = trusted.reduce((mask, { link }) => mask | (1 << link.legIndex), 0);
+      doubtMask = memberMask & ~trustedMask;
+      memberMask = trustedMask;
+    }
+    const members = granted.filter(({ link }) => (memberMask & (1 << link.legIndex)) !== 0);
+    // If only legs without an intent log remain, what others may lack is unknown: everything.
+    const allUnknown = members.every(({ grant }) => grant.intentsLost);
+    const suspects = new Set<number>();
+    for (const { grant } of members) for (const extent of grant.intents) suspects.add(extent);
+    this.#suspects = [...suspects];
+    this.#establish(decision.record, memberMask, doubtMask, allUnknown);
+  }
+
+  #establish(record: SharedEpoch, memberMask: number, doubtMask: number, allUnknown: boolean): void {
+    const pool = this.#pool;
+    pool.phase = "establish";
+    pool.inSyncMask = memberMask;
+    pool.activeMask = memberMask;
+    pool.lostMask = 0;
+    const legs = record.legs.map((entry, index): LegEntry | null => {
+      if (entry === null) return null;
+      const bit = 1 << index;
+      const isMember = (memberMask & bit) !== 0;
+      const isUnknown = (doubtMask & bit) !== 0 || (allUnknown && !isMember);
+      return {
+        ...entry,
+        mapIncarnation: entry.mapIncarnation + (isUnknown ? 1 : 0),
+        mapDefaultDirty: isUnknown ? true : entry.mapDefaultDirty,
+        outSinceMs: isMember ? 0 : entry.outSinceMs,
+      };
+    });
+    for (const link of pool.links) {
+      const entry = link === null ? null : legs[link.legIndex];
+      if (link !== null && entry) link.legUuid = entry.uuid;
+    }
+    this.#send(
+      {
+        ...record,
+        generation: pool.generation,
+        epoch: record.epoch + 1,
+        inSyncMask: memberMask,
+        legs,
+      },
+      record.inSyncMask & ~memberMask,
+      this.#suspects,
+    );
+  }
+
+  /** Sends a record to every active leg that is not lost. */
+  #send(shared: SharedEpoch, droppedMask: number, suspectExtents: number[]): void {
+    const pool = this.#pool;
+    const waitMask = pool.activeMask & ~pool.lostMask;
+    this.#latest = shared;
+    this.#proposal = { shared, droppedMask, waitMask };
+    for (const index of indicesOf(waitMask)) {
+      const link = pool.links[index] as LegLink;
+      pool.send(link, MessageType.EPOCH, epochRequestId(shared.epoch)).body = { shared, droppedMask, suspectExtents };
+    }
+  }
+
+  #commit(proposal: Proposal): void {
+    const pool = this.#pool;
+    this.#proposal = null;
+    pool.record = proposal.shared;
+    if (pool.phase === "establish") {
+      this.#reconcile();
+      return;
+    }
+    const joined = proposal.shared.inSyncMask & ~pool.inSyncMask;
+    pool.inSyncMask = proposal.shared.inSyncMask;
+    pool.activeMask &= ~proposal.droppedMask;
+    pool.lostMask &= ~proposal.droppedMask;
+    for (const index of indicesOf(joined)) {
+      const link = pool.links[index] as LegLink;
+      link.resyncSession = 0;
+      link.report = null;
+      link.doneEpoch = -1;
+      link.admitBackoffMs = 100;
+      pool.event(
+        "info",
+        "leg-in-sync",
+        `Leg ${index} (${link.address}) is in sync at epoch ${proposal.shared.epoch}`,
+        index,
+      );
+    }
+    for (const index of indicesOf(proposal.droppedMask)) {
+      pool.event("warning", "leg-dropped", `Leg ${index} is out of the set at epoch ${proposal.shared.epoch}`, index);
+    }
+    this.#io.epochCommitted();
+    this.#maybeJoin();
+    this.#admitAll();
+  }
+
+  /** After an unclean end the members are made equal on every suspected extent, from one of them, before any I/O. */
+  #reconcile(): void {
+    const pool = this.#pool;
+    const members = indicesOf(pool.inSyncMask);
+    if (this.#suspects.length === 0 || members.length === 1) {
+      this.#becomeReady();
+      return;
+    }
+    pool.phase = "reconcile";
+    const links = members.map((index) => pool.links[index] as LegLink);
+    // One that has been up since it acked lacks nothing that was acked.
+    const source = links.find((link) => link.grant?.unbroken === true) ?? links[0];
+    this.#reconcileMask = pool.inSyncMask & ~(1 << source.legIndex);
+    for (const link of links) {
+      if (link === source) continue;
+      link.resyncSession = this.#nextResyncSession();
+      const join = pool.send(source, MessageType.JOIN, CONTROL_REQUEST_IDS + 1).message;
+      join.legIndex = link.legIndex;
+      join.resyncSession = link.resyncSession;
+    }
+    for (const link of links) {
+      if (link === source) continue;
+      pool.send(link, MessageType.RESYNC, CONTROL_REQUEST_IDS + 1).body = {
+        resyncSession: link.resyncSession,
+        mode: "reconcile",
+        sources: [source.legIndex],
+        extents: this.#suspects,
+        shared: this.#latest,
+      };
+    }
+    pool.event("info", "reconcile", `The last session ended uncleanly: ${this.#suspects.length} extents are compared`);
+  }
+
+  #becomeReady(): void {
+    const pool = this.#pool;
+    for (const index of indicesOf(pool.inSyncMask)) {
+      const link = pool.links[index] as LegLink;
+      link.resyncSession = 0;
+      link.report = null;
+      link.suspectedFrom = 0;
+    }
+    this.#suspects = [];
+    this.#distrustMask = 0;
+    pool.phase = "ready";
+    pool.wasReady = true;
+    pool.event("info", "ready", `The pool is served by legs ${indicesOf(pool.inSyncMask).join(", ")}`);
+    this.#io.resume();
+    for (const link of pool.links) if (link !== null && link.state === "greeted") this.#claimLate(link);
+    this.#admitAll();
+  }
+
+  /** Every claimed leg that is not active is admitted to resync. */
+  #admitAll(): void {
+    const pool = this.#pool;
+    if (pool.phase !== "ready") return;
+    for (const link of pool.links) {
+      if (link === null || link.state !== "claimed" || (pool.activeMask & (1 << link.legIndex)) !== 0) continue;
+      if (pool.nowMs >= link.admitAtMs) this.#admit(link);
+    }
+  }
+
+  /** From this position in the stream on the leg gets every write; it pulls the rest from the others. */
+  #admit(link: LegLink): void {
+    const pool = this.#pool;
+    const bit = 1 << link.legIndex;
+    if (this.#proposal !== null && (this.#proposal.droppedMask & bit) !== 0) return;
+    const sources = indicesOf(pool.inSyncMask & ~pool.lostMask);
+    if (sources.length === 0 || this.#latest === null) return;
+    if (!this.#areIntentsSuspected(link)) return;
+    link.resyncSession = this.#nextResyncSession();
+    link.doneEpoch = -1;
+    link.admittedAfter = pool.sequence;
+    link.report = null;
+    for (const index of indicesOf(pool.activeMask & ~pool.lostMask)) {
+      const join = pool.send(pool.links[index] as LegLink, MessageType.JOIN, CONTROL_REQUEST_IDS + 1).message;
+      join.legIndex = link.legIndex;
+      join.resyncSession = link.resyncSession;
+      join.sequence = pool.sequence;
+    }
+    pool.activeMask |= bit;
+    pool.send(link, MessageType.RESYNC, CONTROL_REQUEST_IDS + 1).body = {
+      resyncSession: link.resyncSession,
+      mode: "dirty",
+      sources,
+      extents: [],
+      shared: this.#latest,
+    };
+    pool.event("info", "resync-started", `Leg ${link.legIndex} (${link.address}) is back and resyncs`, link.legIndex);
+  }
+
+  /**
+   * What a leg wrote last in a session that ended uncleanly may be on no other leg: before it is admitted, the extents of its intent log
+   * become suspicions against it, durable on the in-sync legs. A leg that we dropped ourselves needs no more than what was marked then.
+   */
+  #areIntentsSuspected(link: LegLink): boolean {
+    const pool = this.#pool;
+    if (link.suspectedFrom === 0 || link.grant === null) return true;
+    if (link.suspectedFrom < 0 && link.grant.intents.length === 0 && !link.grant.intentsLost) {
+      link.suspectedFrom = 0;
+      return true;
+    }
+    if (link.suspectedFrom > 0) return (pool.record?.epoch ?? 0) >= link.suspectedFrom;
+    if (this.#proposal !== null || this.#latest === null) return false;
+    const latest = this.#latest;
+    const legs = latest.legs.map((entry, index): LegEntry | null =>
+      entry !== null && index === link.legIndex && link.grant?.intentsLost
+        ? { ...entry, mapIncarnation: entry.mapIncarnation + 1, mapDefaultDirty: true }
+        : entry
+    );
+    link.suspectedFrom = latest.epoch + 1;
+    this.#send({ ...latest, epoch: latest.epoch + 1, legs }, 0, link.grant.intents);
+    return false;
+  }
+
+  /** Takes a leg that has reported done, under the newest epoch, into the in-sync set. */
+  #maybeJoin(): void {
+    const pool = this.#pool;
+    const latest = this.#latest;
+    if (this.#proposal !== null || latest === null || pool.lostMask !== 0 || pool.phase !== "ready") return;
+    let joinMask = 0;
+    for (const link of pool.links) {
+      if (link === null || link.resyncSession === 0 || link.doneEpoch !== latest.epoch) continue;
+      if (pool.watermark < link.admittedAfter) {
+        this.#io.handleWantFlush();
+        continue;
+      }
+      if ((pool.activeMask & (1 << link.legIndex)) !== 0) joinMask |= 1 << link.legIndex;
+    }
+    if (joinMask === 0) return;
+    const legs = latest.legs.map((entry, index): LegEntry | null => {
+      if (entry === null || (joinMask & (1 << index)) === 0) return entry;
+      return { ...entry, mapIncarnation: entry.mapIncarnation + 1, mapDefaultDirty: false, outSinceMs: 0 };
+    });
+    this.#send({ ...latest, epoch: latest.epoch + 1, inSyncMask: latest.inSyncMask | joinMask, legs }, 0, []);
+  }
+
+  /** Active legs are lost: a new epoch without them, or, if too few remain, assemble anew. */
+  #drop(mask: number): void {
+    const pool = this.#pool;
+    const latest = this.#latest as SharedEpoch;
+    pool.lostMask |= mask;
+    pool.counters.legDrops++;
+    // A leg whose joining is not confirmed yet is not in the set that serves.
+    const inSyncMask = (this.#proposal?.shared ?? latest).inSyncMask & ~pool.lostMask;
+    if ((inSyncMask & pool.inSyncMask) === 0 || bitCount(inSyncMask) < Math.max(1, latest.minInSync)) {
+      this.#restart("too few legs are in sync");
+      return;
+    }
+    const legs = latest.legs.map((entry, index): LegEntry | null =>
+      entry !== null && (mask & (1 << index)) !== 0 && entry.outSinceMs === 0 ? { ...entry, outSinceMs: 1 } : entry
+    );
+    this.#send({ ...latest, epoch: latest.epoch + 1, inSyncMask, legs }, pool.lostMask, []);
+  }
+
+  /** Back to the beginning: what is in flight is held; the legs' own records decide. */
+  #restart(reason: string): void {
+    const pool = this.#pool;
+    const isDetaching = pool.phase === "detaching";
+    pool.event("warning", "assembling", `The pool is assembled anew: ${reason}`);
+    pool.phase = "greet";
+    this.#proposal = null;
+    this.#latest = null;
+    this.#claimMask = 0;
+    this.#reconcileMask = 0;
+    pool.inSyncMask = 0;
+    pool.activeMask = 0;
+    pool.lostMask = 0;
+    this.#io.suspend();
+    this.#assembleStartedMs = pool.nowMs;
+    this.#retryAtMs = pool.nowMs + 20 + Math.floor(pool.options.nextRandom() * 200);
+    for (const link of pool.links) {
+      if (link === null) continue;
+      link.hasFailed = false;
+      link.suspectedFrom = -1;
+      link.resyncSession = 0;
+      if (link.connection >= 0) this.#closeLink(link, "the pool is assembled anew");
+    }
+    if (isDetaching) {
+      this.#io.failHeld(-5);
+      pool.phase = "detached";
+    }
+  }
+
+  /** The attach is refused, for good. */
+  #refuse(reason: string): void {
+    const pool = this.#pool;
+    pool.phase = "refused";
+    pool.refusal = reason;
+    pool.inSyncMask = 0;
+    pool.activeMask = 0;
+    pool.lostMask = 0;
+    this.#proposal = null;
+    this.#io.suspend();
+    this.#io.failHeld(-5);
+    for (const link of pool.links) if (link !== null && link.connection >= 0) this.#closeLink(link, reason);
+    pool.outputs.push(OutputKind.EVENT).body = { level: "error", name: "refused", message: reason };
+  }
+
+  #isActive(link: LegLink): boolean {
+    return (this.#pool.activeMask & (1 << link.legIndex)) !== 0;
+  }
+
+  /** Unique within the pool's life: the generation, and a counter under it. */
+  #nextResyncSession(): number {
+    this.#resyncCounter = (this.#resyncCounter + 1) & 0xfff;
+    return (((this.#pool.generation & 0xfffff) << 12) | Math.max(1, this.#resyncCounter)) >>> 0;
+  }
+}
+
+/** The request id of an EPOCH frame. */
+export function epochRequestId(epoch: number): number {
+  return 0xf1000000 + (epoch % 0x1000000);
+}
+
+assert(MAX_LEGS === 8, "Masks of legs are eight bits wide", MAX_LEGS);

@@ -1,0 +1,356 @@
+/**
+ * The protocol of an attached pool, as a state machine without I/O: requests, frames and time in, things to do out.
+ *
+ * This file routes, and keeps the links (connect, greet, heartbeat). The rules are in the parts: client_io.ts (requests),
+ * client_membership.ts (assembling, epochs, resync), start_rule.ts; client_context.ts is the state they share.
+ *
+ * Connections are numbers that the driver never uses twice. `handleConnectionClosed` is called once for each, also for those closed by
+ * output CLOSE, and only when nothing more can arrive on it and no payload is being placed from it.
+ *
+ * @module
+ */
+
+import { MAX_LEGS } from "../disk_format/records.ts";
+import type { Grant, Refusal, ResyncReport, Welcome } from "../wire/bodies.ts";
+import { type Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
+import { ClientContext, type ClientPoolOptions, type LegLink } from "./client_context.ts";
+import { ClientIo } from "./client_io.ts";
+import { ClientMembership } from "./client_membership.ts";
+import { type Output, OutputKind } from "./output.ts";
+import { CONTROL_REQUEST_IDS } from "./request_table.ts";
+import type { ClientLegSnapshot, ClientSnapshot, LegState } from "./snapshot.ts";
+import { indicesOf } from "./start_rule.ts";
+
+export type { ClientPoolOptions } from "./client_context.ts";
+
+const MOST_BACKOFF_MS = 1000;
+const TICK_MS = 100;
+/** Request ids of control frames; those of EPOCH are in client_membership.ts. */
+const HELLO_ID = CONTROL_REQUEST_IDS;
+const DETACH_ID = CONTROL_REQUEST_IDS + 2;
+
+/** One attached pool. */
+export class ClientPool {
+  readonly #pool: ClientContext;
+  readonly #io: ClientIo;
+  readonly #membership: ClientMembership;
+  readonly #byConnection = new Map<number, LegLink>();
+  #nextTickMs: number;
+  #lastTickMs: number;
+  #detachMask = 0;
+  #detachSent = false;
+
+  constructor(options: ClientPoolOptions) {
+    this.#pool = new ClientContext(options);
+    this.#io = new ClientIo(this.#pool);
+    this.#membership = new ClientMembership(this.#pool, this.#io, (link, reason) => this.#closeLink(link, reason));
+    this.#io.failure = this.#membership;
+    this.#nextTickMs = options.nowMs;
+    this.#lastTickMs = options.nowMs;
+  }
+
+  /** Begins to assemble the pool. */
+  start(options: { readonly takeover: boolean }): void {
+    this.#pool.takeover = options.takeover;
+    this.#membership.start();
+    this.#connect();
+  }
+
+  /** Output CONNECT has succeeded. */
+  handleConnected(legIndex: number, connection: number): void {
+    const pool = this.#pool;
+    const link = pool.links[legIndex];
+    if (link === null || link.state !== "connecting" || this.#isOver) {
+      pool.outputs.push(OutputKind.CLOSE).connection = connection;
+      if (link !== null && link.state === "connecting") link.state = "down";
+      return;
+    }
+    link.state = "greeting";
+    link.connection = connection;
+    link.lastHeardMs = pool.nowMs;
+    link.lastPingMs = pool.nowMs;
+    this.#byConnection.set(connection, link);
+    pool.send(link, MessageType.HELLO, HELLO_ID).body = {
+      protocol: PROTOCOL_VERSION,
+      features: 0,
+      role: "client",
+      poolUuid: pool.options.poolUuid,
+      legIndex,
+      senderUuid: pool.options.clientUuid,
+      senderName: pool.options.clientName,
+    };
+  }
+
+  /** Output CONNECT has failed. */
+  handleConnectFailed(legIndex: number): void {
+    const link = this.#pool.links[legIndex];
+    if (link === null || link.state !== "connecting") return;
+    this.#linkDown(link);
+    this.#membership.linkLost(link);
+  }
+
+  /** A connection is gone. */
+  handleConnectionClosed(connection: number): void {
+    const link = this.#byConnection.get(connection);
+    if (link === undefined) return;
+    this.#byConnection.delete(connection);
+    if (link.connection === connection) {
+      this.#linkDown(link);
+      this.#membership.linkLost(link);
+    }
+    // Only now can nothing of a read's answer arrive any more.
+    this.#io.connectionLost(connection);
+    this.#advanceDetach();
+  }
+
+  /** A frame from a leg. `body` has passed `parseBody`. */
+  handleMessage(connection: number, message: Message, _slot: number, body: unknown): void {
+    const pool = this.#pool;
+    const link = this.#byConnection.get(connection);
+    if (link === undefined || link.connection !== connection) return;
+    link.lastHeardMs = pool.nowMs;
+    switch (message.type) {
+      case MessageType.ACK:
+        if (message.requestId < CONTROL_REQUEST_IDS) this.#io.handleAck(link, message);
+        else if (message.requestId === DETACH_ID) {
+          this.#detachMask &= ~(1 << link.legIndex);
+          this.#advanceDetach();
+        } else if (message.status !== 0) {
+          this.#membership.failLeg(link.legIndex, `it refused a join or resync (${message.status})`);
+        }
+        return;
+      case MessageType.DATA:
+        this.#io.handleData(link, message);
+        return;
+      case MessageType.WELCOME:
+        if (link.state !== "greeting") return;
+        link.state = "greeted";
+        link.welcome = body as Welcome;
+        link.legUuid = link.welcome.legUuid ?? "";
+        link.backoffMs = 50;
+        link.lastRefusal = "";
+        this.#membership.handleWelcome(link);
+        return;
+      case MessageType.GRANT:
+        this.#membership.handleGrant(link, body as Grant);
+        return;
+      case MessageType.REFUSE:
+        this.#membership.handleRefusal(link, message, body as Refusal);
+        return;
+      case MessageType.EPOCH_DONE:
+        this.#membership.handleEpochDone(link, message.requestId);
+        return;
+      case MessageType.RESYNC_REPORT:
+        this.#membership.handleReport(link, body as ResyncReport);
+        return;
+      case MessageType.WANT_FLUSH:
+        this.#io.handleWantFlush();
+        return;
+      case MessageType.PONG:
+        return;
+      default:
+        this.#closeLink(link, `it sent a frame of type ${message.type}`);
+    }
+  }
+
+  /** A request of an application; only while `canSubmit`. Completed exactly once by output COMPLETE with `tag`. */
+  submit(kind: number, flags: number, offset: number, lengthBytes: number, slot: number, tag: number): void {
+    this.#io.submit(kind, flags, offset, lengthBytes, slot, tag);
+  }
+
+  /** Whether there is room for another request. */
+  get canSubmit(): boolean {
+    return this.#io.canSubmit && (this.#pool.phase !== "detaching") && !this.#isOver;
+  }
+
+  /** Most bytes of one zeroing or discarding request. */
+  get maxRangeBytes(): number {
+    return this.#io.maxRangeBytes;
+  }
+
+  /** Lets go of the pool: waits for requests in flight, flushes, tells the legs. */
+  detach(): void {
+    const pool = this.#pool;
+    if (this.#isOver || pool.phase === "detaching") return;
+    if (pool.phase === "ready") {
+      pool.phase = "detaching";
+      this.#advanceDetach();
+      return;
+    }
+    this.#io.suspend();
+    this.#io.failHeld(-5);
+    this.#closeAll("detached");
+    pool.phase = "detached";
+  }
+
+  /** Time passes. Cheap: may be called once a loop turn. */
+  handleTick(nowMs: number): void {
+    const pool = this.#pool;
+    pool.nowMs = nowMs;
+    if (nowMs < this.#nextTickMs) return;
+    // If we ourselves were stopped, silence says nothing about the legs.
+    const wasStopped = nowMs - this.#lastTickMs > pool.heartbeatLimitMs / 2;
+    this.#lastTickMs = nowMs;
+    this.#nextTickMs = nowMs + TICK_MS;
+    if (this.#isOver) return;
+    for (const link of pool.links) {
+      if (link === null || link.connection < 0) continue;
+      if (wasStopped) link.lastHeardMs = nowMs;
+      if (nowMs - link.lastHeardMs > pool.heartbeatLimitMs) {
+        this.#closeLink(link, `it has been silent for ${pool.heartbeatLimitMs} ms`);
+      } else if (nowMs - link.lastPingMs >= pool.heartbeatLimitMs / 3) {
+        link.lastPingMs = nowMs;
+        pool.send(link, MessageType.PING, 0);
+      }
+    }
+    this.#connect();
+    this.#membership.tick();
+    this.#io.tick();
+    this.#advanceDetach();
+  }
+
+  /** When `handleTick` wants to be called, at the latest. */
+  get nextDeadlineMs(): number {
+    return this.#isOver ? Infinity : this.#nextTickMs;
+  }
+
+  /** The next thing to do, or null. */
+  poll(): Output | null {
+    return this.#pool.outputs.poll();
+  }
+
+  /** Where the pool stands. */
+  get state(): "assembling" | "ready" | "waiting" | "refused" | "detaching" | "detached" {
+    const phase = this.#pool.phase;
+    if (phase === "ready" || phase === "refused" || phase === "detaching" || phase === "detached") return phase;
+    return this.#pool.wasReady ? "waiting" : "assembling";
+  }
+
+  /** Why the attach was refused, in plain words. */
+  get refusal(): string {
+    return this.#pool.refusal;
+  }
+
+  /** The slot for the payload of a DATA frame on `connection`, or -1 when nobody waits for it. */
+  slotFor(connection: number, message: Message): number {
+    const link = this.#byConnection.get(connection);
+    if (link === undefined || link.connection !== connection) return -1;
+    return this.#io.slotFor(link, message);
+  }
+
+  /** For status. */
+  snapshot(): ClientSnapshot {
+    const pool = this.#pool;
+    const legs: ClientLegSnapshot[] = [];
+    for (let index = 0; index < MAX_LEGS; index++) {
+      const link = pool.links[index];
+      if (link === null) continue;
+      legs.push({
+        legIndex: index,
+        legUuid: link.legUuid,
+        address: link.address,
+        state: this.#legState(link),
+        inFlight: link.readsInFlight,
+        resync: link.report === null || link.resyncSession === 0 ? null : {
+          missingBytes: link.report.missingBytes,
+          copiedBytes: link.report.copiedBytes,
+          rateBytesPerSecond: link.report.rateBytesPerSecond,
+        },
+      });
+    }
+    return {
+      poolUuid: pool.options.poolUuid,
+      poolName: pool.options.poolName,
+      state: this.state,
+      refusal: pool.refusal,
+      generation: pool.generation,
+      epoch: this.#membership.epoch,
+      inSyncMask: pool.inSyncMask & ~pool.lostMask,
+      minInSync: pool.record?.minInSync ?? 0,
+      legs,
+      inFlight: this.#io.count,
+      waiting: this.#io.waitingCount,
+      sequence: pool.sequence,
+      watermark: pool.watermark,
+      counters: { ...pool.counters },
+    };
+  }
+
+  /** Asserts what must hold between inputs. For tests and the simulator. */
+  checkInvariants(): void {
+    this.#io.checkInvariants();
+    this.#membership.checkInvariants();
+  }
+
+  get #isOver(): boolean {
+    return this.#pool.phase === "refused" || this.#pool.phase === "detached" || this.#pool.phase === "idle";
+  }
+
+  #legState(link: LegLink): LegState {
+    const bit = 1 << link.legIndex;
+    if (link.connection < 0 || (this.#pool.lostMask & bit) !== 0) return "away";
+    if ((this.#pool.inSyncMask & bit) !== 0) return "in-sync";
+    return (this.#pool.activeMask & bit) !== 0 ? "resyncing" : "stale";
+  }
+
+  #connect(): void {
+    const pool = this.#pool;
+    if (this.#isOver || pool.phase === "detaching") return;
+    for (const link of pool.links) {
+      if (link === null || link.state !== "down" || pool.nowMs < link.retryAtMs) continue;
+      link.state = "connecting";
+      const output = pool.outputs.push(OutputKind.CONNECT);
+      output.legIndex = link.legIndex;
+      output.address = link.address;
+    }
+  }
+
+  /** Ends a link ourselves. What is in flight on it is dealt with at once, but for reads (see handleConnectionClosed). */
+  #closeLink(link: LegLink, reason: string): void {
+    const pool = this.#pool;
+    if (link.connection < 0) return;
+    pool.event("warning", "link-closed", `The connection to leg ${link.legIndex} is closed: ${reason}`, link.legIndex);
+    pool.outputs.push(OutputKind.CLOSE).connection = link.connection;
+    this.#linkDown(link);
+    this.#membership.linkLost(link);
+    this.#advanceDetach();
+  }
+
+  #linkDown(link: LegLink): void {
+    link.state = "down";
+    link.connection = -1;
+    link.readsInFlight = 0;
+    link.hasFailed = true;
+    link.welcome = null;
+    link.retryAtMs = this.#pool.nowMs + link.backoffMs;
+    link.backoffMs = Math.min(MOST_BACKOFF_MS, link.backoffMs * 2);
+    this.#detachMask &= ~(1 << link.legIndex);
+  }
+
+  #closeAll(reason: string): void {
+    for (const link of this.#pool.links) if (link !== null) this.#closeLink(link, reason);
+  }
+
+  #advanceDetach(): void {
+    const pool = this.#pool;
+    if (pool.phase !== "detaching") return;
+    if (!this.#detachSent) {
+      if (this.#io.count > 0) return;
+      if (this.#io.flushFailed) {
+        pool.event("error", "unclean-detach", "The last flush failed; the legs are compared at the next attach");
+        pool.phase = "detached";
+        this.#closeAll("detached");
+        return;
+      }
+      if (this.#io.flushAll()) return;
+      this.#detachSent = true;
+      for (const index of indicesOf(pool.activeMask & ~pool.lostMask)) {
+        this.#detachMask |= 1 << index;
+        pool.send(pool.links[index] as LegLink, MessageType.DETACH, DETACH_ID);
+      }
+    }
+    if (this.#detachMask !== 0) return;
+    pool.phase = "detached";
+    this.#closeAll("detached");
+  }
+}

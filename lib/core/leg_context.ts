@@ -1,0 +1,282 @@
+/**
+ * The state of one leg that its parts share. One owner each: sessions (leg_session.ts) write the record and the session, the I/O path
+ * (leg_io.ts) the operations and marks, metadata (leg_metadata.ts) what is on disk, the resync source and target theirs.
+ *
+ * @module
+ */
+
+import { assert } from "../base/assert.ts";
+import { PAGE_BITS } from "../base/sparse_bitmap.ts";
+import { INTENT_SLOTS_PER_BLOCK } from "../disk_format/intent_block.ts";
+import { type Layout, layoutOf } from "../disk_format/layout.ts";
+import { CHUNKS_PER_MAP_PAGE } from "../disk_format/map_page.ts";
+import { type EpochRecord, MAX_LEGS, type SharedEpoch, type Superblock } from "../disk_format/records.ts";
+import { MessageType } from "../wire/message.ts";
+import { DirtyMap } from "./dirty_map.ts";
+import { IntentLog } from "./intent_log.ts";
+import { OperationTable } from "./operation_table.ts";
+import { type CoreEvent, type Output, OutputKind, OutputQueue } from "./output.ts";
+import { RangeCounter } from "./range_counter.ts";
+import { UnflushedSet } from "./unflushed_set.ts";
+
+assert(PAGE_BITS === CHUNKS_PER_MAP_PAGE, "A page in memory is a page on disk", PAGE_BITS, CHUNKS_PER_MAP_PAGE);
+
+/** A page of a dirty map as found on disk. */
+export interface LoadedMapPage {
+  readonly legIndex: number;
+  readonly page: number;
+  readonly mapIncarnation: number;
+  /** Null when both copies are damaged. */
+  readonly words: Uint32Array | null;
+}
+
+/** What a leg starts from. */
+export interface LegServerOptions {
+  readonly superblock: Superblock;
+  readonly record: EpochRecord;
+  /** Every slot of the intent log: extents or 0xffffffff. Its length is `superblock.hotExtentCount`. */
+  readonly intentSlots: Uint32Array;
+  /** A block of the intent log was unreadable in both copies. */
+  readonly intentsDamaged: boolean;
+  /** Pages of legs outside the in-sync set; others are not needed. */
+  readonly mapPages: Iterable<LoadedMapPage>;
+  /** Above every sequence found in the leg's metadata blocks. */
+  readonly metadataSequence: number;
+  /** Random UUID, new each time. */
+  readonly instance: string;
+  /** The boot of this machine (/proc/sys/kernel/random/boot_id); "" when unknown. */
+  readonly bootId: string;
+  readonly nowMs: number;
+  /** Requests a client may have in flight. */
+  readonly creditRequests?: number;
+  /** Payload bytes a client may have in flight. */
+  readonly creditBytes?: number;
+  /** A client silent for longer has lost its session. */
+  readonly sessionSilenceMs?: number;
+  /** Bytes one pull asks for at most. */
+  readonly pullBytes?: number;
+  /** Pulls in flight at most. */
+  readonly pullsInFlight?: number;
+}
+
+/** Who is at the other end of a connection. */
+export interface Peer {
+  readonly role: "client" | "peer";
+  /** Role peer: its leg index. */
+  readonly legIndex: number;
+}
+
+/** The client that holds the pool. */
+export interface Session {
+  readonly connection: number;
+  readonly generation: number;
+  readonly clientUuid: string;
+  readonly clientName: string;
+  lastHeardMs: number;
+  /**
+   * Whether this client has made an epoch with this leg in the in-sync set. Until then the leg's own record may be old: it serves nothing and
+   * forgets nothing on the strength of it.
+   */
+  isMember: boolean;
+}
+
+/** See the module comment. */
+export class LegContext {
+  readonly options: LegServerOptions;
+  readonly superblock: Superblock;
+  readonly layout: Layout;
+  readonly legIndex: number;
+  readonly chunkBytes: number;
+  readonly chunkCount: number;
+  readonly extentBytes: number;
+  readonly chunksPerExtent: number;
+  readonly outputs = new OutputQueue(16384);
+  readonly operations: OperationTable;
+  readonly intents: IntentLog;
+  readonly unflushed: UnflushedSet;
+  /** Dirty maps by leg index; null for this leg and places without a leg. */
+  readonly maps: (DirtyMap | null)[] = new Array(MAX_LEGS).fill(null);
+  /** Client writes under way, waiting ones included. */
+  readonly writesInFlight = new RangeCounter();
+  readonly peers = new Map<number, Peer>();
+  /** Resync session in which leg i may pull and clear; 0 when none. */
+  readonly joins = new Uint32Array(MAX_LEGS);
+  nowMs: number;
+  record: SharedEpoch;
+  promisedGeneration: number;
+  promisedTo: string;
+  session: Session | null = null;
+  /** Highest write sequence that has arrived in this session. */
+  receivedSequence = 0;
+  watermark = 0;
+  /** Wants a flush from the client; asked for at most once a watermark. */
+  askedFlushAt = -1;
+  /** The client's operations not yet answered. */
+  clientOperations = 0;
+  lastWriteMs: number;
+  /**
+   * Whether this leg holds all it ever acked. A reboot of the machine under unflushed writes ends it, until a client has made the legs
+   * equal again (its watermark rises above 0). Kept on disk as `isStable` and `bootId` of the record.
+   */
+  isWhole: boolean;
+  /** Whether, besides, all of it is on stable storage. */
+  isStable: boolean;
+  intentsLost: boolean;
+  counters = {
+    reads: 0,
+    writes: 0,
+    flushes: 0,
+    readBytes: 0,
+    writtenBytes: 0,
+    metadataWrites: 0,
+    pullsServed: 0,
+  };
+
+  constructor(options: LegServerOptions) {
+    this.options = options;
+    this.superblock = options.superblock;
+    this.layout = layoutOf(options.superblock);
+    this.legIndex = options.superblock.legIndex;
+    this.chunkBytes = options.superblock.chunkBytes;
+    this.chunkCount = Math.ceil(options.superblock.sizeBytes / this.chunkBytes);
+    this.extentBytes = options.superblock.extentBytes;
+    this.chunksPerExtent = this.extentBytes / this.chunkBytes;
+    this.operations = new OperationTable(2 * this.creditRequests + 256);
+    this.intents = new IntentLog(options.intentSlots, INTENT_SLOTS_PER_BLOCK);
+    this.unflushed = new UnflushedSet(this.chunkCount);
+    this.nowMs = options.nowMs;
+    this.lastWriteMs = options.nowMs;
+    this.record = options.record.shared;
+    this.promisedGeneration = options.record.promisedGeneration;
+    this.promisedTo = options.record.promisedTo;
+    this.isStable = options.record.isStable;
+    this.isWhole = this.isStable || (options.bootId !== "" && options.record.bootId === options.bootId);
+    this.intentsLost = options.intentsDamaged;
+    this.#loadMaps(options.mapPages);
+  }
+
+  get creditRequests(): number {
+    return this.options.creditRequests ?? 512;
+  }
+
+  get creditBytes(): number {
+    return this.options.creditBytes ?? 64 * 1024 * 1024;
+  }
+
+  /** The record as this leg would write it now. */
+  get fullRecord(): EpochRecord {
+    return {
+      shared: this.record,
+      promisedGeneration: this.promisedGeneration,
+      promisedTo: this.promisedTo,
+      isStable: this.isStable,
+      bootId: this.isWhole ? this.options.bootId : "",
+    };
+  }
+
+  /** Whether this leg is in the in-sync set of its own record. */
+  get isInSync(): boolean {
+    return (this.record.inSyncMask & (1 << this.legIndex)) !== 0;
+  }
+
+  /** Whether the client that holds the session counts this leg as in sync. */
+  get isMember(): boolean {
+    return this.session !== null && this.session.isMember;
+  }
+
+  chunkOf(offset: number): number {
+    return Math.floor(offset / this.chunkBytes);
+  }
+
+  /** Chunks that a byte range touches, counted from `chunkOf(offset)`. */
+  chunksOf(offset: number, lengthBytes: number): number {
+    return Math.floor((offset + lengthBytes - 1) / this.chunkBytes) - Math.floor(offset / this.chunkBytes) + 1;
+  }
+
+  extentOf(offset: number): number {
+    return Math.floor(offset / this.extentBytes);
+  }
+
+  /** Marks every chunk of `extent` in `map`. */
+  suspectExtent(map: DirtyMap, extent: number): void {
+    const first = extent * this.chunksPerExtent;
+    if (first >= this.chunkCount) return;
+    if (this.chunksPerExtent < 1) map.add(Math.floor(first), 1);
+    else map.add(first, Math.min(this.chunksPerExtent, this.chunkCount - first));
+  }
+
+  /** Whether dirty pages that speak of `extent` are all on disk. */
+  pagesSaved(extent: number): boolean {
+    const first = Math.floor(extent * this.chunksPerExtent);
+    const count = Math.max(1, Math.min(this.chunksPerExtent, this.chunkCount - first));
+    for (let leg = 0; leg < MAX_LEGS; leg++) {
+      const map = this.maps[leg];
+      if (map !== null && map.isUnsaved(first, count)) return false;
+    }
+    return true;
+  }
+
+  /** Takes over the leg table of `shared`: a map whose incarnation is not ours starts over. */
+  adoptIncarnations(shared: SharedEpoch): void {
+    for (let leg = 0; leg < MAX_LEGS; leg++) {
+      const entry = shared.legs[leg] ?? null;
+      const map = this.maps[leg];
+      if (entry === null || leg === this.legIndex) this.maps[leg] = null;
+      else if (map === null) {
+        this.maps[leg] = new DirtyMap(this.chunkCount, entry.mapIncarnation, entry.mapDefaultDirty);
+      } else if (map.incarnation !== entry.mapIncarnation) map.reset(entry.mapIncarnation, entry.mapDefaultDirty);
+      else if ((shared.inSyncMask & (1 << leg)) !== 0 && map.bits.count > 0) {
+        // A map from before this leg was away: the record says that there is nothing left of it.
+        map.reset(entry.mapIncarnation, false);
+      }
+    }
+  }
+
+  /** A frame to send, with the fields that most answers share. */
+  send(connection: number, type: number, requestId: number, status = 0): Output {
+    const output = this.outputs.push(OutputKind.SEND);
+    output.connection = connection;
+    const message = output.message.reset(type);
+    message.requestId = requestId;
+    message.status = status;
+    return output;
+  }
+
+  /** Refuses a control frame. */
+  refuse(connection: number, requestId: number, code: string, text: string, generation?: number): void {
+    this.send(connection, MessageType.REFUSE, requestId).body = { code, message: text, generation };
+  }
+
+  freeSlot(slot: number): void {
+    if (slot < 0) return;
+    this.outputs.push(OutputKind.FREE_SLOT).slot = slot;
+  }
+
+  close(connection: number): void {
+    this.outputs.push(OutputKind.CLOSE).connection = connection;
+  }
+
+  event(level: CoreEvent["level"], name: string, message: string, legIndex?: number): void {
+    this.outputs.push(OutputKind.EVENT).body = { level, name, message, legIndex } satisfies CoreEvent;
+  }
+
+  /**
+   * What is on disk, and for every leg out of sync also all extents of the intent log: their pages may not have been saved before
+   * the last end.
+   */
+  #loadMaps(pages: Iterable<LoadedMapPage>): void {
+    this.adoptIncarnations(this.record);
+    for (const page of pages) {
+      const map = this.maps[page.legIndex];
+      if (map === null) continue;
+      if (page.words === null) map.load(page.page, null);
+      else if (page.mapIncarnation === map.incarnation) map.load(page.page, page.words);
+    }
+    for (let leg = 0; leg < MAX_LEGS; leg++) {
+      const map = this.maps[leg];
+      if (map === null || (this.record.inSyncMask & (1 << leg)) !== 0) continue;
+      if (this.intentsLost) map.add(0, this.chunkCount);
+      else for (const extent of this.intents.extents()) this.suspectExtent(map, extent);
+    }
+  }
+}

@@ -1,0 +1,428 @@
+/**
+ * The I/O path of a leg: the client's reads, writes, zeroes, discards and flushes from frame to disk to answer.
+ *
+ * A write waits, in this order, for: its extents in the durable intent log (`WAIT_ROOM`, `WAIT_INTENT`); the chunks it covers only
+ * partly, if this leg lacks them (`WAIT_CHUNK`, see resync_target.ts). Dirty marks for the legs it skips, and the unflushed set,
+ * are made on arrival: a frame that arrives later on this connection (JOIN, EPOCH) finds them.
+ *
+ * @module
+ */
+
+import { assert } from "../base/assert.ts";
+import { MAX_PAYLOAD_BYTES, type Message, MessageFlag, MessageType } from "../wire/message.ts";
+import { Pin } from "./intent_log.ts";
+import type { LegContext } from "./leg_context.ts";
+import type { LegMetadata } from "./leg_metadata.ts";
+import { OperationKind, OperationState } from "./operation_table.ts";
+import { OutputKind } from "./output.ts";
+import type { ResyncTarget } from "./resync_target.ts";
+
+const EIO = -5;
+const EINVAL = -22;
+const ESTALE = -116;
+
+/** Purpose of a record write that nobody waits for. */
+const PURPOSE_NOBODY_WAITS = -1;
+
+/** The I/O path of one leg. */
+export class LegIo {
+  readonly #leg: LegContext;
+  readonly #metadata: LegMetadata;
+  readonly #target: ResyncTarget;
+  /** Writes for which the intent log had no room, in order of arrival. */
+  readonly #waitRoom: number[] = [];
+  /** Writes whose extents are being recorded. */
+  readonly #waitIntent: number[] = [];
+  /** Operations that touch chunks this leg lacks. */
+  readonly #waitChunk: number[] = [];
+
+  constructor(leg: LegContext, metadata: LegMetadata, target: ResyncTarget) {
+    this.#leg = leg;
+    this.#metadata = metadata;
+    this.#target = target;
+  }
+
+  /** WRITE, WRITE_ZEROES, DISCARD of the session in force. */
+  handleWrite(connection: number, message: Message, slot: number): void {
+    const leg = this.#leg;
+    const kind = message.type === MessageType.WRITE
+      ? OperationKind.WRITE
+      : message.type === MessageType.WRITE_ZEROES
+      ? OperationKind.ZERO
+      : OperationKind.DISCARD;
+    const offset = message.offset;
+    const lengthBytes = message.length;
+    if (
+      !this.#isInRange(offset, lengthBytes) || (kind === OperationKind.WRITE) !== (slot >= 0) ||
+      (slot >= 0 && message.payloadLength !== lengthBytes) || message.sequence <= leg.receivedSequence
+    ) {
+      this.#reject(connection, message, slot);
+      return;
+    }
+    const operation = leg.operations.allocate(kind, connection, offset, lengthBytes);
+    if (operation < 0) {
+      this.#overCredit(connection, slot);
+      return;
+    }
+    const operations = leg.operations;
+    operations.requestId[operation] = message.requestId;
+    operations.flags[operation] = message.flags;
+    operations.slot[operation] = slot;
+    operations.sequence[operation] = message.sequence;
+    leg.receivedSequence = message.sequence;
+    leg.lastWriteMs = leg.nowMs;
+    leg.clientOperations++;
+    leg.counters.writes++;
+    leg.counters.writtenBytes += lengthBytes;
+    leg.writesInFlight.add(offset, lengthBytes);
+    const firstChunk = leg.chunkOf(offset);
+    const chunkCount = leg.chunksOf(offset, lengthBytes);
+    leg.unflushed.add(firstChunk, chunkCount, message.sequence);
+    for (let mask = message.mask; mask !== 0; mask &= mask - 1) {
+      leg.maps[31 - Math.clz32(mask & -mask)]?.add(firstChunk, chunkCount);
+    }
+    if (this.#waitRoom.length > 0) {
+      // In order of arrival, or a stream of writes to other extents could starve the first in line.
+      operations.state[operation] = OperationState.WAIT_ROOM;
+      this.#waitRoom.push(operation);
+      this.makeRoom();
+      return;
+    }
+    this.#pin(operation);
+  }
+
+  /** READ of the session in force. */
+  handleRead(connection: number, message: Message): void {
+    const leg = this.#leg;
+    const isServed = leg.isMember || this.#target.isActive;
+    // The answer is one frame, and the disk reads into one slot.
+    const fitsFrame = message.length <= MAX_PAYLOAD_BYTES;
+    if (!isServed || !fitsFrame || !this.#isInRange(message.offset, message.length)) {
+      leg.send(connection, MessageType.DATA, message.requestId, isServed ? EINVAL : ESTALE);
+      return;
+    }
+    const operation = leg.operations.allocate(OperationKind.READ, connection, message.offset, message.length);
+    if (operation < 0) {
+      this.#overCredit(connection, -1);
+      return;
+    }
+    leg.operations.requestId[operation] = message.requestId;
+    leg.clientOperations++;
+    leg.counters.reads++;
+    leg.counters.readBytes += message.length;
+    if (this.#target.mustWait(operation)) this.#parkForChunk(operation);
+    else this.#submit(operation);
+  }
+
+  /** FLUSH of the session in force: `sequence` is the barrier. */
+  handleFlush(connection: number, message: Message): void {
+    const leg = this.#leg;
+    const operation = leg.operations.allocate(OperationKind.FLUSH, connection, 0, 0);
+    if (operation < 0) {
+      this.#overCredit(connection, -1);
+      return;
+    }
+    leg.operations.requestId[operation] = message.requestId;
+    leg.clientOperations++;
+    leg.counters.flushes++;
+    leg.unflushed.rotate();
+    leg.operations.state[operation] = OperationState.DISK;
+    leg.outputs.push(OutputKind.DISK_FLUSH).token = operation;
+  }
+
+  /** The client's watermark has moved. */
+  handleWatermark(watermark: number): void {
+    const leg = this.#leg;
+    if (watermark <= leg.watermark) return;
+    leg.watermark = watermark;
+    if (!leg.isWhole && leg.isMember) {
+      // The client's word that the legs are equal. Noted on disk, so that the end of this process is not taken for a loss.
+      leg.isWhole = true;
+      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
+    }
+    leg.unflushed.forget(watermark);
+    if (this.#waitRoom.length > 0) this.makeRoom();
+  }
+
+  /** A flush outside any request: at the end of a session. */
+  flushSession(): number {
+    const operation = this.#leg.operations.allocate(OperationKind.SESSION_FLUSH, -1, 0, 0);
+    assert(operation >= 0, "The operation table has room for what a leg does by itself");
+    this.#leg.operations.state[operation] = OperationState.DISK;
+    this.#leg.outputs.push(OutputKind.DISK_FLUSH).token = operation;
+    return operation;
+  }
+
+  /** Disk I/O of a client's operation has ended. */
+  diskDone(operation: number, result: number, slot: number): void {
+    const leg = this.#leg;
+    const operations = leg.operations;
+    const kind = operations.kind[operation];
+    const connection = operations.connection[operation];
+    // Only the session that asked is answered.
+    const isLive = leg.session !== null && leg.session.connection === connection;
+    leg.clientOperations--;
+    if (kind === OperationKind.READ) {
+      operations.slot[operation] = -1;
+      if (!isLive || result < 0) leg.freeSlot(slot);
+      if (isLive) {
+        const answer = leg.send(connection, MessageType.DATA, operations.requestId[operation], result);
+        answer.message.offset = operations.offset[operation];
+        answer.message.length = operations.lengthBytes[operation];
+        if (result === 0) {
+          answer.message.payloadLength = operations.lengthBytes[operation];
+          answer.slot = slot;
+          answer.freeAfterSend = true;
+        }
+      }
+      operations.free(operation);
+      return;
+    }
+    if (kind === OperationKind.FLUSH) {
+      if (isLive) leg.send(connection, MessageType.ACK, operations.requestId[operation], result);
+      operations.free(operation);
+      return;
+    }
+    if (
+      result === 0 && kind !== OperationKind.WRITE && operations.state[operation] === OperationState.DISK &&
+      (operations.flags[operation] & MessageFlag.FUA) !== 0
+    ) {
+      leg.clientOperations++;
+      operations.state[operation] = OperationState.FUA_FLUSH;
+      leg.outputs.push(OutputKind.DISK_FLUSH).token = operation;
+      return;
+    }
+    if (isLive) leg.send(connection, MessageType.ACK, operations.requestId[operation], result);
+    const offset = operations.offset[operation];
+    const lengthBytes = operations.lengthBytes[operation];
+    this.#endWrite(operation, true);
+    this.#target.writeDone(offset, lengthBytes, result);
+  }
+
+  /** An intent block is on disk (or could not be written): the writes that waited for it go on. */
+  intentsWritten(result: number): void {
+    if (result < 0) {
+      // Without a durable intent no data may be written: what waits is answered with an error and the client drops us.
+      for (const operation of this.#waitIntent.splice(0)) this.#fail(operation, EIO);
+      return;
+    }
+    const waiting = this.#waitIntent.splice(0);
+    for (const operation of waiting) {
+      if (this.#isDurable(operation)) this.#submitWrite(operation);
+      else this.#waitIntent.push(operation);
+    }
+    this.#metadata.writeIntents(false);
+    this.makeRoom();
+  }
+
+  /** Chunks have arrived or a resync has ended: operations that waited for them try again. */
+  retryWaiting(): void {
+    if (this.#waitChunk.length === 0) return;
+    const leg = this.#leg;
+    const waiting = this.#waitChunk.splice(0);
+    for (const operation of waiting) {
+      if (this.#target.mustWait(operation)) this.#waitChunk.push(operation);
+      else if (leg.operations.kind[operation] === OperationKind.READ && !leg.isMember && !this.#target.isActive) {
+        this.#refuseRead(operation);
+      } else this.#submit(operation);
+    }
+  }
+
+  /** The chunks that waiting operations touch, to be pulled first. */
+  forEachAwaited(call: (offset: number, lengthBytes: number) => void): void {
+    const operations = this.#leg.operations;
+    for (const operation of this.#waitChunk) call(operations.offset[operation], operations.lengthBytes[operation]);
+  }
+
+  get awaitedCount(): number {
+    return this.#waitChunk.length;
+  }
+
+  /** Makes room in the intent log: forgets what may be, saves the pages that stand in the way, asks the client for a flush. */
+  makeRoom(): void {
+    const leg = this.#leg;
+    const intents = leg.intents;
+    if (intents.freeCount * 8 < intents.capacity || this.#waitRoom.length > 0) {
+      const goal = Math.ceil(intents.capacity / 4) - intents.freeCount;
+      let forgotten = this.forgetIntents(goal, leg.watermark, true);
+      if (forgotten < goal) forgotten += this.forgetIntents(goal - forgotten, leg.watermark, false);
+      if (forgotten < goal) {
+        this.#metadata.savePages();
+        this.#askForFlush();
+      }
+    }
+    while (this.#waitRoom.length > 0) {
+      const operation = this.#waitRoom[0];
+      const result = this.#tryPin(operation);
+      if (result === Pin.FULL) break;
+      this.#waitRoom.shift();
+      this.#pinned(operation, result);
+    }
+    if (this.#waitIntent.length > 0) this.#metadata.writeIntents(false);
+  }
+
+  /**
+   * Forgets extents that nobody needs. A leg out of sync keeps them all until the client has taken them over as suspicions against it,
+   * which it has when it orders the resync: what such a leg wrote last may be on no other.
+   */
+  forgetIntents(most: number, watermark: number, onlyCold: boolean): number {
+    const leg = this.#leg;
+    if (!leg.isMember && !this.#target.isActive) return 0;
+    return leg.intents.forget(most, watermark, onlyCold, (extent) => leg.pagesSaved(extent));
+  }
+
+  /** The session is over: what has not reached the disk never will. */
+  discardWaiting(): void {
+    for (const operation of this.#waitRoom.splice(0)) this.#discard(operation, false);
+    for (const operation of this.#waitIntent.splice(0)) this.#discard(operation, true);
+    for (const operation of this.#waitChunk.splice(0)) {
+      this.#discard(operation, this.#leg.operations.kind[operation] !== OperationKind.READ);
+    }
+  }
+
+  /** Operations that wait for something other than the disk. */
+  get waitingCount(): number {
+    return this.#waitRoom.length + this.#waitIntent.length + this.#waitChunk.length;
+  }
+
+  #pin(operation: number): void {
+    const result = this.#tryPin(operation);
+    if (result === Pin.FULL) {
+      this.#leg.operations.state[operation] = OperationState.WAIT_ROOM;
+      this.#waitRoom.push(operation);
+      this.makeRoom();
+      return;
+    }
+    this.#pinned(operation, result);
+    if (result === Pin.PENDING) {
+      this.#metadata.writeIntents(false);
+      // Well before it is full, so that writes need not wait for a flush.
+      if (this.#leg.intents.freeCount * 8 < this.#leg.intents.capacity) this.makeRoom();
+    }
+  }
+
+  #pinned(operation: number, result: number): void {
+    if (result === Pin.HOT) this.#submitWrite(operation);
+    else {
+      this.#leg.operations.state[operation] = OperationState.WAIT_INTENT;
+      this.#waitIntent.push(operation);
+    }
+  }
+
+  #tryPin(operation: number): number {
+    const leg = this.#leg;
+    const offset = leg.operations.offset[operation];
+    const last = leg.extentOf(offset + leg.operations.lengthBytes[operation] - 1);
+    return leg.intents.pin(leg.extentOf(offset), last, leg.operations.sequence[operation]);
+  }
+
+  #isDurable(operation: number): boolean {
+    const leg = this.#leg;
+    const offset = leg.operations.offset[operation];
+    const last = leg.extentOf(offset + leg.operations.lengthBytes[operation] - 1);
+    return leg.intents.isDurable(leg.extentOf(offset), last);
+  }
+
+  #submitWrite(operation: number): void {
+    if (this.#target.mustWait(operation)) this.#parkForChunk(operation);
+    else this.#submit(operation);
+  }
+
+  #parkForChunk(operation: number): void {
+    this.#leg.operations.state[operation] = OperationState.WAIT_CHUNK;
+    this.#waitChunk.push(operation);
+  }
+
+  #submit(operation: number): void {
+    const leg = this.#leg;
+    const operations = leg.operations;
+    const kind = operations.kind[operation];
+    operations.state[operation] = OperationState.DISK;
+    const output = leg.outputs.push(
+      kind === OperationKind.READ
+        ? OutputKind.DISK_READ
+        : kind === OperationKind.WRITE
+        ? OutputKind.DISK_WRITE
+        : OutputKind.DISK_ZERO,
+    );
+    output.token = operation;
+    output.offset = operations.offset[operation];
+    output.lengthBytes = operations.lengthBytes[operation];
+    output.slot = operations.slot[operation];
+    output.flags = operations.flags[operation];
+    if (kind === OperationKind.ZERO || kind === OperationKind.READ) return;
+    if (kind === OperationKind.DISCARD) output.flags &= ~MessageFlag.NO_HOLE;
+  }
+
+  /** Frees a write: its payload, its pins, its place. */
+  #endWrite(operation: number, isPinned: boolean): void {
+    const leg = this.#leg;
+    const operations = leg.operations;
+    const offset = operations.offset[operation];
+    const lengthBytes = operations.lengthBytes[operation];
+    leg.freeSlot(operations.slot[operation]);
+    operations.slot[operation] = -1;
+    if (isPinned) leg.intents.unpin(leg.extentOf(offset), leg.extentOf(offset + lengthBytes - 1));
+    leg.writesInFlight.remove(offset, lengthBytes);
+    operations.free(operation);
+    if (this.#waitRoom.length > 0) this.makeRoom();
+  }
+
+  #fail(operation: number, status: number): void {
+    const leg = this.#leg;
+    const connection = leg.operations.connection[operation];
+    if (leg.session !== null && leg.session.connection === connection) {
+      leg.send(connection, MessageType.ACK, leg.operations.requestId[operation], status);
+    }
+    leg.clientOperations--;
+    this.#endWrite(operation, true);
+  }
+
+  /** The resync that a read waited for has ended without this leg being complete. */
+  #refuseRead(operation: number): void {
+    const leg = this.#leg;
+    const connection = leg.operations.connection[operation];
+    if (leg.session?.connection === connection) {
+      leg.send(connection, MessageType.DATA, leg.operations.requestId[operation], ESTALE);
+    }
+    leg.clientOperations--;
+    leg.operations.free(operation);
+  }
+
+  #discard(operation: number, isPinned: boolean): void {
+    const leg = this.#leg;
+    leg.clientOperations--;
+    if (leg.operations.kind[operation] === OperationKind.READ) leg.operations.free(operation);
+    else this.#endWrite(operation, isPinned);
+  }
+
+  #askForFlush(): void {
+    const leg = this.#leg;
+    if (leg.session === null || leg.askedFlushAt === leg.watermark) return;
+    leg.askedFlushAt = leg.watermark;
+    leg.send(leg.session.connection, MessageType.WANT_FLUSH, 0);
+  }
+
+  #isInRange(offset: number, lengthBytes: number): boolean {
+    const block = this.#leg.superblock.logicalBlockBytes;
+    return lengthBytes > 0 && lengthBytes <= this.#leg.extentBytes * (this.#leg.intents.capacity / 2) &&
+      offset % block === 0 && lengthBytes % block === 0 &&
+      offset + lengthBytes <= this.#leg.superblock.sizeBytes;
+  }
+
+  #reject(connection: number, message: Message, slot: number): void {
+    this.#leg.freeSlot(slot);
+    this.#leg.send(connection, MessageType.ACK, message.requestId, EINVAL);
+  }
+
+  /** The client has more in flight than it was granted: a broken or hostile peer. */
+  #overCredit(connection: number, slot: number): void {
+    this.#leg.freeSlot(slot);
+    this.#leg.event(
+      "error",
+      "over-credit",
+      "A client sent more requests than it was granted; its connection is closed",
+    );
+    this.#leg.close(connection);
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * What a leg writes to its metadata area, and when: epoch records at once, intent blocks when a write waits for them, dirty pages
+ * when the intent log needs room or the leg is idle. Tokens of metadata writes are separate from those of data I/O.
+ *
+ * @module
+ */
+
+import { PAGE_WORDS } from "../base/sparse_bitmap.ts";
+import { encodeEpochRecord } from "../disk_format/epoch_record.ts";
+import { encodeIntentBlock, INTENT_SLOTS_PER_BLOCK } from "../disk_format/intent_block.ts";
+import { intentBlockOffset, mapPageOffset } from "../disk_format/layout.ts";
+import { encodeMapPage } from "../disk_format/map_page.ts";
+import { MAX_LEGS } from "../disk_format/records.ts";
+import { FREE_SLOT } from "./intent_log.ts";
+import type { LegContext } from "./leg_context.ts";
+import { OutputKind } from "./output.ts";
+
+/** Dirty pages being written at one time. */
+const PAGES_IN_FLIGHT = 8;
+
+/** One metadata write under way. */
+type Pending =
+  | { readonly kind: "record"; readonly purpose: number }
+  | { readonly kind: "intents"; readonly block: number }
+  | { readonly kind: "page"; readonly legIndex: number; readonly page: number; readonly incarnation: number };
+
+/** What a finished metadata write means to the leg. */
+export type MetadataDone =
+  | { readonly kind: "record"; readonly purpose: number; readonly result: number }
+  | { readonly kind: "intents"; readonly result: number }
+  | { readonly kind: "page"; readonly result: number };
+
+/** The metadata writer of one leg. */
+export class LegMetadata {
+  readonly #leg: LegContext;
+  readonly #pending = new Map<number, Pending>();
+  readonly #words = new Uint32Array(PAGE_WORDS);
+  readonly #identity: { poolUuid: string; legUuid: string };
+  #sequence: number;
+  #nextToken = 1;
+  #pagesInFlight = 0;
+
+  constructor(leg: LegContext) {
+    this.#leg = leg;
+    this.#sequence = leg.options.metadataSequence;
+    this.#identity = { poolUuid: leg.superblock.poolUuid, legUuid: leg.superblock.legUuid };
+  }
+
+  /** Writes the leg's record as it is now. `purpose` comes back in {@link done}. */
+  writeRecord(purpose: number): void {
+    const leg = this.#leg;
+    const block = encodeEpochRecord(leg.fullRecord, this.#identity, ++this.#sequence);
+    this.#write(leg.layout.epochOffset, block, { kind: "record", purpose });
+  }
+
+  /** Starts the intent block writes that additions wait for (with `lazy`, all that changed). */
+  writeIntents(lazy: boolean): void {
+    const leg = this.#leg;
+    for (;;) {
+      const block = leg.intents.nextBlockToWrite(lazy);
+      if (block < 0) return;
+      const slots = new Uint32Array(INTENT_SLOTS_PER_BLOCK).fill(FREE_SLOT);
+      slots.set(leg.intents.beginWrite(block));
+      const bytes = encodeIntentBlock({ blockIndex: block, slots }, this.#identity, ++this.#sequence);
+      this.#write(intentBlockOffset(leg.layout, block), bytes, { kind: "intents", block });
+    }
+  }
+
+  /** Saves dirty pages, as many as may be in flight. Returns whether any is unsaved or being saved. */
+  savePages(): boolean {
+    const leg = this.#leg;
+    let unsaved = false;
+    for (let index = 0; index < MAX_LEGS; index++) {
+      const map = leg.maps[index];
+      if (map === null || map.unsavedCount === 0) continue;
+      unsaved = true;
+      while (this.#pagesInFlight < PAGES_IN_FLIGHT) {
+        const page = map.takeUnsaved();
+        if (page < 0) break;
+        map.bits.copyPage(page, this.#words);
+        const bytes = encodeMapPage(
+          { legIndex: index, page, mapIncarnation: map.incarnation, words: this.#words },
+          this.#identity,
+          ++this.#sequence,
+        );
+        this.#pagesInFlight++;
+        this.#write(mapPageOffset(leg.layout, index, page), bytes, {
+          kind: "page",
+          legIndex: index,
+          page,
+          incarnation: map.incarnation,
+        });
+      }
+    }
+    return unsaved;
+  }
+
+  /** A metadata write has ended. */
+  done(token: number, result: number): MetadataDone | null {
+    const pending = this.#pending.get(token);
+    if (pending === undefined) return null;
+    this.#pending.delete(token);
+    if (pending.kind === "record") return { kind: "record", purpose: pending.purpose, result };
+    if (pending.kind === "intents") {
+      this.#leg.intents.endWrite(pending.block, result === 0);
+      return { kind: "intents", result };
+    }
+    this.#pagesInFlight--;
+    this.#leg.maps[pending.legIndex]?.finishSave(pending.page, pending.incarnation, result === 0);
+    return { kind: "page", result };
+  }
+
+  #write(offset: number, block: Uint8Array, pending: Pending): void {
+    const token = this.#nextToken++;
+    this.#pending.set(token, pending);
+    this.#leg.counters.metadataWrites++;
+    const output = this.#leg.outputs.push(OutputKind.METADATA_WRITE);
+    output.token = token;
+    output.offset = offset;
+    output.body = block;
+  }
+}

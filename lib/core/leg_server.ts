@@ -1,0 +1,303 @@
+/**
+ * The protocol of one leg, as a state machine without I/O: frames and completions in (`handle*`), things to do out (`poll`).
+ *
+ * This file only routes. The rules are in the parts: leg_session.ts (who may use the leg), leg_io.ts (the client's I/O),
+ * leg_metadata.ts (what is durable when), resync_source.ts and resync_target.ts (repair between legs); leg_context.ts is the state they
+ * share. ARCHITECTURE.md tells the protocol as a whole.
+ *
+ * Connections are numbers that the driver never uses twice. After each input the driver drains `poll()`.
+ *
+ * @module
+ */
+
+import { assert } from "../base/assert.ts";
+import { MAX_LEGS } from "../disk_format/records.ts";
+import type { Claim, EpochChange, Hello, ResyncOrder } from "../wire/bodies.ts";
+import { type Message, MessageType } from "../wire/message.ts";
+import { LegContext, type LegServerOptions } from "./leg_context.ts";
+import { LegIo } from "./leg_io.ts";
+import { LegMetadata } from "./leg_metadata.ts";
+import { LegSession } from "./leg_session.ts";
+import { OperationKind } from "./operation_table.ts";
+import type { Output } from "./output.ts";
+import { ResyncSource } from "./resync_source.ts";
+import { ResyncTarget } from "./resync_target.ts";
+import type { DirtySnapshot, LegSnapshot } from "./snapshot.ts";
+import type { SparseBitmap } from "../base/sparse_bitmap.ts";
+
+export type { LegServerOptions, LoadedMapPage } from "./leg_context.ts";
+
+const ESTALE = -116;
+/** How often a leg looks after itself. */
+const TICK_MS = 500;
+/** A leg without writes for this long forgets its hot extents, so that a crash while idle has nothing to compare. */
+const IDLE_MS = 1500;
+
+/** One leg. */
+export class LegServer {
+  readonly #leg: LegContext;
+  readonly #metadata: LegMetadata;
+  readonly #target: ResyncTarget;
+  readonly #io: LegIo;
+  readonly #session: LegSession;
+  readonly #source: ResyncSource;
+  #nextTickMs: number;
+
+  constructor(options: LegServerOptions) {
+    this.#leg = new LegContext(options);
+    this.#metadata = new LegMetadata(this.#leg);
+    this.#target = new ResyncTarget(this.#leg, this.#metadata);
+    this.#io = new LegIo(this.#leg, this.#metadata, this.#target);
+    this.#session = new LegSession(this.#leg, this.#metadata, this.#io, this.#target);
+    this.#source = new ResyncSource(this.#leg);
+    this.#nextTickMs = options.nowMs;
+  }
+
+  /** HELLO on a connection of ours, naming this leg. Protocol version and pool were checked by the driver. */
+  handleHello(connection: number, requestId: number, hello: Hello): void {
+    this.#session.handleHello(connection, requestId, hello);
+  }
+
+  /** Any further frame. `body` has passed `parseBody`. Takes over `slot`. */
+  handleMessage(connection: number, message: Message, slot: number, body: unknown): void {
+    const leg = this.#leg;
+    const peer = leg.peers.get(connection);
+    if (peer === undefined) leg.freeSlot(slot);
+    else if (peer.role === "client") this.#handleClient(connection, message, slot, body);
+    else this.#handlePeer(connection, message, slot, body);
+    this.#after();
+  }
+
+  /** A connection is gone, whoever opened it. */
+  handleConnectionClosed(connection: number): void {
+    this.#session.handleClosed(connection);
+    this.#target.handleClosed(connection);
+    this.#after();
+  }
+
+  /** Output CONNECT has succeeded. */
+  handleConnected(legIndex: number, connection: number): void {
+    this.#target.handleConnected(legIndex, connection);
+    this.#after();
+  }
+
+  /** Output CONNECT has failed. */
+  handleConnectFailed(legIndex: number): void {
+    this.#target.handleConnectFailed(legIndex);
+    this.#after();
+  }
+
+  /** DISK_READ, DISK_WRITE, DISK_ZERO, DISK_FLUSH has ended. `result`: 0 or a negative errno. `slot`: of a read. */
+  handleDiskDone(operation: number, result: number, slot: number): void {
+    switch (this.#leg.operations.kind[operation]) {
+      case OperationKind.PULL:
+      case OperationKind.PEER_HASH:
+        this.#source.diskDone(operation, result, slot);
+        break;
+      case OperationKind.RESYNC_WRITE:
+      case OperationKind.OWN_HASH:
+      case OperationKind.RESYNC_FLUSH:
+        this.#target.diskDone(operation, result, slot);
+        break;
+      case OperationKind.SESSION_FLUSH:
+        this.#leg.operations.free(operation);
+        this.#session.sessionFlushed(operation, result);
+        break;
+      default:
+        this.#io.diskDone(operation, result, slot);
+    }
+    this.#after();
+  }
+
+  /** METADATA_WRITE has ended. */
+  handleMetadataDone(token: number, result: number): void {
+    const done = this.#metadata.done(token, result);
+    if (done?.kind === "record") this.#session.recordWritten(done.purpose, result);
+    else if (done?.kind === "intents") this.#io.intentsWritten(result);
+    else if (done?.kind === "page" && this.#leg.session !== null) this.#io.makeRoom();
+    if (result < 0) this.#leg.event("error", "metadata-failed", `A metadata write failed (${result})`);
+    this.#after();
+  }
+
+  /** HASH has ended: two words a chunk. */
+  handleHashed(operation: number, words: Uint32Array): void {
+    if (this.#leg.operations.kind[operation] === OperationKind.PEER_HASH) this.#source.hashed(operation, words);
+    else this.#target.hashed(operation, words);
+    this.#after();
+  }
+
+  /** Time passes. Cheap: may be called once a loop turn. */
+  handleTick(nowMs: number): void {
+    const leg = this.#leg;
+    // Asked before the clock moves: some deadlines are told from the present.
+    const isDue = nowMs >= this.nextDeadlineMs;
+    leg.nowMs = nowMs;
+    if (!isDue) return;
+    this.#target.tick();
+    if (nowMs >= this.#nextTickMs) {
+      this.#nextTickMs = nowMs + TICK_MS;
+      this.#session.tick();
+      this.#clean();
+    }
+    this.#after();
+  }
+
+  /** When `handleTick` wants to be called, at the latest. */
+  get nextDeadlineMs(): number {
+    return Math.min(this.#nextTickMs, this.#target.nextDeadlineMs);
+  }
+
+  /** The next thing to do, or null. */
+  poll(): Output | null {
+    return this.#leg.outputs.poll();
+  }
+
+  /** Pauses, resumes or limits this leg's resync. */
+  setResync(change: { paused?: boolean; rateBytesPerSecond?: number }): void {
+    this.#target.setResync(change.paused, change.rateBytesPerSecond);
+    this.#after();
+  }
+
+  /** What this leg knows leg `legIndex` to lack; null when there is no such leg. */
+  dirtyMap(legIndex: number): SparseBitmap | null {
+    return this.#leg.maps[legIndex]?.bits ?? null;
+  }
+
+  /** For status. */
+  snapshot(): LegSnapshot {
+    const leg = this.#leg;
+    const resync = this.#target.snapshot();
+    const dirty: DirtySnapshot[] = [];
+    for (let index = 0; index < MAX_LEGS; index++) {
+      const map = leg.maps[index];
+      if (map === null) continue;
+      dirty.push({
+        legIndex: index,
+        dirtyBytes: map.bits.count * leg.chunkBytes,
+        dirtyChunks: map.bits.count,
+        memoryBytes: map.bits.memoryBytes,
+      });
+    }
+    return {
+      poolUuid: leg.superblock.poolUuid,
+      poolName: leg.superblock.poolName,
+      legUuid: leg.superblock.legUuid,
+      legIndex: leg.legIndex,
+      sizeBytes: leg.superblock.sizeBytes,
+      chunkBytes: leg.chunkBytes,
+      logicalBlockBytes: leg.superblock.logicalBlockBytes,
+      record: leg.fullRecord,
+      state: leg.isInSync ? "in-sync" : resync === null ? "stale" : "resyncing",
+      session: leg.session === null ? null : { clientName: leg.session.clientName, generation: leg.session.generation },
+      dirty,
+      resync,
+      extentBytes: leg.extentBytes,
+      hotExtents: leg.intents.size,
+      hotExtentLimit: leg.intents.capacity,
+      unflushedBytes: leg.unflushed.count * leg.chunkBytes,
+      counters: { ...leg.counters },
+    };
+  }
+
+  /** Asserts what must hold between inputs. For tests and the simulator. */
+  checkInvariants(): void {
+    const leg = this.#leg;
+    assert(leg.promisedGeneration >= leg.record.generation, "A promise is never older than the record");
+    assert(leg.intents.size + leg.intents.freeCount === leg.intents.capacity, "Every intent slot is free or used");
+    assert(leg.clientOperations <= leg.operations.count, "Client operations are operations");
+    for (let index = 0; index < MAX_LEGS; index++) {
+      const bits = leg.maps[index]?.bits;
+      if (bits === undefined) continue;
+      assert(bits.count === bits.countRange(0, bits.bitCount), "A map's count is the number of its bits");
+      const isActive = (leg.record.inSyncMask & (1 << index)) !== 0;
+      if (isActive && leg.isInSync) assert(bits.count === 0, "An in-sync leg lacks nothing", index, bits.count);
+    }
+  }
+
+  #handleClient(connection: number, message: Message, slot: number, body: unknown): void {
+    const leg = this.#leg;
+    const type = message.type;
+    const isHolder = leg.session !== null && leg.session.connection === connection;
+    if (isHolder) {
+      if (leg.session !== null) leg.session.lastHeardMs = leg.nowMs;
+      this.#io.handleWatermark(message.watermark);
+    }
+    if (type === MessageType.WRITE || type === MessageType.WRITE_ZEROES || type === MessageType.DISCARD) {
+      if (isHolder) this.#io.handleWrite(connection, message, slot);
+      else {
+        leg.freeSlot(slot);
+        leg.send(connection, MessageType.ACK, message.requestId, ESTALE);
+      }
+      return;
+    }
+    if (slot >= 0) leg.freeSlot(slot);
+    switch (type) {
+      case MessageType.READ:
+        if (isHolder) this.#io.handleRead(connection, message);
+        else leg.send(connection, MessageType.DATA, message.requestId, ESTALE);
+        return;
+      case MessageType.FLUSH:
+        if (isHolder) this.#io.handleFlush(connection, message);
+        else leg.send(connection, MessageType.ACK, message.requestId, ESTALE);
+        return;
+      case MessageType.PING:
+        leg.send(connection, MessageType.PONG, message.requestId);
+        return;
+      case MessageType.CLAIM:
+        this.#session.handleClaim(connection, message.requestId, body as Claim);
+        return;
+      case MessageType.EPOCH:
+        this.#session.handleEpoch(connection, message.requestId, body as EpochChange);
+        return;
+      case MessageType.DETACH:
+        this.#session.handleDetach(connection, message.requestId);
+        return;
+      case MessageType.JOIN:
+        if (isHolder && message.legIndex < MAX_LEGS) leg.joins[message.legIndex] = message.resyncSession;
+        leg.send(connection, MessageType.ACK, message.requestId, isHolder ? 0 : ESTALE);
+        return;
+      case MessageType.RESYNC:
+        leg.send(connection, MessageType.ACK, message.requestId, isHolder ? 0 : ESTALE);
+        if (isHolder) this.#target.start(connection, body as ResyncOrder);
+        return;
+      default:
+        leg.refuse(connection, message.requestId, "bad-request", `A client does not send frames of type ${type}`);
+    }
+  }
+
+  #handlePeer(connection: number, message: Message, slot: number, body: unknown): void {
+    if (this.#target.handleMessage(connection, message, slot, body)) return;
+    this.#leg.freeSlot(slot);
+    switch (message.type) {
+      case MessageType.MAP_FETCH:
+      case MessageType.PULL:
+      case MessageType.HASH:
+      case MessageType.CLEAR:
+        this.#source.handleMessage(connection, message, body);
+        return;
+      case MessageType.PING:
+        this.#leg.send(connection, MessageType.PONG, message.requestId);
+        return;
+      default:
+        // Late answers to a resync that is over.
+    }
+  }
+
+  /** What one input makes possible for others. */
+  #after(): void {
+    this.#io.retryWaiting();
+    this.#source.retryWaiting();
+    this.#session.advance();
+    this.#target.pump(this.#io);
+  }
+
+  /** Saves dirty pages in the background, and forgets hot extents when idle. */
+  #clean(): void {
+    const leg = this.#leg;
+    if (leg.session === null) return;
+    this.#metadata.savePages();
+    if (leg.nowMs - leg.lastWriteMs < IDLE_MS || leg.intents.size === 0) return;
+    this.#io.forgetIntents(Infinity, leg.watermark, false);
+    this.#metadata.writeIntents(true);
+  }
+}

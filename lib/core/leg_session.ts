@@ -1,0 +1,371 @@
+/**
+ * Who may use a leg: greeting, claims (fencing), epoch records, and the end of a session.
+ *
+ * A claim is granted only when nothing of the session before can still happen: its connection is closed, its waiting
+ * operations are discarded, those on the disk have ended, the disk is flushed, and the promise is durable. Only one claim is under way.
+ *
+ * @module
+ */
+
+import { MAX_LEGS } from "../disk_format/records.ts";
+import type { Claim, EpochChange, Hello } from "../wire/bodies.ts";
+import { type Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
+import type { LegContext } from "./leg_context.ts";
+import type { LegIo } from "./leg_io.ts";
+import type { LegMetadata } from "./leg_metadata.ts";
+import type { ResyncTarget } from "./resync_target.ts";
+
+/** Features this core knows; see lib/wire/version_log.md. */
+export const FEATURES = 0;
+/** Purpose of a record write that nobody waits for. */
+const PURPOSE_NOBODY_WAITS = -1;
+/** Purpose of the record write that makes a promise durable. */
+const PURPOSE_CLAIM = 0;
+
+/** A claim under way. */
+interface PendingClaim {
+  readonly connection: number;
+  readonly requestId: number;
+  readonly claim: Claim;
+  stage: "drain" | "flush" | "record";
+}
+
+/** An epoch record being written. */
+interface PendingEpoch {
+  readonly purpose: number;
+  readonly connection: number;
+  readonly requestId: number;
+  isWritten: boolean;
+  /** Whether suspicions came with it that no intent of ours covers: then the dirty pages must be on disk too. */
+  readonly needsPages: boolean;
+}
+
+/** The session rules of one leg. */
+export class LegSession {
+  readonly #leg: LegContext;
+  readonly #metadata: LegMetadata;
+  readonly #io: LegIo;
+  readonly #target: ResyncTarget;
+  #pendingClaim: PendingClaim | null = null;
+  readonly #pendingEpochs: PendingEpoch[] = [];
+  #nextPurpose = 1;
+  #detach: { connection: number; requestId: number; stage: "flush" | "pages" | "intents" } | null = null;
+  #flushAfterLoss = false;
+  #flushOperation = -1;
+
+  constructor(leg: LegContext, metadata: LegMetadata, io: LegIo, target: ResyncTarget) {
+    this.#leg = leg;
+    this.#metadata = metadata;
+    this.#io = io;
+    this.#target = target;
+  }
+
+  /** First frame of a connection that names this leg. */
+  handleHello(connection: number, requestId: number, hello: Hello): void {
+    const leg = this.#leg;
+    if (hello.role === "peer") {
+      const index = hello.senderLegIndex ?? -1;
+      const entry = leg.record.legs[index] ?? null;
+      if (index === leg.legIndex || entry === null || entry.uuid !== hello.senderUuid) {
+        leg.refuse(connection, requestId, "unknown-leg", `Leg ${index} of the caller is not in the leg table`);
+        return;
+      }
+      leg.peers.set(connection, { role: "peer", legIndex: index });
+    } else if (hello.role === "client") leg.peers.set(connection, { role: "client", legIndex: -1 });
+    else {
+      leg.refuse(connection, requestId, "bad-request", "Only clients and peers speak to a leg");
+      return;
+    }
+    leg.send(connection, MessageType.WELCOME, requestId).body = {
+      protocol: PROTOCOL_VERSION,
+      features: FEATURES & hello.features,
+      instance: leg.options.instance,
+      legUuid: leg.superblock.legUuid,
+      record: this.#recordBody(),
+      creditRequests: leg.creditRequests,
+      creditBytes: leg.creditBytes,
+      heldBy: leg.session === null ? undefined : leg.session.clientName,
+    };
+  }
+
+  /** Client: CLAIM. */
+  handleClaim(connection: number, requestId: number, claim: Claim): void {
+    const leg = this.#leg;
+    if (this.#pendingClaim !== null) {
+      leg.refuse(connection, requestId, "busy", "Another claim is under way; try again");
+      return;
+    }
+    const sameClient = claim.clientUuid === leg.promisedTo;
+    if (
+      claim.generation < leg.promisedGeneration ||
+      (claim.generation === leg.promisedGeneration && !sameClient)
+    ) {
+      const text = `Generation ${leg.promisedGeneration} is promised already`;
+      leg.refuse(connection, requestId, "stale-generation", text, leg.promisedGeneration);
+      return;
+    }
+    if (leg.session !== null && leg.session.clientUuid !== claim.clientUuid && !claim.takeover) {
+      const text = `The pool is attached by ${leg.session.clientName}; detach it there, or take it over`;
+      leg.refuse(connection, requestId, "held", text);
+      return;
+    }
+    const old = leg.session;
+    this.#endSession();
+    if (old !== null && old.connection !== connection) {
+      leg.event(
+        "warning",
+        "session-ended",
+        `The session of ${old.clientName} ends: ${claim.clientName} claims the pool`,
+      );
+      leg.peers.delete(old.connection);
+      leg.close(old.connection);
+    }
+    this.#pendingClaim = { connection, requestId, claim, stage: "drain" };
+    this.#advanceClaim();
+  }
+
+  /** Client: EPOCH. The suspicion comes first, in memory; the record follows it. */
+  handleEpoch(connection: number, requestId: number, change: EpochChange): void {
+    const leg = this.#leg;
+    const shared = change.shared;
+    if (!this.#holdsSession(connection) || shared.generation !== leg.session?.generation) {
+      leg.refuse(connection, requestId, "stale-generation", "Only the session in force may change the epoch");
+      return;
+    }
+    if (shared.epoch <= leg.record.epoch && shared.generation === leg.record.generation) {
+      leg.refuse(connection, requestId, "bad-request", `Epoch ${shared.epoch} is not after ${leg.record.epoch}`);
+      return;
+    }
+    if (shared.legs[leg.legIndex]?.uuid !== leg.superblock.legUuid) {
+      leg.refuse(connection, requestId, "unknown-leg", "The leg table of the record does not know this leg");
+      return;
+    }
+    for (let index = 0; index < MAX_LEGS; index++) {
+      const map = leg.maps[index];
+      if (map === null) continue;
+      const isDropped = (change.droppedMask & (1 << index)) !== 0;
+      if (isDropped) leg.joins[index] = 0;
+      if ((shared.inSyncMask & (1 << index)) !== 0) leg.joins[index] = 0;
+    }
+    leg.adoptIncarnations(shared);
+    for (let index = 0; index < MAX_LEGS; index++) {
+      const map = leg.maps[index];
+      if (map === null) continue;
+      if ((shared.inSyncMask & (1 << index)) !== 0) {
+        // A record that was never in force may have had it out of sync here, and may have left suspicions behind.
+        map.clear(0, leg.chunkCount);
+        continue;
+      }
+      if ((change.droppedMask & (1 << index)) !== 0) leg.unflushed.forEach((chunks) => map.addAll(chunks));
+      for (const extent of change.suspectExtents) leg.suspectExtent(map, extent);
+    }
+    leg.record = shared;
+    if (leg.session !== null) leg.session.isMember = leg.isInSync;
+    // Writes may follow.
+    leg.isStable = false;
+    this.#target.handleEpoch(change.droppedMask);
+    const purpose = this.#nextPurpose++;
+    const needsPages = change.suspectExtents.length > 0;
+    if (needsPages) { for (const map of leg.maps) map?.beginCheckpoint(); }
+    this.#pendingEpochs.push({ purpose, connection, requestId, isWritten: false, needsPages });
+    this.#metadata.writeRecord(purpose);
+  }
+
+  /** Client: DETACH. The client has drained and flushed everything everywhere. */
+  handleDetach(connection: number, requestId: number): void {
+    const leg = this.#leg;
+    if (!this.#holdsSession(connection)) {
+      leg.send(connection, MessageType.ACK, requestId, -1);
+      return;
+    }
+    this.#target.abort("the client detaches");
+    this.#detach = { connection, requestId, stage: "flush" };
+    this.#flushOperation = this.#io.flushSession();
+  }
+
+  /** A record write has ended. */
+  recordWritten(purpose: number, result: number): void {
+    const leg = this.#leg;
+    if (purpose === PURPOSE_CLAIM) {
+      if (this.#pendingClaim?.stage !== "record") return;
+      if (result < 0) this.#failClaim("io-error", `The claim could not be recorded on the disk (${result})`);
+      else this.#grant();
+      return;
+    }
+    const at = this.#pendingEpochs.findIndex((pending) => pending.purpose === purpose);
+    if (at < 0) return;
+    const pending = this.#pendingEpochs[at];
+    pending.isWritten = true;
+    if (result < 0) {
+      this.#pendingEpochs.splice(at, 1);
+      leg.refuse(pending.connection, pending.requestId, "io-error", `The epoch could not be recorded (${result})`);
+    } else this.#confirmEpochs();
+  }
+
+  /** Confirms epochs in the order in which they came: a later one vouches for the suspicions of an earlier one. */
+  #confirmEpochs(): void {
+    const leg = this.#leg;
+    while (this.#pendingEpochs.length > 0 && this.#pendingEpochs[0].isWritten) {
+      const pending = this.#pendingEpochs[0];
+      if (pending.needsPages) {
+        this.#metadata.savePages();
+        if (leg.maps.some((map) => map !== null && !map.isCheckpointDone)) return;
+      }
+      this.#pendingEpochs.shift();
+      leg.send(pending.connection, MessageType.EPOCH_DONE, pending.requestId);
+    }
+  }
+
+  /** A flush at a session's end is done. Only the one asked for last counts. */
+  sessionFlushed(operation: number, result: number): void {
+    if (operation !== this.#flushOperation) return;
+    this.#flushOperation = -1;
+    const claim = this.#pendingClaim;
+    if (claim?.stage === "flush") {
+      if (result < 0) this.#failClaim("io-error", `The disk could not be flushed (${result})`);
+      else {
+        this.#leg.isStable = this.#leg.isWhole;
+        this.#leg.promisedGeneration = claim.claim.generation;
+        this.#leg.promisedTo = claim.claim.clientUuid;
+        claim.stage = "record";
+        this.#metadata.writeRecord(PURPOSE_CLAIM);
+      }
+    } else if (this.#detach?.stage === "flush") {
+      if (result < 0) this.#endDetach(result);
+      else {
+        this.#detach.stage = "pages";
+        this.advance();
+      }
+    } else if (result === 0 && this.#leg.session === null && this.#leg.isWhole && !this.#leg.isStable) {
+      this.#leg.isStable = true;
+      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
+    }
+  }
+
+  /** Goes on with what waits for operations or metadata to end. Called after every input. */
+  advance(): void {
+    const leg = this.#leg;
+    if (this.#pendingClaim?.stage === "drain") this.#advanceClaim();
+    if (this.#pendingEpochs.length > 0) this.#confirmEpochs();
+    const detach = this.#detach;
+    if (detach?.stage === "pages" && !this.#metadata.savePages()) {
+      this.#io.forgetIntents(Infinity, Infinity, false);
+      detach.stage = "intents";
+      this.#metadata.writeIntents(true);
+    }
+    if (detach?.stage === "intents") {
+      if (leg.intents.isSaved) this.#endDetach(0);
+      else this.#metadata.writeIntents(true);
+    }
+    if (this.#flushAfterLoss && this.#pendingClaim === null && leg.clientOperations === 0) {
+      this.#flushAfterLoss = false;
+      this.#flushOperation = this.#io.flushSession();
+    }
+  }
+
+  /** A connection is gone. */
+  handleClosed(connection: number): void {
+    const leg = this.#leg;
+    leg.peers.delete(connection);
+    if (this.#pendingClaim?.connection === connection) this.#pendingClaim = null;
+    if (leg.session?.connection === connection) {
+      leg.event("info", "session-lost", `The session of ${leg.session.clientName} is gone`);
+      this.#endSession();
+      // What it acked becomes stable soon, so that less depends on this leg's staying up.
+      this.#flushAfterLoss = true;
+    }
+  }
+
+  /** Time passes: a client that has been silent too long is gone. */
+  tick(): void {
+    const session = this.#leg.session;
+    const limitMs = this.#leg.options.sessionSilenceMs ?? 10_000;
+    if (session !== null && this.#leg.nowMs - session.lastHeardMs > limitMs) {
+      const connection = session.connection;
+      this.#leg.event("warning", "session-silent", `${session.clientName} has been silent for ${limitMs} ms`);
+      this.handleClosed(connection);
+      this.#leg.close(connection);
+    }
+  }
+
+  /** Whether `connection` belongs to the session in force. */
+  #holdsSession(connection: number): boolean {
+    return this.#leg.session !== null && this.#leg.session.connection === connection;
+  }
+
+  #advanceClaim(): void {
+    const claim = this.#pendingClaim;
+    if (claim === null || this.#leg.clientOperations > 0 || this.#target.busyCount > 0) return;
+    claim.stage = "flush";
+    this.#flushOperation = this.#io.flushSession();
+  }
+
+  #grant(): void {
+    const leg = this.#leg;
+    const claim = this.#pendingClaim as PendingClaim;
+    this.#pendingClaim = null;
+    this.#flushAfterLoss = false;
+    leg.session = {
+      connection: claim.connection,
+      generation: claim.claim.generation,
+      clientUuid: claim.claim.clientUuid,
+      clientName: claim.claim.clientName,
+      lastHeardMs: leg.nowMs,
+      isMember: false,
+    };
+    // Sequence 1 stands for all that was before: the client's watermark reaches it when the legs are equal again.
+    leg.receivedSequence = 1;
+    leg.watermark = 0;
+    leg.askedFlushAt = -1;
+    leg.joins.fill(0);
+    leg.unflushed.reset();
+    leg.intents.restartSequences(1);
+    leg.send(claim.connection, MessageType.GRANT, claim.requestId).body = {
+      generation: claim.claim.generation,
+      record: this.#recordBody(),
+      intents: leg.intents.extents(),
+      intentsLost: leg.intentsLost,
+      unbroken: leg.isWhole,
+    };
+  }
+
+  #failClaim(code: string, text: string): void {
+    const claim = this.#pendingClaim as PendingClaim;
+    this.#pendingClaim = null;
+    this.#leg.refuse(claim.connection, claim.requestId, code, text);
+  }
+
+  #endSession(): void {
+    const leg = this.#leg;
+    if (leg.session === null && this.#pendingEpochs.length === 0) {
+      this.#io.discardWaiting();
+      return;
+    }
+    leg.session = null;
+    this.#detach = null;
+    this.#pendingEpochs.length = 0;
+    this.#target.abort("the session ended");
+    this.#io.discardWaiting();
+  }
+
+  #endDetach(result: number): void {
+    const detach = this.#detach;
+    if (detach === null) return;
+    this.#detach = null;
+    this.#leg.session = null;
+    // What a client sends after DETACH and that still waits has nobody left to wait for it.
+    this.#io.discardWaiting();
+    this.#leg.send(detach.connection, MessageType.ACK, detach.requestId, result);
+  }
+
+  #recordBody() {
+    const leg = this.#leg;
+    return { shared: leg.record, promisedGeneration: leg.promisedGeneration, promisedTo: leg.promisedTo };
+  }
+}
+
+/** Types of frames that belong to a session rather than to data. */
+export function isSessionMessage(message: Message): boolean {
+  return message.type === MessageType.CLAIM || message.type === MessageType.EPOCH ||
+    message.type === MessageType.DETACH;
+}

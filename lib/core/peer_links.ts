@@ -1,0 +1,88 @@
+/**
+ * The connections of a resync target to its sources: which are up, when to try again.
+ *
+ * @module
+ */
+
+import { MAX_LEGS } from "../disk_format/records.ts";
+
+const FIRST_BACKOFF_MS = 50;
+const MOST_BACKOFF_MS = 2000;
+
+/** State of one link. */
+interface Link {
+  state: "down" | "connecting" | "greeting" | "up";
+  address: string;
+  connection: number;
+  retryAtMs: number;
+  backoffMs: number;
+}
+
+/** Links to peers, by leg index. */
+export class PeerLinks {
+  readonly #links: (Link | null)[] = new Array(MAX_LEGS).fill(null);
+
+  /** A link to this leg is wanted. */
+  want(legIndex: number, address: string): void {
+    this.#links[legIndex] = { state: "down", address, connection: -1, retryAtMs: 0, backoffMs: FIRST_BACKOFF_MS };
+  }
+
+  mayConnect(legIndex: number, nowMs: number): boolean {
+    const link = this.#links[legIndex];
+    return link !== null && link.state === "down" && nowMs >= link.retryAtMs;
+  }
+
+  /** A connect begins. Returns the address. */
+  connecting(legIndex: number): string {
+    const link = this.#links[legIndex] as Link;
+    link.state = "connecting";
+    return link.address;
+  }
+
+  /** A connect has succeeded. False when nobody waits for it. */
+  connected(legIndex: number, connection: number): boolean {
+    const link = this.#links[legIndex];
+    if (link === null || link.state !== "connecting") return false;
+    link.state = "greeting";
+    link.connection = connection;
+    return true;
+  }
+
+  greeted(legIndex: number): void {
+    const link = this.#links[legIndex];
+    if (link?.state !== "greeting") return;
+    link.state = "up";
+    link.backoffMs = FIRST_BACKOFF_MS;
+  }
+
+  lost(legIndex: number, nowMs: number): void {
+    const link = this.#links[legIndex];
+    if (link === null) return;
+    link.state = "down";
+    link.connection = -1;
+    link.retryAtMs = nowMs + link.backoffMs;
+    link.backoffMs = Math.min(MOST_BACKOFF_MS, link.backoffMs * 2);
+  }
+
+  isUp(legIndex: number): boolean {
+    return this.#links[legIndex]?.state === "up";
+  }
+
+  connectionOf(legIndex: number): number {
+    return this.#links[legIndex]?.connection ?? -1;
+  }
+
+  /** The leg at the other end of `connection`, or -1. */
+  indexOf(connection: number): number {
+    return this.#links.findIndex((link) => link !== null && link.connection === connection && connection >= 0);
+  }
+
+  /** Forgets all links; `close` is called for each open one. */
+  closeAll(close: (connection: number) => void): void {
+    for (let index = 0; index < MAX_LEGS; index++) {
+      const link = this.#links[index];
+      if (link !== null && link.connection >= 0) close(link.connection);
+      this.#links[index] = null;
+    }
+  }
+}

@@ -1,0 +1,10 @@
+/**
+ * What an application may ask of a pool. The numbers are shared with the frontends.
+ *
+ * @module
+ */
+
+/** What a request does. */
+export const RequestKind = { READ: 0, WRITE: 1, WRITE_ZEROES: 2, DISCARD: 3, FLUSH: 4 } as const;
+/** Bits of a request's flags: FUA (durable before completion), NO_HOLE (write-zeroes must keep space). */
+export const RequestFlag = { FUA: 1, NO_HOLE: 4 } as const;

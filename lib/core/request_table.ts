@@ -1,0 +1,124 @@
+/**
+ * The requests of one client that are under way: parallel arrays with a free list, fixed in size.
+ *
+ * A request id on the wire is `serial * capacity + index`: a late answer to an index that has been given to another request since
+ * is recognised and ignored.
+ *
+ * @module
+ */
+
+import { assert } from "../base/assert.ts";
+
+/** Where a request stands. */
+export const RequestState = {
+  FREE: 0,
+  /** The pool is not being served now. */
+  HELD: 1,
+  /** Something in flight overlaps it, or a limit is reached. */
+  WAITING: 2,
+  ACTIVE: 3,
+} as const;
+
+/** First request id that stands for control frames rather than requests. */
+export const CONTROL_REQUEST_IDS = 0xf0000000;
+
+/** Requests under way. */
+export class RequestTable {
+  readonly capacity: number;
+  readonly state: Uint8Array;
+  readonly kind: Uint8Array;
+  readonly flags: Uint8Array;
+  readonly offset: Float64Array;
+  readonly lengthBytes: Uint32Array;
+  readonly slot: Int32Array;
+  readonly tag: Float64Array;
+  readonly sequence: Float64Array;
+  /** Legs that must still answer (writes, flushes). */
+  readonly waitMask: Uint8Array;
+  /** Leg that a read is at, or -1. */
+  readonly readLeg: Int8Array;
+  /** Connection that a read was sent on. */
+  readonly readConnection: Float64Array;
+  /** Legs that have failed a read. */
+  readonly triedMask: Uint8Array;
+  readonly status: Int32Array;
+  /** When it was submitted, in ms; for time limits. */
+  readonly submittedMs: Float64Array;
+  /** When it was last sent, in ms; for slow legs. */
+  readonly issuedMs: Float64Array;
+  readonly #serial: Uint32Array;
+  readonly #serials: number;
+  readonly #free: Int32Array;
+  #freeCount: number;
+
+  /** @param capacity a power of two, at most 4096 */
+  constructor(capacity: number) {
+    assert(capacity > 0 && capacity <= 4096 && (capacity & (capacity - 1)) === 0, "A power of two", capacity);
+    this.capacity = capacity;
+    this.state = new Uint8Array(capacity);
+    this.kind = new Uint8Array(capacity);
+    this.flags = new Uint8Array(capacity);
+    this.offset = new Float64Array(capacity);
+    this.lengthBytes = new Uint32Array(capacity);
+    this.slot = new Int32Array(capacity);
+    this.tag = new Float64Array(capacity);
+    this.sequence = new Float64Array(capacity);
+    this.waitMask = new Uint8Array(capacity);
+    this.readLeg = new Int8Array(capacity);
+    this.readConnection = new Float64Array(capacity);
+    this.triedMask = new Uint8Array(capacity);
+    this.status = new Int32Array(capacity);
+    this.submittedMs = new Float64Array(capacity);
+    this.issuedMs = new Float64Array(capacity);
+    this.#serial = new Uint32Array(capacity);
+    this.#serials = Math.floor(CONTROL_REQUEST_IDS / capacity);
+    this.#free = new Int32Array(capacity);
+    for (let i = 0; i < capacity; i++) this.#free[i] = capacity - 1 - i;
+    this.#freeCount = capacity;
+  }
+
+  get count(): number {
+    return this.capacity - this.#freeCount;
+  }
+
+  get freeCount(): number {
+    return this.#freeCount;
+  }
+
+  /** A new request. There must be room. */
+  allocate(): number {
+    assert(this.#freeCount > 0, "There is room for a request");
+    const request = this.#free[--this.#freeCount];
+    this.waitMask[request] = 0;
+    this.readLeg[request] = -1;
+    this.triedMask[request] = 0;
+    this.status[request] = 0;
+    this.sequence[request] = 0;
+    return request;
+  }
+
+  /** The request is done. */
+  free(request: number): void {
+    assert(this.state[request] !== RequestState.FREE, "A request ends once", request);
+    this.state[request] = RequestState.FREE;
+    this.renew(request);
+    this.#free[this.#freeCount++] = request;
+  }
+
+  /** From now on answers to the request as sent so far are ignored. */
+  renew(request: number): void {
+    this.#serial[request] = (this.#serial[request] + 1) % this.#serials;
+  }
+
+  /** The id under which the request goes over the wire. */
+  requestId(request: number): number {
+    return this.#serial[request] * this.capacity + request;
+  }
+
+  /** The active request that an answer is for, or -1. */
+  find(requestId: number): number {
+    const request = requestId % this.capacity;
+    if (this.state[request] !== RequestState.ACTIVE || this.requestId(request) !== requestId) return -1;
+    return request;
+  }
+}

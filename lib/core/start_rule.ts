@@ -1,0 +1,69 @@
+/**
+ * The start rule, as a pure function: may a pool be served from these legs? ARCHITECTURE.md has the argument.
+ *
+ * @module
+ */
+
+import { compareRank, MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
+
+/** What one reachable leg tells about itself. */
+export interface LegEvidence {
+  readonly legIndex: number;
+  readonly legUuid: string;
+  readonly shared: SharedEpoch;
+}
+
+/** Whether and from what a pool may start. */
+export type StartDecision =
+  | { readonly ok: true; readonly record: SharedEpoch; readonly memberMask: number }
+  | { readonly ok: false; readonly reason: string };
+
+/** Decides by the newest record among `evidence`. */
+export function decideStart(evidence: readonly LegEvidence[]): StartDecision {
+  let newest: SharedEpoch | null = null;
+  for (const { shared } of evidence) if (newest === null || compareRank(shared, newest) > 0) newest = shared;
+  if (newest === null) return { ok: false, reason: "No leg of the pool is reachable" };
+  let memberMask = 0;
+  for (const leg of evidence) {
+    const bit = 1 << leg.legIndex;
+    const isKnown = newest.legs[leg.legIndex]?.uuid === leg.legUuid;
+    if (isKnown && (newest.inSyncMask & bit) !== 0 && leg.shared.historyId === newest.historyId) memberMask |= bit;
+  }
+  const least = Math.max(1, newest.minInSync);
+  const absentMask = newest.inSyncMask & ~memberMask;
+  const present = bitCount(memberMask);
+  if (present >= least && bitCount(absentMask) < least) return { ok: true, record: newest, memberMask };
+  return { ok: false, reason: refusalText(newest, memberMask, absentMask, least) };
+}
+
+/** Number of set bits. */
+export function bitCount(mask: number): number {
+  let count = 0;
+  for (let rest = mask; rest !== 0; rest &= rest - 1) count++;
+  return count;
+}
+
+/** The leg indices in a mask, ascending. */
+export function indicesOf(mask: number): number[] {
+  const indices: number[] = [];
+  for (let index = 0; index < MAX_LEGS; index++) if ((mask & (1 << index)) !== 0) indices.push(index);
+  return indices;
+}
+
+function refusalText(record: SharedEpoch, memberMask: number, absentMask: number, least: number): string {
+  const name = (index: number) => `leg ${index} (${record.legs[index]?.address ?? "unknown"})`;
+  const missed = indicesOf(absentMask).map(name).join(" and ");
+  const present = indicesOf(memberMask);
+  if (present.length === 0) {
+    return `No reachable leg is in sync at epoch ${record.epoch}; ${missed} ${
+      bitCount(absentMask) === 1 ? "was" : "were"
+    } the last to be in sync and must come back`;
+  }
+  if (present.length < least) {
+    return `Only ${present.map(name).join(" and ")} of ${least} legs that must be in sync ${
+      present.length === 1 ? "is" : "are"
+    } reachable; ${missed} must come back`;
+  }
+  return `${missed} may have gone on without ${present.map(name).join(" and ")} after epoch ${record.epoch}, ` +
+    `so what is reachable may be old; bring ${bitCount(absentMask) === 1 ? "it" : "them"} back`;
+}

@@ -1,0 +1,132 @@
+/**
+ * The life of a client's data plane besides its I/O: from assembling the legs to being ready, and from a wish to stop to
+ * being detached. Looked at once a turn.
+ *
+ * @module
+ */
+
+import { ControlError } from "../control/control_api.ts";
+import type { Frontend } from "../frontend/frontend.ts";
+import type { Reactor } from "../io/reactor.ts";
+import type { ClientWorker } from "./client_worker.ts";
+import { plainError } from "./storage_operations.ts";
+import type { ClientWorkerStatus, WorkerReport, WorkerRequest } from "./worker_messages.ts";
+
+/** How long a detach may wait for requests and legs before the client goes without a goodbye; the legs then clean up. */
+const DETACH_LIMIT_MS = 15_000;
+/** How long applications that are still connected have to leave after a wish to stop. */
+const FRONTEND_LIMIT_MS = 5_000;
+
+const Phase = { ASSEMBLING: 0, SERVING: 1, CLOSING_FRONTENDS: 2, DETACHING: 3, OVER: 4 } as const;
+
+/** See the module's description. */
+export class ClientLife {
+  readonly #worker: ClientWorker;
+  readonly #reactor: Reactor;
+  readonly #openFrontends: () => Frontend[];
+  readonly #report: (report: WorkerReport) => void;
+  #phase: number = Phase.ASSEMBLING;
+  #limitMs = Infinity;
+
+  /** @param openFrontends called once, when the pool is ready to be served */
+  constructor(
+    worker: ClientWorker,
+    reactor: Reactor,
+    openFrontends: () => Frontend[],
+    report: (report: WorkerReport) => void,
+  ) {
+    this.#worker = worker;
+    this.#reactor = reactor;
+    this.#openFrontends = openFrontends;
+    this.#report = report;
+  }
+
+  get isOver(): boolean {
+    return this.#phase === Phase.OVER;
+  }
+
+  /** When `afterTurn` wants to be called at the latest. */
+  get deadlineMs(): number {
+    return this.#limitMs;
+  }
+
+  /** Begins to end. */
+  stop(): void {
+    if (this.#phase >= Phase.CLOSING_FRONTENDS) return;
+    if (this.#phase === Phase.ASSEMBLING) {
+      this.#detach();
+      return;
+    }
+    this.#phase = Phase.CLOSING_FRONTENDS;
+    this.#limitMs = this.#reactor.nowMs + FRONTEND_LIMIT_MS;
+    for (const frontend of this.#worker.frontends) frontend.stop();
+  }
+
+  handle({ id, op }: WorkerRequest): void {
+    try {
+      if (op !== "status") throw new ControlError("internal", `The data plane has no operation "${op}"`);
+      this.#report({ kind: "response", id, result: this.#status() });
+    } catch (error) {
+      this.#report({ kind: "response", id, error: plainError(error) });
+    }
+  }
+
+  /** Moves on when it is time to. */
+  afterTurn(): void {
+    switch (this.#phase) {
+      case Phase.ASSEMBLING:
+        this.#checkAssembled();
+        return;
+      case Phase.SERVING:
+        if (this.#worker.core.state === "refused") this.#refused();
+        return;
+      case Phase.CLOSING_FRONTENDS:
+        if (this.#connectionCount === 0 || this.#reactor.nowMs >= this.#limitMs) this.#detach();
+        return;
+      case Phase.DETACHING:
+        if (this.#worker.core.state === "detached" || this.#reactor.nowMs >= this.#limitMs) this.#end();
+        return;
+    }
+  }
+
+  #checkAssembled(): void {
+    const { state } = this.#worker.core;
+    if (state === "refused") {
+      this.#refused();
+    } else if (state === "ready") {
+      this.#worker.frontends.push(...this.#openFrontends());
+      this.#phase = Phase.SERVING;
+      this.#report({ kind: "ready", uris: this.#worker.frontends.map((frontend) => frontend.uri) });
+    }
+  }
+
+  #refused(): void {
+    const { refusal } = this.#worker.core;
+    this.#report({ kind: "refused", error: { code: "refused", message: refusal } });
+    this.#end();
+  }
+
+  #detach(): void {
+    this.#phase = Phase.DETACHING;
+    this.#limitMs = this.#reactor.nowMs + DETACH_LIMIT_MS;
+    this.#worker.detach();
+  }
+
+  #end(): void {
+    this.#phase = Phase.OVER;
+  }
+
+  get #connectionCount(): number {
+    let count = 0;
+    for (const frontend of this.#worker.frontends) count += frontend.connectionCount;
+    return count;
+  }
+
+  #status(): ClientWorkerStatus {
+    return {
+      uris: this.#worker.frontends.map((frontend) => frontend.uri),
+      connections: this.#connectionCount,
+      snapshot: this.#worker.core.snapshot(),
+    };
+  }
+}

@@ -1,0 +1,152 @@
+/**
+ * A client node: the main isolate of `brmr attach`. It finds the pool, starts the data plane, answers operators, and never
+ * touches data itself.
+ *
+ * @module
+ */
+
+import { ControlError } from "../control/control_api.ts";
+import { connectNode } from "../control/node_control_client.ts";
+import { NodeConnections } from "../control/node_connections.ts";
+import { findPool } from "../control/pool_lookup.ts";
+import { clientSocketPath, makeRuntimeDir } from "../control/runtime_dir.ts";
+import type { CoreEvent } from "../core/output.ts";
+import { ClientControlServer } from "./client_control_server.ts";
+import { hostName } from "./host_name.ts";
+import type { NodeHandle } from "./node_handle.ts";
+import { WorkerPort } from "./worker_port.ts";
+import type { ClientWorkerStatus, WorkerReport } from "./worker_messages.ts";
+
+/** Memory for payloads unless told otherwise. */
+export const DEFAULT_CLIENT_MEMORY_BYTES = 64 << 20;
+/** Silence of a leg for this long counts as its loss. */
+export const DEFAULT_HEARTBEAT_MS = 3_000;
+/** How long to wait for a storage node while the pool is looked up. */
+const LOOKUP_LIMIT_MS = 3_000;
+
+/** What a client node is told at its start. */
+export interface ClientNodeOptions {
+  /** Name or UUID. */
+  readonly pool: string;
+  /** Addresses of storage nodes; any one reachable node of the pool is enough. */
+  readonly nodes: readonly string[];
+  /** Where to offer NBD: paths of unix sockets, or "tcp://127.0.0.1:10809". */
+  readonly nbd: readonly string[];
+  /** For people; host name and process by default. */
+  readonly clientName?: string;
+  readonly workerUrl: string | URL;
+  readonly heartbeatMs?: number;
+  /** How long I/O waits for legs before it fails; the pool's own by default. */
+  readonly ioTimeoutMs?: number;
+  /** Bytes of payload buffers; 64 MiB by default. */
+  readonly memoryBytes?: number;
+  /** Offers the pool read-only. */
+  readonly readOnly?: boolean;
+  /** Takes the pool from another client that holds it. */
+  readonly takeover?: boolean;
+  /** Directory of the control socket. */
+  readonly runtimeDir: string;
+  /** The pool is served; the first of `uris` belongs to the first of `nbd`. */
+  readonly onReady?: (uris: readonly string[]) => void;
+  /** Things an operator wants to know. */
+  readonly onEvent?: (pool: string, event: CoreEvent) => void;
+}
+
+/**
+ * Attaches a pool. Resolves when it is served.
+ * @throws {ControlError} "not-found", "unreachable" (lookup), "in-use" (held by another client, or attached here already),
+ *   "refused" (the pool may not start from the legs that are reachable; the message names what is missed)
+ */
+export async function runClientNode(options: ClientNodeOptions): Promise<NodeHandle> {
+  if (options.nbd.length === 0) {
+    throw new ControlError("bad-request", "Say where to offer the pool, e.g. --nbd /run/vol1.sock");
+  }
+  const nodes = new NodeConnections((address) => connectNode(address, { timeoutMs: LOOKUP_LIMIT_MS }));
+  const pool = await findPool(options.pool, options.nodes, nodes).finally(() => nodes.close());
+  const shape = pool.legs.map((leg) => leg.status?.snapshot).find((snapshot) => snapshot !== undefined)!;
+  makeRuntimeDir(options.runtimeDir);
+
+  let port: WorkerPort | null = null;
+  let uris: readonly string[] = [];
+  let finished: Promise<void> = Promise.resolve();
+  const onEvent = options.onEvent ?? (() => undefined);
+
+  async function answer(op: string): Promise<unknown> {
+    if (port === null) throw new ControlError("refused", "The client is starting. Try again in a moment");
+    switch (op) {
+      case "client.status": {
+        const status: ClientWorkerStatus = await port.request("status");
+        return {
+          uri: uris[0] ?? "",
+          pid: Deno.pid,
+          connections: status.connections,
+          residentBytes: Deno.memoryUsage().rss,
+          snapshot: status.snapshot,
+        };
+      }
+      case "client.detach":
+        port.stop();
+        await port.finished;
+        return {};
+      default:
+        throw new ControlError(
+          "bad-request",
+          `This client has no operation "${op}". It has client.status, client.detach`,
+        );
+    }
+  }
+
+  // The socket comes first: it keeps a second client of this pool on this machine from disturbing the first.
+  const control = await ClientControlServer.listen(clientSocketPath(options.runtimeDir, pool.poolName), answer);
+  try {
+    const outcome = Promise.withResolvers<void>();
+    const onReport = (report: WorkerReport) => {
+      switch (report.kind) {
+        case "ready":
+          uris = report.uris;
+          outcome.resolve();
+          return;
+        case "refused":
+          outcome.reject(new ControlError(report.error.code, report.error.message));
+          return;
+        case "event":
+          onEvent(pool.poolName, report.event);
+          return;
+      }
+    };
+    port = new WorkerPort(options.workerUrl, {
+      role: "client",
+      memoryBytes: options.memoryBytes ?? DEFAULT_CLIENT_MEMORY_BYTES,
+      poolUuid: pool.poolUuid,
+      poolName: pool.poolName,
+      clientUuid: crypto.randomUUID(),
+      clientName: options.clientName ?? `${hostName()}:${Deno.pid}`,
+      sizeBytes: pool.sizeBytes,
+      extentBytes: shape.extentBytes,
+      hotExtentCount: shape.hotExtentLimit,
+      logicalBlockBytes: pool.logicalBlockBytes,
+      shared: pool.record,
+      readOnly: options.readOnly ?? false,
+      takeover: options.takeover ?? false,
+      heartbeatMs: options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS,
+      ioTimeoutMs: options.ioTimeoutMs ?? 0,
+      nbd: options.nbd,
+    }, onReport);
+    finished = port.finished.finally(() => control.close());
+    finished.catch(() => undefined); // told to whoever awaits it
+    await Promise.race([outcome.promise, port.finished]);
+  } catch (error) {
+    if (port === null) await control.close();
+    else port.stop();
+    throw error;
+  }
+  options.onReady?.(uris);
+  const running = port;
+  return {
+    finished,
+    stop(): Promise<void> {
+      running.stop();
+      return finished;
+    },
+  };
+}

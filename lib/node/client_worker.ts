@@ -1,0 +1,398 @@
+/**
+ * The data plane of a client node: the client core, a connection to each leg, and the frontends.
+ *
+ * Promises: a request is completed to its frontend exactly once, and only when no connection reads from or writes to its
+ * slot any more; the payload of a write is checksummed once, however many legs it goes to.
+ *
+ * @module
+ */
+
+import { crc32 } from "node:zlib";
+import type { ClientPool } from "../core/client_pool.ts";
+import { type CoreEvent, type Output, OutputKind } from "../core/output.ts";
+import { type Message, MessageType } from "../wire/message.ts";
+import type { Reactor } from "../io/reactor.ts";
+import type { BufferPool } from "../io/buffer_pool.ts";
+import type { Transport, TransportHandler } from "../transport/transport.ts";
+import { type Frontend, type FrontendHost, type PoolGeometry, RequestKind } from "../frontend/frontend.ts";
+import { bodyKind, encodeBody, parseBody } from "../wire/body_codec.ts";
+import { unreachable } from "../base/assert.ts";
+import { ConnectionKeys } from "./connection_keys.ts";
+import { CLOCK_STALENESS_MS } from "./leg_driver.ts";
+import type { WorkerReport } from "./worker_messages.ts";
+
+/** Results of `placePayload`. */
+const REFUSE = -2;
+const NO_BYTES = new Uint8Array(0);
+
+/** The data plane. `transport` and `frontends` complete it. */
+export class ClientWorker implements TransportHandler, FrontendHost {
+  readonly geometry: PoolGeometry;
+  readonly core: ClientPool;
+  transport!: Transport;
+  readonly frontends: Frontend[] = [];
+  readonly #pool: BufferPool;
+  readonly #reactor: Reactor;
+  readonly #report: (report: WorkerReport) => void;
+
+  readonly #keys = new ConnectionKeys();
+  /** By connection: leg index, whether it is up, and the request slot that its current payload goes to (-1 none). */
+  readonly #legOfConnection: number[] = [];
+  readonly #isUp: boolean[] = [];
+  readonly #placingSlot: number[] = [];
+  /** Whether that slot is a request's. Otherwise it is ours: a control payload, or an answer nobody waits for. */
+  readonly #placingForRequest: boolean[] = [];
+
+  /** By slot. Users are connections that send from it or receive into it. Grown when a higher slot shows up. */
+  #slotUsers = new Int32Array(1024);
+  #slotCrc = new Float64Array(1024);
+  /** The request that is done but for the slot's users, -1 for none. */
+  #slotHeld = new Int32Array(1024).fill(-1);
+
+  /** By request number, which is the tag that the core knows. */
+  #requestTag = new Float64Array(256);
+  #requestSlot = new Int32Array(256);
+  #requestStatus = new Int32Array(256);
+  #requestFrontend = new Int32Array(256);
+  #requestNext = new Int32Array(256);
+  #freeRequest = 0;
+
+  #submittingFrontend = 0;
+  #wasBlocked = false;
+  #isDraining = false;
+  #lastTickMs = 0;
+  #memoryFreed = false;
+  /** A connection waits for memory. */
+  #isPaused = false;
+  /** Something was queued to be sent since the last flush. */
+  #hasSent = false;
+
+  constructor(
+    reactor: Reactor,
+    pool: BufferPool,
+    core: ClientPool,
+    geometry: PoolGeometry,
+    report: (report: WorkerReport) => void,
+  ) {
+    this.#reactor = reactor;
+    this.#pool = pool;
+    this.core = core;
+    this.geometry = geometry;
+    this.#report = report;
+    for (let i = 0; i < 256; i++) this.#requestNext[i] = i + 1 < 256 ? i + 1 : -1;
+  }
+
+  // ---- the loop -------------------------------------------------------------------------------------------------
+
+  get deadlineMs(): number {
+    return this.core.nextDeadlineMs;
+  }
+
+  /** Timers, frontends that waited, and what is to leave. */
+  afterTurn(): void {
+    const nowMs = this.#reactor.nowMs;
+    if (this.core.nextDeadlineMs <= nowMs) this.tick(nowMs);
+    if ((this.#wasBlocked && this.core.canSubmit) || this.#memoryFreed) {
+      this.#wasBlocked = false;
+      this.#memoryFreed = false;
+      for (let i = 0; i < this.frontends.length; i++) this.frontends[i].onReady();
+    }
+    // Flushing may tell of payloads that have left, which completes requests, and of connections that failed, to which the
+    // core answers; the next turn may wait for ever, so all of that is done before it.
+    do {
+      this.#hasSent = false;
+      if (this.#isPaused && this.#memoryFreed) {
+        this.#isPaused = false;
+        this.transport.resume();
+      }
+      this.transport.flushSends();
+      for (let i = 0; i < this.frontends.length; i++) this.frontends[i].flushSends();
+    } while (this.#hasSent);
+  }
+
+  /** Begins to assemble the pool. */
+  start(takeover: boolean): void {
+    this.core.start({ takeover });
+    this.drain();
+  }
+
+  /** Drains, flushes and releases the pool; the core's state tells when it is "detached". */
+  detach(): void {
+    this.core.detach();
+    this.drain();
+  }
+
+  tick(nowMs: number): void {
+    this.#lastTickMs = nowMs;
+    this.core.handleTick(nowMs);
+    this.drain();
+  }
+
+  // ---- what frontends ask -----------------------------------------------------------------------------------------
+
+  get canSubmit(): boolean {
+    if (this.core.canSubmit) return true;
+    this.#wasBlocked = true;
+    return false;
+  }
+
+  submit(kind: number, flags: number, offset: number, lengthBytes: number, slot: number, tag: number): void {
+    if (this.#freeRequest === -1) this.#growRequests();
+    const request = this.#freeRequest;
+    this.#freeRequest = this.#requestNext[request];
+    this.#requestTag[request] = tag;
+    this.#requestSlot[request] = slot;
+    this.#requestFrontend[request] = this.#submittingFrontend;
+    if (slot >= 0) {
+      if (slot >= this.#slotUsers.length) this.#growSlots(slot);
+      if (kind === RequestKind.WRITE) this.#slotCrc[slot] = crc32(this.#payload(slot, lengthBytes));
+    }
+    this.#freshen();
+    this.core.submit(kind, flags, offset, lengthBytes, slot, request);
+    this.drain();
+  }
+
+  /** The core's clock is the last tick; what it times from an arrival must not start in the past. */
+  #freshen(): void {
+    const nowMs = this.#reactor.nowMs;
+    if (nowMs - this.#lastTickMs > CLOCK_STALENESS_MS) this.tick(nowMs);
+  }
+
+  /** A host for frontend number `index`, so that completions find their way back. */
+  hostFor(index: number): FrontendHost {
+    // deno-lint-ignore no-this-alias -- the host object needs its own `this` for the getter
+    const worker = this;
+    return {
+      geometry: this.geometry,
+      get canSubmit() {
+        return worker.canSubmit;
+      },
+      submit(kind, flags, offset, lengthBytes, slot, tag) {
+        worker.#submittingFrontend = index;
+        worker.submit(kind, flags, offset, lengthBytes, slot, tag);
+      },
+    };
+  }
+
+  // ---- what the core wants ----------------------------------------------------------------------------------------
+
+  /** Carries out what the core wants. A frontend may submit from within `complete`: the loop already running goes on. */
+  drain(): void {
+    if (this.#isDraining) return;
+    this.#isDraining = true;
+    const core = this.core;
+    for (let output = core.poll(); output !== null; output = core.poll()) this.#carryOut(output);
+    this.#isDraining = false;
+  }
+
+  #carryOut(output: Output): void {
+    switch (output.kind) {
+      case OutputKind.SEND:
+        this.#send(output);
+        return;
+      case OutputKind.COMPLETE:
+        this.#complete(output.tag, output.status);
+        return;
+      case OutputKind.FREE_SLOT:
+        this.#pool.free(output.slot);
+        this.#memoryFreed = true;
+        return;
+      case OutputKind.CONNECT: {
+        const connection = this.transport.connect(output.address);
+        this.#keys.open(connection);
+        this.#legOfConnection[connection] = output.legIndex;
+        this.#isUp[connection] = false;
+        this.#placingSlot[connection] = -1;
+        this.#placingForRequest[connection] = false;
+        this.#hasSent = true; // an address that cannot be connected to is told of by the flush
+        return;
+      }
+      case OutputKind.CLOSE: {
+        const connection = this.#keys.connectionOf(output.connection);
+        if (connection >= 0) this.transport.close(connection);
+        return;
+      }
+      case OutputKind.EVENT:
+        this.#report({ kind: "event", pool: this.geometry.name, event: output.body as CoreEvent });
+        return;
+      default:
+        unreachable(`a client wants output kind ${output.kind}`);
+    }
+  }
+
+  #send(output: Output): void {
+    const message = output.message;
+    const connection = this.#keys.connectionOf(output.connection);
+    if (connection === -1) return;
+    this.#hasSent = true;
+    if (output.body !== null) {
+      this.transport.sendBytes(connection, message, encodeBody(message.type, output.body));
+      return;
+    }
+    const slot = output.slot;
+    if (slot < 0) {
+      this.transport.send(connection, message, -1, -1);
+      return;
+    }
+    if (message.type === MessageType.WRITE) message.payloadCrc = this.#slotCrc[slot];
+    this.#slotUsers[slot]++;
+    if (!this.transport.send(connection, message, slot, slot)) this.#slotUsers[slot]--;
+  }
+
+  /** Completes a request now, or when the last user of its slot is through with it. */
+  #complete(request: number, status: number): void {
+    const slot = this.#requestSlot[request];
+    this.#requestStatus[request] = status;
+    if (slot >= 0 && this.#slotUsers[slot] > 0) this.#slotHeld[slot] = request;
+    else this.#finish(request);
+  }
+
+  #finish(request: number): void {
+    const tag = this.#requestTag[request];
+    const frontend = this.#requestFrontend[request];
+    this.#requestNext[request] = this.#freeRequest;
+    this.#freeRequest = request;
+    this.frontends[frontend].complete(tag, this.#requestStatus[request]);
+  }
+
+  #releaseSlot(slot: number): void {
+    if (--this.#slotUsers[slot] > 0) return;
+    const request = this.#slotHeld[slot];
+    if (request === -1) return;
+    this.#slotHeld[slot] = -1;
+    this.#finish(request);
+  }
+
+  // ---- what the transport tells -----------------------------------------------------------------------------------
+
+  onAccepted(connection: number): void {
+    this.transport.close(connection); // a client does not listen
+  }
+
+  onConnected(connection: number): void {
+    this.#isUp[connection] = true;
+    this.core.handleConnected(this.#legOfConnection[connection], this.#keys.keyOf(connection));
+    this.drain();
+  }
+
+  placePayload(connection: number, message: Message): number {
+    let slot = -1;
+    let isForRequest = false;
+    if (message.type === MessageType.DATA) {
+      slot = this.core.slotFor(this.#keys.keyOf(connection), message);
+      if (slot >= 0) {
+        isForRequest = true;
+        this.#slotUsers[slot]++;
+      }
+    } else if (bodyKind(message.type) === "none") {
+      return REFUSE;
+    }
+    // The answer to a request that is no longer waited for is received into a slot of its own, and dropped.
+    if (slot < 0) slot = this.#pool.allocate(message.payloadLength);
+    if (slot < 0) {
+      this.#isPaused = true;
+      return slot;
+    }
+    this.#placingSlot[connection] = slot;
+    this.#placingForRequest[connection] = isForRequest;
+    return slot;
+  }
+
+  onMessage(connection: number, message: Message, slot: number): void {
+    this.#freshen();
+    let body: unknown = null;
+    const kind = bodyKind(message.type);
+    if (kind === "json" || kind === "words") {
+      const parsed = parseBody(message.type, slot < 0 ? NO_BYTES : this.#payload(slot, message.payloadLength));
+      if (!parsed.ok) {
+        this.#refuseFrame(connection, parsed.message);
+        return;
+      }
+      body = parsed.body;
+    }
+    const isForRequest = this.#placingForRequest[connection];
+    this.core.handleMessage(this.#keys.keyOf(connection), message, kind === "data" && isForRequest ? slot : -1, body);
+    this.drain();
+    this.#placed(connection);
+  }
+
+  /** The payload under way on `connection` has arrived, or never will. */
+  #placed(connection: number): void {
+    const slot = this.#placingSlot[connection];
+    if (slot === -1) return;
+    this.#placingSlot[connection] = -1;
+    if (this.#placingForRequest[connection]) {
+      this.#placingForRequest[connection] = false;
+      this.#releaseSlot(slot);
+    } else {
+      this.#pool.free(slot);
+      this.#memoryFreed = true;
+    }
+  }
+
+  #refuseFrame(connection: number, why: string): void {
+    const event: CoreEvent = { level: "warning", name: "peer-frame-refused", message: why };
+    this.#report({ kind: "event", pool: this.geometry.name, event });
+    this.#placed(connection);
+    this.transport.close(connection);
+  }
+
+  /** Every token is a slot that was sent from. */
+  onSent(_connection: number, token: number): void {
+    this.#releaseSlot(token);
+  }
+
+  onClosed(connection: number, _reason: number): void {
+    const wasUp = this.#isUp[connection];
+    const key = this.#keys.keyOf(connection);
+    this.#keys.close(connection);
+    this.#isUp[connection] = false;
+    if (wasUp) this.core.handleConnectionClosed(key);
+    else this.core.handleConnectFailed(this.#legOfConnection[connection]);
+    this.drain();
+    this.#placed(connection);
+  }
+
+  // ---- small things -----------------------------------------------------------------------------------------------
+
+  #payload(slot: number, lengthBytes: number): Uint8Array {
+    const bytes = this.#pool.bytes(slot);
+    return bytes.length === lengthBytes ? bytes : bytes.subarray(0, lengthBytes);
+  }
+
+  #growSlots(slot: number): void {
+    let capacity = this.#slotUsers.length;
+    while (capacity <= slot) capacity *= 2;
+    const users = new Int32Array(capacity);
+    users.set(this.#slotUsers);
+    const crcs = new Float64Array(capacity);
+    crcs.set(this.#slotCrc);
+    const held = new Int32Array(capacity).fill(-1);
+    held.set(this.#slotHeld);
+    this.#slotUsers = users;
+    this.#slotCrc = crcs;
+    this.#slotHeld = held;
+  }
+
+  #growRequests(): void {
+    const from = this.#requestNext.length;
+    const capacity = from * 2;
+    const tags = new Float64Array(capacity);
+    tags.set(this.#requestTag);
+    const slots = new Int32Array(capacity);
+    slots.set(this.#requestSlot);
+    const statuses = new Int32Array(capacity);
+    statuses.set(this.#requestStatus);
+    const frontends = new Int32Array(capacity);
+    frontends.set(this.#requestFrontend);
+    const next = new Int32Array(capacity);
+    next.set(this.#requestNext);
+    for (let i = from; i < capacity; i++) next[i] = i + 1 < capacity ? i + 1 : -1;
+    this.#requestTag = tags;
+    this.#requestSlot = slots;
+    this.#requestStatus = statuses;
+    this.#requestFrontend = frontends;
+    this.#requestNext = next;
+    this.#freeRequest = from;
+  }
+}

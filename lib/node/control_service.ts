@@ -1,0 +1,162 @@
+/**
+ * Answers operators on a storage node: the operations of lib/control/control_api.ts. Everything from the network is
+ * validated; whatever goes wrong becomes an error reply, never the end of the node.
+ *
+ * @module
+ */
+
+import * as v from "valibot";
+import { ControlError, type LegStatus, type NodeOperations } from "../control/control_api.ts";
+import { type ControlReply, encodeFailure } from "../control/control_reply.ts";
+import type { LegRegistry } from "./leg_registry.ts";
+
+const name = v.pipe(v.string(), v.minLength(1), v.maxLength(200));
+const uuid = v.pipe(v.string(), v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "Not a lower-case UUID"));
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const path = v.pipe(v.string(), v.startsWith("/", "A path on a storage node begins with /"), v.maxLength(4096));
+const legIndex = v.pipe(count, v.maxValue(7));
+const blockBytes = v.picklist([512, 4096]);
+
+function powerOfTwo(least: number, most: number) {
+  return v.pipe(
+    count,
+    v.minValue(least),
+    v.maxValue(most),
+    v.check((value) => Math.log2(value) % 1 === 0, "Not a power of two"),
+  );
+}
+
+const schemas = {
+  "node.info": v.object({}),
+  "leg.probe": v.object({ path }),
+  "leg.create": v.object({
+    poolUuid: uuid,
+    poolName: name,
+    legUuid: uuid,
+    legIndex,
+    path,
+    sizeBytes: v.pipe(count, v.minValue(4096)),
+    chunkBytes: powerOfTwo(4096, 1 << 20),
+    logicalBlockBytes: blockBytes,
+    extentBytes: powerOfTwo(1 << 16, 1 << 26),
+    hotExtentCount: v.pipe(count, v.minValue(1), v.maxValue(65536)),
+    force: v.boolean(),
+    shared: v.object({
+      historyId: uuid,
+      generation: count,
+      epoch: count,
+      inSyncMask: v.pipe(count, v.maxValue(255)),
+      minInSync: v.pipe(count, v.maxValue(8)),
+      ioTimeoutMs: count,
+      legs: v.pipe(
+        v.array(v.nullable(v.object({
+          uuid,
+          address: name,
+          mapIncarnation: count,
+          mapDefaultDirty: v.boolean(),
+          outSinceMs: count,
+        }))),
+        v.minLength(1),
+        v.maxLength(8),
+      ),
+    }),
+  }),
+  "leg.delete": v.object({ poolUuid: uuid, legUuid: uuid, force: v.boolean() }),
+  "pool.status": v.object({ pool: name }),
+  "pool.dirtyMap": v.object({
+    pool: name,
+    legIndex,
+    buckets: v.pipe(count, v.minValue(1), v.maxValue(4096)),
+    maxRuns: v.pipe(count, v.maxValue(10_000)),
+  }),
+  "resync.set": v.object({
+    pool: name,
+    paused: v.optional(v.boolean()),
+    rateBytesPerSecond: v.optional(count),
+  }),
+} as const;
+
+type Operation = keyof typeof schemas & keyof NodeOperations;
+
+/** What the service needs to know of its node. */
+export interface NodeFacts {
+  readonly nodeName: string;
+  readonly version: string;
+  readonly address: string;
+}
+
+/** The operations of one storage node. */
+export class ControlService {
+  readonly #facts: NodeFacts;
+  readonly #legs: LegRegistry;
+
+  constructor(facts: NodeFacts, legs: LegRegistry) {
+    this.#facts = facts;
+    this.#legs = legs;
+  }
+
+  /** Answers one request, given as the text that arrived. Never rejects. */
+  async answer(text: string): Promise<ControlReply> {
+    try {
+      let request: unknown;
+      try {
+        request = JSON.parse(text);
+      } catch {
+        throw new ControlError("bad-request", "The request is not JSON");
+      }
+      const op = (request as { op?: unknown } | null)?.op;
+      if (typeof op !== "string" || !Object.hasOwn(schemas, op)) {
+        const known = Object.keys(schemas).join(", ");
+        throw new ControlError("bad-request", `This node has no operation ${JSON.stringify(op)}. It has ${known}`);
+      }
+      const parsed = v.safeParse(schemas[op as Operation], request);
+      if (!parsed.success) {
+        const issue = parsed.issues[0];
+        throw new ControlError("bad-request", `${op}: ${v.getDotPath(issue) ?? "request"}: ${issue.message}`);
+      }
+      // deno-lint-ignore no-explicit-any -- validated just above against the schema of this very operation
+      return { ok: true, result: await this.#perform(op as Operation, parsed.output as any) };
+    } catch (error) {
+      return encodeFailure(error);
+    }
+  }
+
+  // deno-lint-ignore no-explicit-any
+  #perform(op: Operation, request: any): Promise<unknown> {
+    switch (op) {
+      case "node.info":
+        return this.#info();
+      case "leg.probe":
+        return this.#legs.probe(request.path);
+      case "leg.create":
+        return this.#legs.create(request);
+      case "leg.delete":
+        return this.#legs.delete(request);
+      case "pool.status":
+        return this.#poolStatus(request.pool);
+      case "pool.dirtyMap":
+        return this.#legs.dirtyMap(request);
+      case "resync.set":
+        return this.#legs.setResync(request);
+    }
+  }
+
+  async #info(): Promise<NodeOperations["node.info"]["result"]> {
+    const { legs, bufferBytes } = await this.#legs.status();
+    return {
+      ...this.#facts,
+      pid: Deno.pid,
+      residentBytes: Deno.memoryUsage().rss,
+      bufferBytes,
+      legs,
+      broken: [...this.#legs.broken],
+    };
+  }
+
+  async #poolStatus(pool: string): Promise<{ legs: LegStatus[] }> {
+    const all = (await this.#legs.status()).legs;
+    const legs = all.filter(({ snapshot }) => snapshot.poolUuid === pool || snapshot.poolName === pool);
+    if (legs.length === 0) throw new ControlError("not-found", `This node has no leg of pool "${pool}"`);
+    return { legs };
+  }
+}

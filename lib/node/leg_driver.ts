@@ -1,0 +1,249 @@
+/**
+ * Drives one leg: gives its core what happens, and does what the core wants done, against the leg's backing device and
+ * the node's connections. Decides nothing by itself.
+ *
+ * Every input is followed by `drain()`, which carries out outputs until there are none. Nothing called from `drain()`
+ * calls the core back, so it never nests.
+ *
+ * @module
+ */
+
+import type { LegServer } from "../core/leg_server.ts";
+import { type CoreEvent, type Output, OutputKind } from "../core/output.ts";
+import type { Message } from "../wire/message.ts";
+import type { Hello } from "../wire/bodies.ts";
+import type { Superblock } from "../disk_format/records.ts";
+import type { BlockStore, MetadataStore } from "../store/block_store.ts";
+import type { LegStore } from "../store/leg_store.ts";
+import type { BufferPool } from "../io/buffer_pool.ts";
+import type { Transport } from "../transport/transport.ts";
+import { RequestFlag } from "../frontend/frontend.ts";
+import { hashChunks } from "../base/checksum.ts";
+import { encodeBody } from "../wire/body_codec.ts";
+import { unreachable } from "../base/assert.ts";
+import { OperationTable } from "./operation_table.ts";
+import { ReadQueue } from "./read_queue.ts";
+
+/** The core's clock lags behind by this much at most when something arrives. */
+export const CLOCK_STALENESS_MS = 2;
+
+/** What a leg needs of its node. */
+export interface LegHost {
+  readonly nowMs: number;
+  readonly pool: BufferPool;
+  readonly transport: Transport;
+  /** A slot for a read, or -1: memory is short, or is kept for payloads that must not wait. */
+  allocateForRead(lengthBytes: number): number;
+  freeSlot(slot: number): void;
+  /** Something was queued on the transport. */
+  noteSent(): void;
+  connectPeer(driver: LegDriver, legIndex: number, address: string): void;
+  /** Connections are named by keys that are never used twice. */
+  closeConnection(key: number): void;
+  /** The transport's number of a connection, -1 when it is gone. */
+  connectionOf(key: number): number;
+  reportEvent(driver: LegDriver, event: CoreEvent): void;
+}
+
+/** One leg at work. */
+export class LegDriver {
+  readonly path: string;
+  readonly poolUuid: string;
+  readonly poolName: string;
+  readonly legUuid: string;
+  readonly legIndex: number;
+  readonly core: LegServer;
+  readonly #host: LegHost;
+  readonly #dataOffset: number;
+  readonly #chunkBytes: number;
+  readonly #operations = new OperationTable();
+  readonly #waitingReads = new ReadQueue();
+  #stores!: LegStore;
+  #blocks!: BlockStore;
+  #metadata!: MetadataStore;
+  #metadataInFlight = 0;
+  #lastTickMs = 0;
+
+  constructor(host: LegHost, superblock: Superblock, path: string, core: LegServer) {
+    this.#host = host;
+    this.path = path;
+    this.core = core;
+    this.poolUuid = superblock.poolUuid;
+    this.poolName = superblock.poolName;
+    this.legUuid = superblock.legUuid;
+    this.legIndex = superblock.legIndex;
+    this.#dataOffset = superblock.dataOffset;
+    this.#chunkBytes = superblock.chunkBytes;
+  }
+
+  /** Gives the driver its device. Once, before any input. */
+  attach(stores: LegStore): void {
+    this.#stores = stores;
+    this.#blocks = stores.blocks;
+    this.#metadata = stores.metadata;
+  }
+
+  /** Lets the device go. Only when it is quiet. */
+  close(): void {
+    this.#stores.close();
+  }
+
+  /** Whether the device has nothing in flight and nothing waits for memory. */
+  get isQuiet(): boolean {
+    return this.#operations.usedCount === 0 && this.#metadataInFlight === 0 && this.#waitingReads.length === 0;
+  }
+
+  /** Whether reads wait for memory. */
+  get isStarved(): boolean {
+    return this.#waitingReads.length > 0;
+  }
+
+  hello(connection: number, requestId: number, hello: Hello): void {
+    this.core.handleHello(connection, requestId, hello);
+    this.drain();
+  }
+
+  message(connection: number, message: Message, slot: number, body: unknown): void {
+    // The core's clock is the last tick; what it times from a message's arrival must not start in the past.
+    const nowMs = this.#host.nowMs;
+    if (nowMs - this.#lastTickMs > CLOCK_STALENESS_MS) this.tick(nowMs);
+    this.core.handleMessage(connection, message, slot, body);
+    this.drain();
+  }
+
+  connectionClosed(connection: number): void {
+    this.core.handleConnectionClosed(connection);
+    this.drain();
+  }
+
+  connected(legIndex: number, connection: number): void {
+    this.core.handleConnected(legIndex, connection);
+    this.drain();
+  }
+
+  connectFailed(legIndex: number): void {
+    this.core.handleConnectFailed(legIndex);
+    this.drain();
+  }
+
+  setResync(setting: { readonly paused?: boolean; readonly rateBytesPerSecond?: number }): void {
+    this.core.setResync(setting);
+    this.drain();
+  }
+
+  tick(nowMs: number): void {
+    this.#lastTickMs = nowMs;
+    this.core.handleTick(nowMs);
+    this.drain();
+  }
+
+  onBlockDone(operation: number, result: number): void {
+    const token = this.#operations.token(operation);
+    const slot = this.#operations.slot(operation);
+    this.#operations.remove(operation);
+    this.core.handleDiskDone(token, result, slot);
+    this.drain();
+  }
+
+  onMetadataDone(token: number, result: number): void {
+    this.#metadataInFlight--;
+    this.core.handleMetadataDone(token, result);
+    this.drain();
+  }
+
+  /** Starts waiting reads for which there is memory now. */
+  retryReads(): void {
+    const queue = this.#waitingReads;
+    while (queue.length > 0) {
+      const slot = this.#host.allocateForRead(queue.firstLengthBytes);
+      if (slot === -1) return;
+      this.#startRead(queue.firstToken, slot, queue.firstOffset, queue.firstLengthBytes);
+      queue.shift();
+    }
+  }
+
+  /** Carries out what the core wants, until it wants nothing. */
+  drain(): void {
+    const core = this.core;
+    for (let output = core.poll(); output !== null; output = core.poll()) this.#carryOut(output);
+  }
+
+  #carryOut(output: Output): void {
+    switch (output.kind) {
+      case OutputKind.SEND:
+        this.#send(output);
+        return;
+      case OutputKind.DISK_WRITE:
+        this.#blocks.write(
+          this.#operations.add(output.token, output.slot),
+          output.slot,
+          output.lengthBytes,
+          this.#dataOffset + output.offset,
+          (output.flags & RequestFlag.FUA) !== 0,
+        );
+        return;
+      case OutputKind.DISK_READ: {
+        const slot = this.#waitingReads.length > 0 ? -1 : this.#host.allocateForRead(output.lengthBytes);
+        if (slot === -1) this.#waitingReads.push(output.token, output.offset, output.lengthBytes);
+        else this.#startRead(output.token, slot, output.offset, output.lengthBytes);
+        return;
+      }
+      case OutputKind.FREE_SLOT:
+        this.#host.freeSlot(output.slot);
+        return;
+      case OutputKind.METADATA_WRITE:
+        this.#metadataInFlight++;
+        this.#metadata.writeTwin(output.token, output.offset, output.body as Uint8Array);
+        return;
+      case OutputKind.DISK_FLUSH:
+        this.#blocks.flush(this.#operations.add(output.token, -1));
+        return;
+      case OutputKind.DISK_ZERO:
+        this.#blocks.zero(
+          this.#operations.add(output.token, -1),
+          output.lengthBytes,
+          this.#dataOffset + output.offset,
+          (output.flags & RequestFlag.NO_HOLE) !== 0,
+        );
+        return;
+      case OutputKind.HASH: {
+        const token = output.token;
+        const bytes = this.#host.pool.bytes(output.slot).subarray(0, output.lengthBytes);
+        this.core.handleHashed(token, hashChunks(bytes, this.#chunkBytes));
+        return;
+      }
+      case OutputKind.CONNECT:
+        this.#host.connectPeer(this, output.legIndex, output.address);
+        return;
+      case OutputKind.CLOSE:
+        this.#host.closeConnection(output.connection);
+        return;
+      case OutputKind.EVENT:
+        this.#host.reportEvent(this, output.body as CoreEvent);
+        return;
+      default:
+        unreachable(`a leg wants output kind ${output.kind}`);
+    }
+  }
+
+  #startRead(token: number, slot: number, offset: number, lengthBytes: number): void {
+    this.#blocks.read(this.#operations.add(token, slot), slot, lengthBytes, this.#dataOffset + offset);
+  }
+
+  /** A slot that shall be freed once it has left travels as the token of its send; see StorageWorker.onSent. */
+  #send(output: Output): void {
+    const transport = this.#host.transport;
+    const connection = this.#host.connectionOf(output.connection);
+    const token = output.slot >= 0 && output.freeAfterSend ? output.slot : -1;
+    if (connection === -1) {
+      if (token >= 0) this.#host.freeSlot(token);
+      return;
+    }
+    this.#host.noteSent();
+    if (output.body !== null) {
+      transport.sendBytes(connection, output.message, encodeBody(output.message.type, output.body));
+      return;
+    }
+    if (!transport.send(connection, output.message, output.slot, token) && token >= 0) this.#host.freeSlot(token);
+  }
+}

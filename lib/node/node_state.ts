@@ -1,0 +1,139 @@
+/**
+ * The state directory of a storage node: who the node is and which legs it serves.
+ *
+ * `node.json` and `legs.json` are replaced whole: written beside, synced, renamed, directory synced; after a crash
+ * either the old or the new file stands. A lock on `lock` keeps a second node out; the kernel drops it with the process.
+ * What is *on* the legs is not here: this directory may be lost, and the legs are still whole.
+ *
+ * @module
+ */
+
+import * as v from "valibot";
+import { ControlError } from "../control/control_api.ts";
+import { hostName } from "./host_name.ts";
+
+const nodeSchema = v.object({ version: v.literal(1), uuid: v.pipe(v.string(), v.uuid()), name: v.string() });
+const legSchema = v.object({
+  path: v.string(),
+  poolUuid: v.string(),
+  legUuid: v.string(),
+  /** Whether the node created the file, so that deleting the leg removes it. */
+  createdFile: v.boolean(),
+});
+const legsSchema = v.object({ version: v.literal(1), legs: v.array(legSchema) });
+
+/** A leg that the node serves. */
+export type KnownLeg = v.InferOutput<typeof legSchema>;
+
+/** An opened, locked state directory. */
+export class NodeState {
+  readonly directory: string;
+  readonly nodeUuid: string;
+  readonly nodeName: string;
+  #legs: KnownLeg[];
+  readonly #lock: Deno.FsFile;
+
+  private constructor(directory: string, lock: Deno.FsFile, nodeUuid: string, nodeName: string, legs: KnownLeg[]) {
+    this.directory = directory;
+    this.#lock = lock;
+    this.nodeUuid = nodeUuid;
+    this.nodeName = nodeName;
+    this.#legs = legs;
+  }
+
+  /**
+   * Opens `directory`, making it and a new identity when there is none.
+   * @throws {ControlError} "in-use" when another node has it, "device" when it cannot be read or written
+   */
+  static async open(directory: string, nodeName: string | undefined): Promise<NodeState> {
+    let lock: Deno.FsFile | null = null;
+    try {
+      await Deno.mkdir(directory, { recursive: true });
+      lock = await Deno.open(`${directory}/lock`, { create: true, write: true });
+      if (!(await lock.tryLock(true))) {
+        throw new ControlError(
+          "in-use",
+          `State directory "${directory}" is used by another storage node. Stop that one or give this one its own --state`,
+        );
+      }
+      let node = await readJson(`${directory}/node.json`, nodeSchema);
+      if (node === null || (nodeName !== undefined && nodeName !== node.name)) {
+        node = { version: 1, uuid: node?.uuid ?? crypto.randomUUID(), name: nodeName ?? hostName() };
+        await replaceFile(directory, "node.json", node);
+      }
+      const legs = await readJson(`${directory}/legs.json`, legsSchema);
+      return new NodeState(directory, lock, node.uuid, node.name, legs?.legs ?? []);
+    } catch (error) {
+      lock?.close();
+      if (error instanceof ControlError) throw error;
+      throw new ControlError("device", `State directory "${directory}" cannot be used: ${(error as Error).message}`);
+    }
+  }
+
+  /** The legs, in the order they were added. */
+  get legs(): readonly KnownLeg[] {
+    return this.#legs;
+  }
+
+  /** Adds or replaces the leg at `leg.path`; durable when it resolves. */
+  async addLeg(leg: KnownLeg): Promise<void> {
+    await this.#store([...this.#legs.filter((known) => known.path !== leg.path), leg]);
+  }
+
+  /** Forgets the leg at `path`; durable when it resolves. */
+  async removeLeg(path: string): Promise<void> {
+    await this.#store(this.#legs.filter((known) => known.path !== path));
+  }
+
+  async #store(legs: KnownLeg[]): Promise<void> {
+    await replaceFile(this.directory, "legs.json", { version: 1, legs });
+    this.#legs = legs;
+  }
+
+  /** Gives the directory free. */
+  close(): void {
+    this.#lock.close();
+  }
+}
+
+async function readJson<Schema extends v.GenericSchema>(
+  path: string,
+  schema: Schema,
+): Promise<v.InferOutput<Schema> | null> {
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+  try {
+    return v.parse(schema, JSON.parse(text));
+  } catch (error) {
+    throw new ControlError(
+      "device",
+      `"${path}" is not what a storage node wrote: ${
+        (error as Error).message
+      }. Restore it, or move it away to begin anew`,
+    );
+  }
+}
+
+async function replaceFile(directory: string, name: string, value: unknown): Promise<void> {
+  const temporary = `${directory}/.${name}.new`;
+  const file = await Deno.open(temporary, { create: true, write: true, truncate: true });
+  try {
+    const bytes = new TextEncoder().encode(JSON.stringify(value, null, 2) + "\n");
+    for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+    await file.sync();
+  } finally {
+    file.close();
+  }
+  await Deno.rename(temporary, `${directory}/${name}`);
+  const parent = await Deno.open(directory, { read: true });
+  try {
+    await parent.sync();
+  } finally {
+    parent.close();
+  }
+}

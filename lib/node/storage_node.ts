@@ -1,0 +1,124 @@
+/**
+ * A storage node: the main isolate of `brmr serve`. Control plane only; it never touches data and never blocks for long.
+ *
+ * @module
+ */
+
+import { ControlError } from "../control/control_api.ts";
+import { formatNodeAddress, parseNodeAddress } from "../control/node_address.ts";
+import type { CoreEvent } from "../core/output.ts";
+import { ControlService } from "./control_service.ts";
+import { LegRegistry } from "./leg_registry.ts";
+import { NodeState } from "./node_state.ts";
+import type { NodeHandle } from "./node_handle.ts";
+import { VERSION } from "./version.ts";
+import { WorkerPort } from "./worker_port.ts";
+import type { WorkerReport } from "./worker_messages.ts";
+
+/** Memory for payloads unless told otherwise: four connections' worth of deep queues. */
+export const DEFAULT_STORAGE_MEMORY_BYTES = 64 << 20;
+
+/** What a storage node is told at its start. */
+export interface StorageNodeOptions {
+  /** Directory of the node's identity and the list of its legs; made when absent. */
+  readonly stateDir: string;
+  /** Addresses to listen on, "host:port" with a numeric host, "tcp://" optional. */
+  readonly listen: readonly string[];
+  /** Bytes of payload buffers; 64 MiB by default. */
+  readonly memoryBytes?: number;
+  /** For people. Kept in the state directory. */
+  readonly nodeName?: string;
+  /** Allows to listen beyond loopback although there is no authentication yet. */
+  readonly insecure?: boolean;
+  /** The module that calls `runWorker()` when it runs in a worker. */
+  readonly workerUrl: string | URL;
+  /** Things an operator wants to know; `pool` is a pool's UUID, or empty. */
+  readonly onEvent?: (pool: string, event: CoreEvent) => void;
+  /** The node listens and all legs were opened (or found broken). */
+  readonly onReady?: (node: { addresses: readonly string[]; nodeName: string; legs: number; broken: number }) => void;
+}
+
+/**
+ * Starts a storage node.
+ * @throws {ControlError} "bad-request", "refused" (address not allowed), "in-use" (state directory, address), "device"
+ */
+export async function runStorageNode(options: StorageNodeOptions): Promise<NodeHandle> {
+  const listen = options.listen.map((text) => listenAddress(text, options.insecure ?? false));
+  if (listen.length === 0) throw new ControlError("bad-request", "A storage node needs an address to listen on");
+  const state = await NodeState.open(options.stateDir, options.nodeName);
+  const onEvent = options.onEvent ?? (() => undefined);
+  let service: ControlService | null = null;
+
+  const onReport = (report: WorkerReport) => {
+    switch (report.kind) {
+      case "event":
+        onEvent(report.pool, report.event);
+        return;
+      case "control":
+        answer(report.key, report.requestId, report.text);
+        return;
+    }
+  };
+  const port = new WorkerPort(options.workerUrl, {
+    role: "storage",
+    memoryBytes: options.memoryBytes ?? DEFAULT_STORAGE_MEMORY_BYTES,
+    nodeUuid: state.nodeUuid,
+    nodeName: state.nodeName,
+  }, onReport);
+  const legs = new LegRegistry(state, port);
+
+  async function answer(key: number, requestId: number, text: string): Promise<void> {
+    const reply = service === null
+      ? { ok: false, error: { code: "refused", message: "The node is starting. Try again in a moment" } }
+      : await service.answer(text);
+    try {
+      await port.post({ kind: "control-reply", key, requestId, reply });
+    } catch {
+      // Longer than the mailbox takes. Whoever asked is told so.
+      const error = { code: "internal", message: "The answer is too long; ask for less at a time" };
+      await port.post({ kind: "control-reply", key, requestId, reply: { ok: false, error } });
+    }
+  }
+
+  try {
+    // Listening comes last: whoever connects finds every leg that can be served.
+    const legCount = await legs.openAll();
+    const addresses: string[] = await port.request("listen", { addresses: listen });
+    service = new ControlService({ nodeName: state.nodeName, version: VERSION, address: addresses[0] }, legs);
+    for (const broken of legs.broken) {
+      onEvent("", { level: "error", name: "leg-broken", message: `${broken.path}: ${broken.message}` });
+    }
+    options.onReady?.({ addresses, nodeName: state.nodeName, legs: legCount, broken: legs.broken.length });
+  } catch (error) {
+    port.stop();
+    state.close();
+    throw error;
+  }
+  const finished = port.finished.finally(() => state.close());
+  finished.catch(() => undefined); // told to whoever awaits it
+  return {
+    finished,
+    stop(): Promise<void> {
+      port.stop();
+      return finished;
+    },
+  };
+}
+
+/** The canonical address, if it may be listened on. Port 0 takes a free one. */
+function listenAddress(text: string, insecure: boolean): string {
+  const isAnyPort = /:0$/.test(text);
+  const address = parseNodeAddress(isAnyPort ? text.replace(/:0$/, ":1") : text);
+  const isLoopback = address.host === "::1" || /^127(\.\d{1,3}){3}$/.test(address.host);
+  if (!/^[\d.]+$/.test(address.host) && !address.host.includes(":")) {
+    throw new ControlError("bad-request", `"${text}": listen on a numeric address, e.g. 127.0.0.1:7701 or [::1]:7701`);
+  }
+  if (!isLoopback && !insecure) {
+    throw new ControlError(
+      "refused",
+      `"${text}" can be reached from other machines, and brmr does not authenticate yet: whoever reaches it can read and ` +
+        `write every leg. Listen on 127.0.0.1, or pass --insecure if the network is yours alone`,
+    );
+  }
+  return formatNodeAddress({ host: address.host, port: isAnyPort ? 0 : address.port });
+}

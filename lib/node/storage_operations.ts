@@ -1,0 +1,202 @@
+/**
+ * What the main isolate may ask of a storage node's data plane: listen, open and close legs, tell how things stand. Rare
+ * work, between turns of the loop; opening a leg reads its records synchronously, which holds other legs up for a
+ * moment.
+ *
+ * @module
+ */
+
+import { ControlError, type LegStatus, type NodeOperations } from "../control/control_api.ts";
+import { LegServer, type LoadedMapPage } from "../core/leg_server.ts";
+import { MAX_LEGS } from "../disk_format/records.ts";
+import type { Reactor } from "../io/reactor.ts";
+import { bootId } from "../../ffi/libc/boot_id.ts";
+import { DeviceFile, type LoadedLeg, loadLeg, StoreError } from "../store/leg_device.ts";
+import { openLegStore } from "../store/leg_store.ts";
+import { dirtyMapReport } from "./dirty_map_report.ts";
+import { LegDriver } from "./leg_driver.ts";
+import type { StorageWorker } from "./storage_worker.ts";
+import type { PlainError, WorkerReport, WorkerRequest } from "./worker_messages.ts";
+
+/** Share of the buffer memory that one client may have in flight: what several clients and resyncs may take together. */
+const CREDIT_DIVISOR = 2;
+
+/** A leg that leaves service once its device is quiet. */
+interface Closing {
+  readonly driver: LegDriver;
+  readonly requestId: number;
+}
+
+/** Carries out requests of the main isolate. */
+export class StorageOperations {
+  readonly #worker: StorageWorker;
+  readonly #reactor: Reactor;
+  readonly #report: (report: WorkerReport) => void;
+  #closing: Closing[] = [];
+
+  constructor(worker: StorageWorker, reactor: Reactor, report: (report: WorkerReport) => void) {
+    this.#worker = worker;
+    this.#reactor = reactor;
+    this.#report = report;
+  }
+
+  /** Answers now, or later from `afterTurn`. What goes wrong is told, never thrown. */
+  handle({ id, op, request }: WorkerRequest): void {
+    try {
+      if (op === "leg.close") this.#closeLeg(id, request);
+      else this.#report({ kind: "response", id, result: this.#perform(op, request) });
+    } catch (error) {
+      this.#report({ kind: "response", id, error: plainError(error) });
+    }
+  }
+
+  /** Legs that are to be closed and have become quiet. */
+  afterTurn(): void {
+    if (this.#closing.length === 0) return;
+    const quiet = this.#closing.filter(({ driver }) => driver.isQuiet);
+    this.#closing = this.#closing.filter(({ driver }) => !driver.isQuiet);
+    for (const { driver, requestId } of quiet) {
+      driver.close();
+      this.#report({ kind: "response", id: requestId, result: {} });
+    }
+  }
+
+  // deno-lint-ignore no-explicit-any -- main has validated the arguments of each operation
+  #perform(op: string, request: any): unknown {
+    switch (op) {
+      case "listen":
+        return request.addresses.map((address: string) => this.#listen(address));
+      case "leg.open":
+        return this.#openLeg(request);
+      case "status":
+        return { legs: this.#legs(() => true), bufferBytes: this.#worker.pool.totalBytes };
+      case "pool.dirtyMap":
+        return this.#dirtyMap(request);
+      case "resync.set":
+        return this.#setResync(request);
+      default:
+        throw new ControlError("internal", `The data plane has no operation "${op}"`);
+    }
+  }
+
+  #listen(address: string): string {
+    try {
+      return this.#worker.transport.listen(address).boundAddress;
+    } catch (error) {
+      throw new ControlError("in-use", `Cannot listen on ${address}: ${(error as Error).message}`);
+    }
+  }
+
+  #openLeg({ path, poolUuid, legUuid }: { path: string; poolUuid: string; legUuid: string }): unknown {
+    const device = DeviceFile.open(path, { access: "exclusive" });
+    try {
+      const loaded = loadLeg(device);
+      const { superblock } = loaded;
+      if (superblock.poolUuid !== poolUuid || superblock.legUuid !== legUuid) {
+        throw new ControlError(
+          "foreign-data",
+          `"${path}" holds leg ${superblock.legUuid} of pool "${superblock.poolName}", not the leg ${legUuid} that this ` +
+            `node knows. Was the disk replaced or renamed? Give the node the right one, or delete the leg`,
+        );
+      }
+      if (this.#worker.drivers.some((each) => each.poolUuid === poolUuid && each.legIndex === superblock.legIndex)) {
+        throw new ControlError("exists", `This node serves leg ${superblock.legIndex} of that pool already`);
+      }
+      this.#serve(device, loaded);
+      return { legIndex: superblock.legIndex };
+    } catch (error) {
+      device.close();
+      throw error;
+    }
+  }
+
+  #serve(device: DeviceFile, loaded: LoadedLeg): void {
+    const { superblock } = loaded;
+    const pool = this.#worker.pool;
+    const core = new LegServer({
+      superblock,
+      record: loaded.record,
+      intentSlots: loaded.intentSlots.subarray(0, superblock.hotExtentCount),
+      intentsDamaged: loaded.intentsDamaged,
+      mapPages: corePages(loaded),
+      metadataSequence: loaded.maxSequence,
+      instance: crypto.randomUUID(),
+      bootId: bootId(),
+      nowMs: this.#reactor.nowMs,
+      creditBytes: Math.floor(pool.totalBytes / CREDIT_DIVISOR),
+    });
+    const driver = new LegDriver(this.#worker, superblock, device.path, core);
+    driver.attach(openLegStore({
+      device,
+      reactor: this.#reactor,
+      pool,
+      onBlockDone: (token, result) => driver.onBlockDone(token, result),
+      onMetadataDone: (token, result) => driver.onMetadataDone(token, result),
+    }));
+    this.#worker.addLeg(driver);
+    for (const message of loaded.findings) {
+      this.#worker.reportEvent(driver, { level: "warning", name: "leg-repaired", message });
+    }
+  }
+
+  #closeLeg(requestId: number, { legUuid, force }: { legUuid: string; force: boolean }): void {
+    const driver = this.#worker.drivers.find((each) => each.legUuid === legUuid);
+    if (driver === undefined) throw new ControlError("not-found", `This node serves no leg ${legUuid}`);
+    const { session } = driver.core.snapshot();
+    if (session !== null && !force) {
+      throw new ControlError(
+        "in-use",
+        `The pool is attached by ${session.clientName}. Detach it first, or use --force`,
+      );
+    }
+    this.#worker.removeLeg(driver);
+    this.#closing.push({ driver, requestId });
+  }
+
+  #legs(wanted: (driver: LegDriver) => boolean): LegStatus[] {
+    const legs: LegStatus[] = [];
+    for (const driver of this.#worker.drivers) {
+      if (wanted(driver)) legs.push({ path: driver.path, snapshot: driver.core.snapshot() });
+    }
+    return legs;
+  }
+
+  #driversOf(pool: string): LegDriver[] {
+    const drivers = this.#worker.drivers.filter((each) => each.poolUuid === pool || each.poolName === pool);
+    if (drivers.length === 0) throw new ControlError("not-found", `This node has no leg of pool "${pool}"`);
+    return drivers;
+  }
+
+  #dirtyMap(request: NodeOperations["pool.dirtyMap"]["request"]): NodeOperations["pool.dirtyMap"]["result"] {
+    const driver = this.#driversOf(request.pool).find((each) => each.legIndex !== request.legIndex);
+    if (driver === undefined) {
+      throw new ControlError("not-found", `Leg ${request.legIndex} is on this node, and what a leg lacks, others know`);
+    }
+    const map = driver.core.dirtyMap(request.legIndex);
+    if (map === null) throw new ControlError("not-found", `Pool "${request.pool}" has no leg ${request.legIndex}`);
+    return dirtyMapReport(request, driver.core.snapshot(), map);
+  }
+
+  #setResync(request: NodeOperations["resync.set"]["request"]): { legs: number } {
+    const drivers = this.#driversOf(request.pool);
+    for (const driver of drivers) driver.setResync(request);
+    return { legs: drivers.length };
+  }
+}
+
+/** The pages of the legs that are out of sync, as the core takes them. */
+function* corePages(loaded: LoadedLeg): Generator<LoadedMapPage> {
+  for (let legIndex = 0; legIndex < MAX_LEGS; legIndex++) {
+    const entry = loaded.record.shared.legs[legIndex] ?? null;
+    if (entry === null) continue;
+    for (const { page, words, damaged } of loaded.mapPages(legIndex)) {
+      yield { legIndex, page, mapIncarnation: entry.mapIncarnation, words: damaged ? null : words };
+    }
+  }
+}
+
+/** An error as it crosses to the main isolate. */
+export function plainError(error: unknown): PlainError {
+  if (error instanceof ControlError || error instanceof StoreError) return { code: error.code, message: error.message };
+  return { code: "internal", message: error instanceof Error ? error.stack ?? error.message : String(error) };
+}

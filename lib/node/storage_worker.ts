@@ -1,0 +1,390 @@
+/**
+ * The data plane of a storage node: one ring, one transport, one pool of buffers, and a driver for each leg.
+ *
+ * Promises: a peer's bytes never end it; a frame is handed to a leg only from a connection whose HELLO named that leg;
+ * payloads that others wait for (pulled data, control) find memory even when clients fill the rest.
+ * Operators' requests are not answered here: they go to the main isolate and their replies come back by mailbox.
+ *
+ * @module
+ */
+
+import { Message, MessageType } from "../wire/message.ts";
+import type { Hello, Refusal, Welcome } from "../wire/bodies.ts";
+import type { CoreEvent } from "../core/output.ts";
+import type { Reactor } from "../io/reactor.ts";
+import type { BufferPool } from "../io/buffer_pool.ts";
+import type { Transport, TransportHandler } from "../transport/transport.ts";
+import { bodyKind, encodeBody, parseBody } from "../wire/body_codec.ts";
+import { answerOffer, OUR_DIALECT } from "../wire/negotiate.ts";
+import type { LegDriver, LegHost } from "./leg_driver.ts";
+import { ConnectionRole, ConnectionTable } from "./connection_table.ts";
+import type { ControlReply, WorkerReport } from "./worker_messages.ts";
+
+/** A connection that has not introduced itself after this long is closed. */
+const STRANGER_LIMIT_MS = 10_000;
+/** An operator's connection that has been silent for this long is closed: the machine behind it may be gone. */
+const CONTROL_IDLE_LIMIT_MS = 300_000;
+/** How often connections are looked over for the two limits above. */
+const SWEEP_MS = 2_000;
+/** Most connections at once; more are turned away, so that strangers cannot use up memory. */
+const OPEN_LIMIT = 1024;
+/** Largest control payload: an operator's or a peer's JSON. */
+const CONTROL_PAYLOAD_LIMIT_BYTES = 1 << 20;
+/** Largest payload of a connection that has not introduced itself. */
+const HELLO_LIMIT_BYTES = 4096;
+/** Share of the pool, at most, that is kept for pulled data and control frames: 1 / 8. */
+const RESERVE_DIVISOR = 8;
+
+/** Result codes of `placePayload`. */
+const PAUSE = -1;
+const REFUSE = -2;
+const NO_BYTES = new Uint8Array(0);
+
+/** The data plane. `attachTransport` and `addLeg` complete it. */
+export class StorageWorker implements TransportHandler, LegHost {
+  readonly pool: BufferPool;
+  transport!: Transport;
+  readonly #reactor: Reactor;
+  readonly #report: (report: WorkerReport) => void;
+  readonly #instance: string;
+  readonly #drivers: LegDriver[] = [];
+  readonly #connections = new ConnectionTable();
+  readonly #reply = new Message();
+  readonly #ordinaryLimitBytes: number;
+  #nextSweepMs = Infinity;
+  #openCount = 0;
+  /** Memory was given back since those who wait for it were last asked. */
+  #memoryFreed = false;
+  /** A read or a connection waits for memory. */
+  #isStarved = false;
+  /** Something was queued to be sent since the last flush. */
+  #hasSent = false;
+
+  constructor(reactor: Reactor, pool: BufferPool, instance: string, report: (report: WorkerReport) => void) {
+    this.#reactor = reactor;
+    this.pool = pool;
+    this.#instance = instance;
+    this.#report = report;
+    this.#ordinaryLimitBytes = pool.totalBytes - Math.floor(pool.totalBytes / RESERVE_DIVISOR);
+  }
+
+  get nowMs(): number {
+    return this.#reactor.nowMs;
+  }
+
+  get drivers(): readonly LegDriver[] {
+    return this.#drivers;
+  }
+
+  addLeg(driver: LegDriver): void {
+    this.#drivers.push(driver);
+    driver.drain();
+  }
+
+  /** Takes a leg out of service. Its connections are closed; its device may still have I/O in flight (`isQuiet`). */
+  removeLeg(driver: LegDriver): void {
+    const at = this.#drivers.indexOf(driver);
+    if (at >= 0) this.#drivers.splice(at, 1);
+    for (let connection = 0; connection < this.#connections.limit; connection++) {
+      if (this.#connections.driver(connection) === driver) this.transport.close(connection);
+    }
+  }
+
+  // ---- the loop -------------------------------------------------------------------------------------------------
+
+  /** When the next turn has to end at the latest. */
+  get deadlineMs(): number {
+    let deadlineMs = this.#nextSweepMs;
+    for (let i = 0; i < this.#drivers.length; i++) {
+      const legDeadlineMs = this.#drivers[i].core.nextDeadlineMs;
+      if (legDeadlineMs < deadlineMs) deadlineMs = legDeadlineMs;
+    }
+    return deadlineMs;
+  }
+
+  /** Timers, waiting reads, paused connections, and what is to leave. */
+  afterTurn(): void {
+    const nowMs = this.#reactor.nowMs;
+    for (let i = 0; i < this.#drivers.length; i++) {
+      if (this.#drivers[i].core.nextDeadlineMs <= nowMs) this.#drivers[i].tick(nowMs);
+    }
+    if (nowMs >= this.#nextSweepMs) this.#sweep(nowMs);
+    // Flushing may tell of payloads that have left, which frees memory that others wait for, and of connections that
+    // failed, to which cores answer; the next turn may wait for ever, so all of that is done before it.
+    do {
+      this.#hasSent = false;
+      if (this.#memoryFreed && this.#isStarved) this.#feedStarved();
+      this.transport.flushSends();
+    } while (this.#hasSent || (this.#memoryFreed && this.#isStarved));
+  }
+
+  #feedStarved(): void {
+    this.#memoryFreed = false;
+    this.#isStarved = false;
+    for (let i = 0; i < this.#drivers.length; i++) {
+      this.#drivers[i].retryReads();
+      if (this.#drivers[i].isStarved) this.#isStarved = true;
+    }
+    this.transport.resume(); // paused connections ask again: placePayload
+  }
+
+  #sweep(nowMs: number): void {
+    const connections = this.#connections;
+    for (let connection = 0; connection < connections.limit; connection++) {
+      const role = connections.role(connection);
+      if (role === ConnectionRole.STRANGER && nowMs - connections.sinceMs(connection) > STRANGER_LIMIT_MS) {
+        this.transport.close(connection);
+      } else if (
+        role === ConnectionRole.CONTROL && nowMs - this.transport.lastReceivedMs(connection) > CONTROL_IDLE_LIMIT_MS
+      ) {
+        this.transport.close(connection);
+      }
+    }
+    this.#nextSweepMs = this.#openCount > 0 ? nowMs + SWEEP_MS : Infinity;
+  }
+
+  // ---- what legs ask of the node --------------------------------------------------------------------------------
+
+  allocateForRead(lengthBytes: number): number {
+    const slot = this.pool.usedBytes + lengthBytes > this.#ordinaryLimitBytes ? -1 : this.pool.allocate(lengthBytes);
+    if (slot === -1) this.#isStarved = true;
+    return slot;
+  }
+
+  noteSent(): void {
+    this.#hasSent = true;
+  }
+
+  freeSlot(slot: number): void {
+    this.pool.free(slot);
+    this.#memoryFreed = true;
+  }
+
+  connectPeer(driver: LegDriver, legIndex: number, address: string): void {
+    const connection = this.transport.connect(address);
+    this.#hasSent = true; // an address that cannot be connected to is told of by the flush
+    this.#noteOpen(connection, ConnectionRole.CONNECTING, driver, legIndex);
+  }
+
+  closeConnection(key: number): void {
+    const connection = this.#connections.keys.connectionOf(key);
+    if (connection >= 0) this.transport.close(connection);
+  }
+
+  connectionOf(key: number): number {
+    return this.#connections.keys.connectionOf(key);
+  }
+
+  reportEvent(driver: LegDriver, event: CoreEvent): void {
+    this.#report({ kind: "event", pool: driver.poolUuid, event });
+  }
+
+  // ---- what the transport tells -----------------------------------------------------------------------------------
+
+  onAccepted(connection: number, _listener: number, _peerAddress: string): void {
+    this.#noteOpen(connection, ConnectionRole.STRANGER, null, -1);
+    if (this.#openCount > OPEN_LIMIT) this.transport.close(connection);
+  }
+
+  onConnected(connection: number): void {
+    const driver = this.#connections.driver(connection)!;
+    this.#connections.become(connection, ConnectionRole.LEG, driver);
+    driver.connected(this.#connections.legIndex(connection), this.#connections.keys.keyOf(connection));
+  }
+
+  placePayload(connection: number, message: Message): number {
+    const slot = this.#place(connection, message);
+    if (slot >= 0) this.#connections.setPlacedSlot(connection, slot);
+    else if (slot === PAUSE) this.#isStarved = true;
+    return slot;
+  }
+
+  #place(connection: number, message: Message): number {
+    const lengthBytes = message.payloadLength;
+    switch (this.#connections.role(connection)) {
+      case ConnectionRole.LEG:
+        if (message.type === MessageType.WRITE) {
+          if (this.pool.usedBytes + lengthBytes > this.#ordinaryLimitBytes) return PAUSE;
+          return this.pool.allocate(lengthBytes);
+        }
+        return isLegPayload(message.type) ? this.pool.allocate(lengthBytes) : REFUSE;
+      case ConnectionRole.CONTROL:
+        if (message.type !== MessageType.CONTROL_REQUEST || lengthBytes > CONTROL_PAYLOAD_LIMIT_BYTES) return REFUSE;
+        return this.pool.allocate(lengthBytes);
+      case ConnectionRole.STRANGER:
+        if (message.type !== MessageType.HELLO || lengthBytes > HELLO_LIMIT_BYTES) return REFUSE;
+        return this.pool.allocate(lengthBytes);
+      default:
+        return REFUSE;
+    }
+  }
+
+  onMessage(connection: number, message: Message, slot: number): void {
+    this.#connections.setPlacedSlot(connection, -1);
+    switch (this.#connections.role(connection)) {
+      case ConnectionRole.LEG:
+        this.#legMessage(connection, this.#connections.driver(connection)!, message, slot);
+        return;
+      case ConnectionRole.CONTROL:
+        this.#controlMessage(connection, message, slot);
+        return;
+      case ConnectionRole.STRANGER:
+        this.#hello(connection, message, slot);
+        return;
+      default:
+        if (slot >= 0) this.freeSlot(slot);
+    }
+  }
+
+  /** Every token is a slot whose owner asked for it to be freed once it had left. */
+  onSent(_connection: number, token: number): void {
+    this.freeSlot(token);
+  }
+
+  onClosed(connection: number, _reason: number): void {
+    const role = this.#connections.role(connection);
+    const driver = this.#connections.driver(connection);
+    const legIndex = this.#connections.legIndex(connection);
+    const key = this.#connections.keys.keyOf(connection);
+    const placedSlot = this.#connections.placedSlot(connection);
+    if (placedSlot >= 0) this.freeSlot(placedSlot); // its payload never arrived whole
+    this.#connections.setPlacedSlot(connection, -1);
+    this.#connections.remove(connection);
+    this.#openCount--;
+    if (driver === null) return;
+    if (role === ConnectionRole.CONNECTING) driver.connectFailed(legIndex);
+    else if (role === ConnectionRole.LEG) driver.connectionClosed(key);
+  }
+
+  // ---- frames -----------------------------------------------------------------------------------------------------
+
+  #legMessage(connection: number, driver: LegDriver, message: Message, slot: number): void {
+    const kind = bodyKind(message.type);
+    if (kind === "none" || kind === "data") {
+      driver.message(this.#connections.keys.keyOf(connection), message, slot, null);
+      return;
+    }
+    const body = this.#takeBody(connection, message, slot);
+    if (body !== undefined) driver.message(this.#connections.keys.keyOf(connection), message, -1, body);
+  }
+
+  /** The parsed body of a frame, its slot given back; undefined when it was unfit and has been answered with REFUSE. */
+  #takeBody(connection: number, message: Message, slot: number): unknown {
+    const bytes = slot < 0 ? NO_BYTES : this.pool.bytes(slot).subarray(0, message.payloadLength);
+    const parsed = parseBody(message.type, bytes);
+    if (slot >= 0) this.freeSlot(slot);
+    if (parsed.ok) return parsed.body;
+    this.#refuse(connection, message.requestId, { code: "bad-request", message: parsed.message });
+    return undefined;
+  }
+
+  #hello(connection: number, message: Message, slot: number): void {
+    if (message.type !== MessageType.HELLO) {
+      if (slot >= 0) this.freeSlot(slot);
+      this.#refuse(connection, message.requestId, { code: "bad-request", message: "The first frame is not HELLO" });
+      return;
+    }
+    const requestId = message.requestId;
+    const body = this.#takeBody(connection, message, slot);
+    if (body === undefined) return;
+    const hello = body as Hello;
+    const agreement = answerOffer(OUR_DIALECT, hello);
+    if (!agreement.ok) {
+      this.#refuse(connection, requestId, { code: agreement.code, message: agreement.message });
+      return;
+    }
+    if (hello.role === "control") {
+      this.#connections.become(connection, ConnectionRole.CONTROL, null);
+      this.#welcomeOperator(connection, requestId, agreement.protocol, agreement.features);
+      return;
+    }
+    const driver = this.#drivers.find((each) => each.poolUuid === hello.poolUuid && each.legIndex === hello.legIndex);
+    if (driver === undefined) {
+      const poolKnown = this.#drivers.some((each) => each.poolUuid === hello.poolUuid);
+      this.#refuse(connection, requestId, {
+        code: poolKnown ? "unknown-leg" : "unknown-pool",
+        message: `This node does not serve leg ${hello.legIndex} of pool ${hello.poolUuid}`,
+      });
+      return;
+    }
+    this.#connections.become(connection, ConnectionRole.LEG, driver);
+    driver.hello(this.#connections.keys.keyOf(connection), requestId, hello);
+  }
+
+  #welcomeOperator(connection: number, requestId: number, protocol: number, features: number): void {
+    const welcome: Welcome = {
+      protocol,
+      features,
+      instance: this.#instance,
+      creditRequests: 16,
+      creditBytes: CONTROL_PAYLOAD_LIMIT_BYTES,
+    };
+    const message = this.#reply.reset(MessageType.WELCOME);
+    message.requestId = requestId;
+    this.#send(connection, message, encodeBody(message.type, welcome));
+  }
+
+  #refuse(connection: number, requestId: number, refusal: Refusal): void {
+    const message = this.#reply.reset(MessageType.REFUSE);
+    message.requestId = requestId;
+    this.#send(connection, message, encodeBody(message.type, refusal));
+  }
+
+  #controlMessage(connection: number, message: Message, slot: number): void {
+    if (message.type === MessageType.PING) {
+      const requestId = message.requestId;
+      const pong = this.#reply.reset(MessageType.PONG);
+      pong.requestId = requestId;
+      this.#send(connection, pong, null);
+      return;
+    }
+    if (message.type !== MessageType.CONTROL_REQUEST || slot < 0) {
+      if (slot >= 0) this.freeSlot(slot);
+      this.#refuse(connection, message.requestId, {
+        code: "bad-request",
+        message: "An operator sends CONTROL_REQUEST",
+      });
+      return;
+    }
+    const text = new TextDecoder().decode(this.pool.bytes(slot).slice(0, message.payloadLength));
+    this.freeSlot(slot);
+    this.#report({
+      kind: "control",
+      key: this.#connections.keys.keyOf(connection),
+      requestId: message.requestId,
+      text,
+    });
+  }
+
+  /** Sends an operator the main isolate's reply, unless the operator has gone meanwhile. */
+  sendControlReply(reply: ControlReply): void {
+    const connection = this.#connections.keys.connectionOf(reply.key);
+    if (connection === -1) return;
+    const message = this.#reply.reset(MessageType.CONTROL_REPLY);
+    message.requestId = reply.requestId;
+    let payload = new TextEncoder().encode(JSON.stringify(reply.reply));
+    if (payload.length > CONTROL_PAYLOAD_LIMIT_BYTES) {
+      const error = { code: "internal", message: "The answer is too long for one frame; ask for less at a time" };
+      payload = new TextEncoder().encode(JSON.stringify({ ok: false, error }));
+    }
+    this.#send(connection, message, payload);
+  }
+
+  #send(connection: number, message: Message, payload: Uint8Array | null): void {
+    this.#hasSent = true;
+    this.transport.sendBytes(connection, message, payload);
+  }
+
+  #noteOpen(connection: number, role: number, driver: LegDriver | null, legIndex: number): void {
+    const nowMs = this.#reactor.nowMs;
+    this.#connections.open(connection, role, driver, legIndex, nowMs);
+    this.#openCount++;
+    if (this.#nextSweepMs === Infinity) this.#nextSweepMs = nowMs + SWEEP_MS;
+  }
+}
+
+/** Whether a leg's client or peer may send a payload of this type, WRITE apart. */
+function isLegPayload(type: number): boolean {
+  const kind = bodyKind(type);
+  return kind === "json" || kind === "words" || type === MessageType.PULL_DATA;
+}

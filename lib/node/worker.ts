@@ -1,0 +1,148 @@
+/**
+ * The data-plane worker of a node: sets up ring, memory and transport, then runs one synchronous loop until it is told to
+ * stop. It never returns to its event loop in between and never awaits.
+ *
+ * The module that is the program's entry is the worker's entry too, so that a bundle is one file:
+ *
+ * ```ts
+ * if (isDataPlaneWorker()) runWorker();
+ * else await main();
+ * ```
+ *
+ * @module
+ */
+
+import { nameThread } from "../../ffi/libc/process.ts";
+import { ClientPool } from "../core/client_pool.ts";
+import type { SharedEpoch } from "../disk_format/records.ts";
+import type { Frontend } from "../frontend/frontend.ts";
+import { openNbd } from "./nbd_place.ts";
+import { MailboxReceiver } from "../io/mailbox.ts";
+import { SlabBufferPool } from "../io/slab_buffer_pool.ts";
+import { UringReactor } from "../io/uring_reactor.ts";
+import { TcpTransport } from "../transport/tcp_transport.ts";
+import { UringNetwork } from "../transport/uring_network.ts";
+import { UringUnavailable } from "../../ffi/uring/ring.ts";
+import { ClientLife } from "./client_life.ts";
+import { ClientWorker } from "./client_worker.ts";
+import { StorageOperations } from "./storage_operations.ts";
+import { StorageWorker } from "./storage_worker.ts";
+import type { ClientStart, MailboxMessage, StorageStart, WorkerReport, WorkerStart } from "./worker_messages.ts";
+
+/** Submissions that fit one turn; more are submitted at once, which is only slower. */
+const RING_ENTRIES = 2048;
+
+/** Whether this isolate is a worker, and not the program's main one. */
+export function isDataPlaneWorker(): boolean {
+  return typeof (globalThis as { WorkerGlobalScope?: unknown }).WorkerGlobalScope === "function";
+}
+
+/** The worker's side of a node: waits for the start message, then is the data plane until it is told to stop. */
+export function runWorker(): void {
+  self.onmessage = (event: MessageEvent<WorkerStart>) => {
+    self.onmessage = null;
+    try {
+      if (event.data.role === "storage") runStorage(event.data);
+      else runClient(event.data);
+      report({ kind: "stopped" });
+    } catch (error) {
+      const { message, stack } = error instanceof Error ? error : new Error(String(error));
+      const isForPeople = error instanceof UringUnavailable;
+      report({
+        kind: "fatal",
+        message,
+        stack: stack ?? "",
+        error: isForPeople ? { code: "device", message } : undefined,
+      });
+    }
+  };
+  report({ kind: "loaded" });
+}
+
+/** Reaches the main isolate at once, although this one never returns to its event loop. */
+function report(message: WorkerReport): void {
+  (self as unknown as { postMessage(message: unknown): void }).postMessage(message);
+}
+
+/** Why the transport has closed a connection. */
+function reportTransport(text: string): void {
+  report({ kind: "event", pool: "", event: { level: "warning", name: "connection-closed", message: text } });
+}
+
+function runStorage(start: StorageStart): void {
+  nameThread("brmr-storage");
+  const pool = new SlabBufferPool({ totalBytes: start.memoryBytes });
+  const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
+  const worker = new StorageWorker(reactor, pool, start.nodeUuid, report);
+  worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker, {
+    maxConnections: 2048,
+    report: reportTransport,
+  });
+  const operations = new StorageOperations(worker, reactor, report);
+  let isStopping = false;
+  new MailboxReceiver(start.mailbox, reactor, (value) => {
+    const message = value as MailboxMessage;
+    if (message.kind === "request") operations.handle(message);
+    else if (message.kind === "control-reply") worker.sendControlReply(message);
+    else isStopping = true;
+  });
+  worker.afterTurn();
+  while (!isStopping) {
+    reactor.turn(worker.deadlineMs);
+    worker.afterTurn();
+    operations.afterTurn();
+  }
+}
+
+function runClient(start: ClientStart): void {
+  nameThread("brmr-client");
+  const pool = new SlabBufferPool({ totalBytes: start.memoryBytes });
+  const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
+  const core = new ClientPool({
+    poolUuid: start.poolUuid,
+    poolName: start.poolName,
+    sizeBytes: start.sizeBytes,
+    logicalBlockBytes: start.logicalBlockBytes,
+    extentBytes: start.extentBytes,
+    hotExtentCount: start.hotExtentCount,
+    clientUuid: start.clientUuid,
+    clientName: start.clientName,
+    legs: legAddresses(start.shared),
+    nowMs: reactor.nowMs,
+    nextRandom: Math.random,
+    maxWriteBytes: Math.floor(pool.totalBytes / 2),
+    heartbeatLimitMs: start.heartbeatMs,
+    ioTimeoutMs: start.ioTimeoutMs === 0 ? undefined : start.ioTimeoutMs,
+  });
+  const worker = new ClientWorker(reactor, pool, core, {
+    name: start.poolName,
+    sizeBytes: start.sizeBytes,
+    logicalBlockBytes: start.logicalBlockBytes,
+    readOnly: start.readOnly,
+    maxRangeBytes: core.maxRangeBytes,
+  }, report);
+  worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker, { report: reportTransport });
+  const openFrontends = (): Frontend[] =>
+    start.nbd.map((address, index) => openNbd(address, worker.hostFor(index), pool, reactor));
+  const life = new ClientLife(worker, reactor, openFrontends, report);
+  new MailboxReceiver(start.mailbox, reactor, (value) => {
+    const message = value as MailboxMessage;
+    if (message.kind === "request") life.handle(message);
+    else if (message.kind === "stop") life.stop();
+  });
+  worker.start(start.takeover);
+  worker.afterTurn();
+  while (!life.isOver) {
+    reactor.turn(Math.min(worker.deadlineMs, life.deadlineMs));
+    life.afterTurn();
+    worker.afterTurn();
+  }
+}
+
+function legAddresses(shared: SharedEpoch): { legIndex: number; address: string }[] {
+  const legs: { legIndex: number; address: string }[] = [];
+  shared.legs.forEach((entry, legIndex) => {
+    if (entry !== null) legs.push({ legIndex, address: entry.address });
+  });
+  return legs;
+}

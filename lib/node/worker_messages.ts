@@ -1,0 +1,108 @@
+/**
+ * What the main isolate of a node and its data-plane worker tell each other. Down: the start message by `postMessage`
+ * (the worker still has its event loop then), everything later through the mailbox. Up: `postMessage`, which arrives at
+ * once even though the worker never returns to its event loop. All of it is JSON-like plain data, and all of it is rare.
+ *
+ * @module
+ */
+
+import type { SharedEpoch } from "../disk_format/records.ts";
+import type { CoreEvent } from "../core/output.ts";
+import type { ClientSnapshot } from "../core/snapshot.ts";
+import type { MailboxPort } from "../io/mailbox.ts";
+import type { ControlErrorCode } from "../control/control_api.ts";
+
+/** First message to the worker of a storage node. */
+export interface StorageStart {
+  readonly role: "storage";
+  readonly mailbox: MailboxPort;
+  readonly memoryBytes: number;
+  readonly nodeUuid: string;
+  readonly nodeName: string;
+}
+
+/** First message to the worker of a client node. */
+export interface ClientStart {
+  readonly role: "client";
+  readonly mailbox: MailboxPort;
+  readonly memoryBytes: number;
+  readonly poolUuid: string;
+  readonly poolName: string;
+  readonly clientUuid: string;
+  readonly clientName: string;
+  readonly sizeBytes: number;
+  readonly extentBytes: number;
+  readonly hotExtentCount: number;
+  readonly logicalBlockBytes: number;
+  readonly shared: SharedEpoch;
+  readonly readOnly: boolean;
+  readonly takeover: boolean;
+  readonly heartbeatMs: number;
+  /** How long I/O waits for legs before it fails; 0 takes the pool's own. */
+  readonly ioTimeoutMs: number;
+  /** Paths of unix sockets, or "tcp://host:port" on loopback, where NBD is offered. */
+  readonly nbd: readonly string[];
+}
+
+export type WorkerStart = StorageStart | ClientStart;
+
+/** Main to worker, by mailbox: an operation that is answered by a {@link WorkerResponse} of the same id. */
+export interface WorkerRequest {
+  readonly kind: "request";
+  readonly id: number;
+  readonly op: string;
+  // deno-lint-ignore no-explicit-any -- each operation has its own arguments; main has validated them
+  readonly request: any;
+}
+
+/** Main to storage worker: send this reply to the operator on connection `key`, if it is still there. */
+export interface ControlReply {
+  readonly kind: "control-reply";
+  readonly key: number;
+  readonly requestId: number;
+  readonly reply: unknown;
+}
+
+export type MailboxMessage = WorkerRequest | ControlReply | { readonly kind: "stop" };
+
+/** An error that crosses between isolates. */
+export interface PlainError {
+  readonly code: ControlErrorCode;
+  readonly message: string;
+}
+
+/** Worker to main: the outcome of a {@link WorkerRequest}. */
+export interface WorkerResponse {
+  readonly kind: "response";
+  readonly id: number;
+  readonly result?: unknown;
+  readonly error?: PlainError;
+}
+
+export type WorkerReport =
+  | WorkerResponse
+  /** The worker listens for its start message. */
+  | { readonly kind: "loaded" }
+  /** An operator asks; answer with a {@link ControlReply}. */
+  | {
+    readonly kind: "control";
+    readonly key: number;
+    readonly requestId: number;
+    readonly text: string;
+  }
+  | { readonly kind: "event"; readonly pool: string; readonly event: CoreEvent }
+  /** Client: the pool is served at these URIs. */
+  | { readonly kind: "ready"; readonly uris: readonly string[] }
+  /** Client: the pool cannot be attached. */
+  | { readonly kind: "refused"; readonly error: PlainError }
+  /** The loop has ended in an orderly way. */
+  | { readonly kind: "stopped" }
+  /** The loop has ended by a bug or for want of something it cannot do without. */
+  | { readonly kind: "fatal"; readonly message: string; readonly stack: string; readonly error?: PlainError };
+
+/** Result of the client worker's operation "status". */
+export interface ClientWorkerStatus {
+  readonly uris: readonly string[];
+  readonly connections: number;
+  readonly snapshot: ClientSnapshot;
+}

@@ -1,0 +1,85 @@
+/**
+ * Looking at what shall become a leg, before anything is written to it.
+ *
+ * @module
+ */
+
+import { dirname } from "node:path";
+import { closeDescriptor, openFile, OpenFlag, statusOf } from "../../ffi/libc/file.ts";
+import type { LegProbe } from "../control/control_api.ts";
+import { DeviceFile, isAllZero, SCRATCH_BYTES } from "./device_file.ts";
+import { HEAD_BYTES, nameContent, TAIL_BYTES } from "./signatures.ts";
+import { StoreError } from "./store_error.ts";
+
+/** Makes an unnamed file in a directory, that vanishes when it is closed; O_DIRECTORY, which it includes, varies. */
+const OPEN_UNNAMED = 0o20000000 | (Deno.build.arch === "aarch64" ? 0o40000 : 0o200000);
+/** A device without known marks is looked at here and there; what all these places have as zeroes passes for empty. */
+const SAMPLE_COUNT = 16;
+
+/**
+ * What is at `path` now. Looks only; a device that is in use can be probed too.
+ *
+ * @throws {StoreError} when it is neither a file nor a block device, cannot be read, or its directory does not exist
+ */
+export function probeDevice(path: string): LegProbe {
+  let device: DeviceFile;
+  try {
+    device = DeviceFile.open(path, { access: "read" });
+  } catch (error) {
+    if (!(error instanceof StoreError && error.code === "not-found")) throw error;
+    return { path, kind: "absent", sizeBytes: 0, logicalBlockBytes: blockOfDirectory(path), found: null };
+  }
+  try {
+    const { kind, sizeBytes, logicalBlockBytes } = device;
+    return { path, kind, sizeBytes, logicalBlockBytes, found: findContent(device) };
+  } finally {
+    device.close();
+  }
+}
+
+/** What is on an open device, in words; null when nothing is. */
+export function findContent(device: DeviceFile): string | null {
+  if (device.isAllHole) return null;
+  // What lies beyond the last whole block of a file cannot be read with O_DIRECT; a leg would overwrite it, so it counts.
+  const end = device.sizeBytes - device.sizeBytes % device.logicalBlockBytes;
+  if (end === 0) return device.sizeBytes === 0 ? null : `a file of ${device.sizeBytes} bytes`;
+  const head = device.read(0, Math.min(HEAD_BYTES, end)).slice();
+  const tailBytes = Math.min(TAIL_BYTES, end);
+  const tail = device.read(end - tailBytes, tailBytes).slice();
+  const name = nameContent(head, tail);
+  if (name !== null) return name;
+  if (!isAllZero(head) || !isAllZero(tail) || end !== device.sizeBytes) return "data of an unknown kind";
+  const step = Math.max(Math.floor((end - SCRATCH_BYTES) / SAMPLE_COUNT / SCRATCH_BYTES), 1) * SCRATCH_BYTES;
+  for (let at = 0; at < end; at += step) {
+    if (!isAllZero(device.read(at, Math.min(SCRATCH_BYTES, end - at)))) return "data of an unknown kind";
+  }
+  return null;
+}
+
+/** The logical block that a new file at `path` would have. */
+function blockOfDirectory(path: string): number {
+  const directory = dirname(path);
+  const descriptor = openFile(directory, OPEN_UNNAMED | OpenFlag.READ_WRITE);
+  if (descriptor >= 0) {
+    const status = statusOf(descriptor);
+    closeDescriptor(descriptor);
+    if (typeof status !== "number") {
+      return status.directOffsetAlign > 512 || status.directOffsetAlign === 0 ? 4096 : 512;
+    }
+  }
+  let isDirectory = false;
+  const found = openFile(directory, OpenFlag.READ_ONLY);
+  if (found >= 0) {
+    const status = statusOf(found);
+    isDirectory = typeof status !== "number" && status.kind === "directory";
+    closeDescriptor(found);
+  }
+  if (!isDirectory) {
+    throw new StoreError(
+      "not-found",
+      `"${path}": there is no directory "${directory}": create it, or name another path`,
+    );
+  }
+  // A file system without unnamed files, or a directory that may not be written: creating the leg will tell.
+  return 4096;
+}

@@ -1,0 +1,267 @@
+/**
+ * Scenarios: short text files that tell a story to the simulator, one command a line, with the trace it gives printed
+ * beneath. The first lines say in words what the story shows. No chance is involved.
+ *
+ *     # A leg dies in the middle of a write
+ *     pool legs=2 chunks=64
+ *     until in-sync 11
+ *     write 0+8
+ *     run 1 ms
+ *     kill leg-1
+ *     until idle
+ *     expect dirty leg-0 leg-1 1
+ *
+ * Commands:
+ *
+ *     pool legs=N chunks=N extent-chunks=N hot=N min-in-sync=N io-timeout=MS depth=N     first of all; all have defaults
+ *     write|read|zero|discard FIRST+COUNT [fua]     sectors of 512 bytes; begins, does not wait
+ *     flush
+ *     run N ms
+ *     until idle | until ready | until detached | until refused | until in-sync MASK | until resyncing leg-N [N s]
+ *     kill|power leg-N|client          start leg-N|client [takeover]          pause leg-N|client N ms          detach
+ *     cut WHO to WHO N ms              break WHO WHO                          slow leg-N FACTOR
+ *     fail leg-N read|write|zero|flush|metadata           the next such operation ends with EIO
+ *     throttle leg-N BYTES             pause-resync leg-N                     resume-resync leg-N
+ *     expect in-sync MASK | expect dirty leg-N leg-M CHUNKS | expect value leg-N SECTOR write N | expect identical
+ *     expect failed COUNT | expect state WORD
+ *
+ * MASK is written with leg 0 on the right. A scenario ends well when all it expects holds and no checker complains.
+ *
+ * @module
+ */
+
+import { RequestFlag, RequestKind } from "../../lib/frontend/frontend.ts";
+import { MAX_SECTORS_PER_WRITE, nameValue } from "../sim/oracle.ts";
+import { drawPlan, type Plan } from "../sim/plan.ts";
+import type { Process } from "../sim/process.ts";
+import { Trace } from "../sim/trace.ts";
+import { Violation } from "../sim/violation.ts";
+import { Lab, World } from "../sim/world.ts";
+
+/** Separates the story from its trace. */
+export const TRACE_MARK = "---";
+/** Where the text of a trace line begins. */
+const TEXT_COLUMN = 21;
+/** What would drown the story: every output is seen again as something received or done. */
+const NOISE =
+  /^(sends|DISK_|disk:|CONNECT|HASH|METADATA_WRITE)|^receives on \d+: (PING|PONG|RESYNC_REPORT|HELLO|WELCOME)\b/;
+const DEFAULT_LIMIT_MS = 60_000;
+const OPS = ["read", "write", "zero", "flush", "metadata"];
+
+const lab = new Lab();
+
+/** Tells the story; returns its trace. Throws when something is not as expected. */
+export function playScenario(text: string): string[] {
+  const commands = text.split("\n").map((line) => line.trim()).filter((line) => line !== "" && !line.startsWith("#"));
+  if (!commands[0]?.startsWith("pool")) throw new Error(`a scenario begins with "pool", not with "${commands[0]}"`);
+  const journal = new Trace(Infinity);
+  const world = new World(lab, scenarioPlan(commands[0]), journal);
+  world.stage = "scenario";
+  world.start();
+  const lines: string[] = [];
+  for (const command of commands.slice(1)) {
+    lines.push(`> ${command}`);
+    try {
+      obey(world, command.split(/\s+/));
+    } catch (error) {
+      lines.push(...journal.lines.filter(isTelling));
+      const reason = error instanceof Violation || error instanceof Error ? error.message : String(error);
+      throw new Error(`"${command}": ${reason}\n${lines.join("\n")}`);
+    }
+    lines.push(...journal.lines.filter(isTelling));
+    journal.lines.length = 0;
+  }
+  return lines;
+}
+
+function isTelling(line: string): boolean {
+  return !NOISE.test(line.slice(TEXT_COLUMN));
+}
+
+/** A plan without chance. */
+function scenarioPlan(command: string): Plan {
+  const options = new Map(command.split(/\s+/).slice(1).map((word) => word.split("=") as [string, string]));
+  const option = (name: string, value: number) => options.has(name) ? Number(options.get(name)) : value;
+  const legCount = option("legs", 2);
+  // Any seed will do: only the UUIDs are kept.
+  const base = drawPlan(1);
+  const chunkCount = option("chunks", 64);
+  return {
+    ...base,
+    legCount,
+    shape: {
+      ...base.shape,
+      legUuids: Array.from({ length: legCount }, (_, i) => `00000000-0000-4000-8000-00000000000${i}`),
+      sizeBytes: chunkCount * 4096,
+      chunkBytes: 4096,
+      extentBytes: option("extent-chunks", 16) * 4096,
+      hotExtentCount: option("hot", 4),
+      minInSync: option("min-in-sync", 1),
+      ioTimeoutMs: option("io-timeout", 30_000),
+    },
+    network: {
+      baseDelayMs: 0.1,
+      meanDelayMs: 0,
+      spikeChance: 0,
+      spikeMs: 0,
+      heldPayloadChance: 0,
+      earlyPlacementChance: 0,
+      silentBreakChance: 0,
+    },
+    diskMeanMs: 0.2,
+    diskVariance: 0,
+    diskSpikeChance: 0,
+    diskSpikeMs: 0,
+    eioChance: [0, 0, 0, 0, 0],
+    faults: [],
+    bootsAreKnown: true,
+    turnMs: 0,
+    requestCount: 0,
+    queueDepth: option("depth", 16),
+    legOptions: { ...base.legOptions, creditRequests: 32, pullBytes: 32 * 1024, pullsInFlight: 2 },
+    clientOptions: {
+      maxRequests: 32,
+      maxWriteBytes: 1 << 20,
+      heartbeatLimitMs: 3000,
+      legTimeoutMs: 20_000,
+      flushIntervalMs: 2000,
+    },
+  };
+}
+
+function obey(world: World, words: readonly string[]): void {
+  const { application, client } = world;
+  switch (words[0]) {
+    case "write":
+    case "read":
+    case "zero":
+    case "discard":
+    case "flush": {
+      const kinds: Record<string, number> = {
+        read: RequestKind.READ,
+        write: RequestKind.WRITE,
+        zero: RequestKind.WRITE_ZEROES,
+        discard: RequestKind.DISCARD,
+        flush: RequestKind.FLUSH,
+      };
+      const [first, count] = words[0] === "flush" ? [0, 0] : words[1].split("+").map(Number);
+      if (!client.canSubmit) throw new Error("the client takes no requests now");
+      client.submit(application.begin(kinds[words[0]], words[2] === "fua" ? RequestFlag.FUA : 0, first, count));
+      return;
+    }
+    case "run":
+      world.runUntil(() => false, Number(words[1]));
+      return;
+    case "until":
+      until(world, words);
+      return;
+    case "kill":
+    case "power":
+      if (words[1] === "client") client.kill(words[0] === "power");
+      else legOf(world, words[1]).kill(words[0] === "power");
+      return;
+    case "start":
+      if (words[1] === "client") client.start(words[2] === "takeover");
+      else legOf(world, words[1]).start();
+      return;
+    case "pause":
+      processOf(world, words[1]).pausedUntilMs = world.nowMs + Number(words[2]);
+      return;
+    case "detach":
+      client.detach();
+      return;
+    case "cut":
+      world.network.cut(processOf(world, words[1]).id, processOf(world, words[3]).id, world.nowMs + Number(words[4]));
+      return;
+    case "break": {
+      const ends = [processOf(world, words[1]), processOf(world, words[2])];
+      for (const connection of [...world.network.live]) {
+        if (connection.ends.every((end) => ends.includes(end.process))) world.network.break(connection);
+      }
+      return;
+    }
+    case "slow":
+      legOf(world, words[1]).slowness = Number(words[2]);
+      return;
+    case "fail":
+      legOf(world, words[1]).disk.failNext.push(OPS.indexOf(words[2]));
+      return;
+    case "throttle":
+    case "pause-resync":
+    case "resume-resync": {
+      const leg = legOf(world, words[1]);
+      if (words[0] === "throttle") leg.core!.setResync({ rateBytesPerSecond: Number(words[2]) });
+      else leg.core!.setResync({ paused: words[0] === "pause-resync" });
+      leg.drainNow();
+      return;
+    }
+    case "expect":
+      expect(world, words);
+      return;
+    default:
+      throw new Error(`no such command`);
+  }
+}
+
+function until(world: World, words: readonly string[]): void {
+  const { application, client } = world;
+  const unit = words.at(-1) === "s" ? 1000 : words.at(-1) === "ms" ? 1 : 0;
+  const limitMs = unit === 0 ? DEFAULT_LIMIT_MS : Number(words.at(-2)) * unit;
+  const conditions: Record<string, () => boolean> = {
+    "idle": () => application.inFlight.size === 0,
+    "ready": () => client.core?.state === "ready",
+    "refused": () => client.core?.state === "refused",
+    "detached": () => !client.alive,
+    "in-sync": () => client.core?.state === "ready" && client.core.snapshot().inSyncMask === parseInt(words[2], 2),
+    "resyncing": () => client.core?.snapshot().legs[legOf(world, words[2]).legIndex].state === "resyncing",
+  };
+  const holds = conditions[words[1]];
+  if (holds === undefined) throw new Error(`no such condition`);
+  if (world.runUntil(holds, limitMs)) return;
+  const core = client.core;
+  const state = core === null
+    ? "down"
+    : `${core.state}, in-sync ${core.snapshot().inSyncMask.toString(2)}, ${core.refusal}`;
+  throw new Error(`did not come true in ${limitMs} ms; the client is ${state}`);
+}
+
+function expect(world: World, words: readonly string[]): void {
+  const core = world.client.core;
+  switch (words[1]) {
+    case "in-sync":
+      return equal(core!.snapshot().inSyncMask.toString(2).padStart(words[2].length, "0"), words[2]);
+    case "state":
+      return equal(core?.state ?? "down", words[2]);
+    case "failed":
+      return equal(String(world.application.failed), words[2]);
+    case "dirty": {
+      const target = legOf(world, words[3]).legIndex;
+      const dirty = legOf(world, words[2]).core!.snapshot().dirty.find((each) => each.legIndex === target);
+      return equal(String(dirty?.dirtyChunks ?? 0), words[4]);
+    }
+    case "value": {
+      const sector = Number(words[3]);
+      const value = legOf(world, words[2]).disk.current[sector];
+      const found = value > 0 ? `write ${Math.floor(value / MAX_SECTORS_PER_WRITE)}` : nameValue(value);
+      return equal(found, words.slice(4).join(" "));
+    }
+    case "identical":
+      return world.compareDisks();
+    default:
+      throw new Error(`no such expectation`);
+  }
+}
+
+function equal(found: string, expected: string): void {
+  if (found !== expected) throw new Error(`expected ${expected}, found ${found}`);
+}
+
+function legOf(world: World, name: string) {
+  const leg = world.legs.find((each) => each.name === name);
+  if (leg === undefined) throw new Error(`there is no ${name}`);
+  return leg;
+}
+
+function processOf(world: World, name: string): Process {
+  return name === "client" ? world.client : legOf(world, name);
+}

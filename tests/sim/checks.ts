@@ -1,0 +1,234 @@
+/**
+ * Checkers that look at the disks rather than at what the application sees: they find a broken promise at the moment it is
+ * given, instead of when a rare second fault reveals it.
+ *
+ * @module
+ */
+
+import { decodeIntentBlock, INTENT_SLOTS_PER_BLOCK } from "../../lib/disk_format/intent_block.ts";
+import { decodeEpochRecord } from "../../lib/disk_format/epoch_record.ts";
+import { type Layout, mapPageOffset } from "../../lib/disk_format/layout.ts";
+import { CHUNKS_PER_MAP_PAGE, decodeMapPage } from "../../lib/disk_format/map_page.ts";
+import { BLOCK_BYTES, compareRank, type EpochRecord } from "../../lib/disk_format/records.ts";
+import { pickTwin } from "../../lib/disk_format/twin.ts";
+import { peekRecord } from "./disk_image.ts";
+import type { LegProcess } from "./leg_process.ts";
+import { MAX_SECTORS_PER_WRITE, nameValue } from "./oracle.ts";
+import type { SimDisk } from "./sim_disk.ts";
+import { SECTOR_BYTES } from "./slots.ts";
+import { Violation } from "./violation.ts";
+import type { World } from "./world.ts";
+
+/** A leg's metadata as it is on its disk, decoded when it changed. */
+interface DurableView {
+  version: number;
+  record: EpochRecord | null;
+  intents: Set<number>;
+  pages: Map<number, { incarnation: number; words: Uint32Array } | null>;
+}
+
+/** See the module comment. */
+export class Checks {
+  readonly #world: World;
+  readonly #layout: Layout;
+  readonly #views: DurableView[] = [];
+  readonly #lastRecords: (EpochRecord | null)[] = [];
+  /** By generation: the client it was promised to. */
+  readonly #claimants = new Map<number, string>();
+  /** Tick at which write n was acked, by number; Infinity before. */
+  readonly ackTicks: number[] = [];
+
+  constructor(world: World, layout: Layout) {
+    this.#world = world;
+    this.#layout = layout;
+    for (let i = 0; i < world.plan.legCount; i++) {
+      this.#views.push({ version: -1, record: null, intents: new Set(), pages: new Map() });
+      this.#lastRecords.push(null);
+    }
+  }
+
+  /** A metadata copy was written at `offset` (of the record, not of the copy), or torn. */
+  onMetadata(leg: LegProcess, offset: number): void {
+    if (offset !== this.#layout.epochOffset) return;
+    const found = pickTwin(
+      leg.disk.block(offset),
+      leg.disk.block(offset + BLOCK_BYTES),
+      decodeEpochRecord,
+      null,
+    );
+    if (!found.ok) throw new Violation("monotone", `both copies of the epoch record of ${leg.name} are bad`);
+    const record = found.value;
+    const last = this.#lastRecords[leg.legIndex];
+    if (last !== null) {
+      if (compareRank(record.shared, last.shared) < 0) {
+        throw new Violation("monotone", `the record of ${leg.name} goes back from ${rank(last)} to ${rank(record)}`);
+      }
+      if (record.promisedGeneration < last.promisedGeneration) {
+        throw new Violation("monotone", `the promise of ${leg.name} goes back: ${rank(last)} to ${rank(record)}`);
+      }
+    }
+    if (record.promisedGeneration < record.shared.generation) {
+      throw new Violation("monotone", `${leg.name} holds a record newer than its promise: ${rank(record)}`);
+    }
+    const owner = this.#claimants.get(record.shared.generation);
+    if (record.shared.generation === record.promisedGeneration) {
+      if (owner === undefined) this.#claimants.set(record.shared.generation, record.promisedTo);
+      else if (owner !== record.promisedTo) {
+        throw new Violation("monotone", `records of generation ${record.shared.generation} were made by two clients`);
+      }
+    }
+    this.#lastRecords[leg.legIndex] = record;
+    this.#world.losses.recordSeen(record.shared);
+  }
+
+  /** A write, write-zeroes or discard is about to be completed with success. */
+  onWriteComplete(
+    firstSector: number,
+    sectorCount: number,
+    firstValue: number,
+    fua: boolean,
+    servingMask: () => number,
+  ): void {
+    const world = this.#world;
+    let inSyncMask = -1;
+    for (const leg of world.legs) {
+      const bit = 1 << leg.legIndex;
+      const isBroken = (world.losses.brokenMask & bit) !== 0;
+      const lacking = firstLacking(leg.disk, firstSector, sectorCount, firstValue, fua);
+      if (lacking < 0) continue;
+      if (inSyncMask < 0) inSyncMask = this.#membersOf(servingMask());
+      if ((inSyncMask & bit) !== 0) {
+        if (isBroken && !fua) continue; // it did have it, before the power failed
+        throw new Violation(
+          "applied",
+          `a ${fua ? "FUA " : ""}write completes with in-sync set ${
+            inSyncMask.toString(2)
+          }, but sector ${lacking} of ` +
+            `${leg.name} holds ${nameValue(leg.disk.current[lacking])} (stable: ${
+              nameValue(leg.disk.stable[lacking])
+            })`,
+        );
+      }
+      const holds = firstLacking(leg.disk, firstSector, sectorCount, firstValue, false) < 0;
+      if (!holds) this.#expectSuspicion(leg.legIndex, firstSector, sectorCount, inSyncMask);
+    }
+  }
+
+  /** A flush that began at tick `invoke` is about to be completed with success. */
+  onFlushComplete(invoke: number, inSyncMask: number): void {
+    for (const leg of this.#world.legs) {
+      if ((inSyncMask & (1 << leg.legIndex)) === 0) continue;
+      const disk = leg.disk;
+      for (let i = 0; i < disk.dirtyCount; i++) {
+        const sector = disk.dirtySectors[i];
+        if (disk.currentWrite[sector] === disk.stableWrite[sector]) continue;
+        const value = disk.current[sector];
+        if (value <= 0 || disk.stable[sector] === value) continue;
+        const ackTick = this.ackTicks[Math.floor(value / MAX_SECTORS_PER_WRITE)];
+        if (ackTick < invoke) {
+          throw new Violation(
+            "flushed",
+            `a flush completes, but on ${leg.name} ${nameValue(value)} (sector ${sector}) is only in the cache`,
+          );
+        }
+      }
+    }
+  }
+
+  /** Leg `missing` lacks a completed write: every member must suspect it durably. */
+  #expectSuspicion(missing: number, firstSector: number, sectorCount: number, inSyncMask: number): void {
+    const world = this.#world;
+    const sectorsPerChunk = world.plan.shape.chunkBytes / SECTOR_BYTES;
+    const first = Math.floor(firstSector / sectorsPerChunk);
+    const last = Math.floor((firstSector + sectorCount - 1) / sectorsPerChunk);
+    for (const leg of world.legs) {
+      if ((inSyncMask & (1 << leg.legIndex)) === 0) continue;
+      const view = this.#view(leg);
+      const shared = view.record!.shared;
+      if ((shared.inSyncMask & (1 << missing)) !== 0) {
+        throw new Violation(
+          "suspicion",
+          `a write completes that leg ${missing} lacks, but the record of ${leg.name} (${
+            rank(view.record!)
+          }) has it in sync`,
+        );
+      }
+      for (let chunk = first; chunk <= last; chunk++) {
+        if (this.#isSuspected(view, missing, chunk)) continue;
+        throw new Violation(
+          "suspicion",
+          `a write completes that leg ${missing} lacks in chunk ${chunk}, but ${leg.name} has it neither in a dirty page ` +
+            `nor in its intent log`,
+        );
+      }
+    }
+  }
+
+  /**
+   * The members of the in-sync set at this moment: those that serve, and those that a serving leg's durable record still has in
+   * sync, for until all have forgotten them their answers are needed.
+   */
+  #membersOf(servingMask: number): number {
+    let mask = servingMask;
+    for (const leg of this.#world.legs) {
+      if ((servingMask & (1 << leg.legIndex)) !== 0) mask |= this.#view(leg).record!.shared.inSyncMask;
+    }
+    return mask;
+  }
+
+  #isSuspected(view: DurableView, missing: number, chunk: number): boolean {
+    const { chunkBytes, extentBytes } = this.#world.plan.shape;
+    if (view.intents.has(Math.floor((chunk * chunkBytes) / extentBytes))) return true;
+    const entry = view.record!.shared.legs[missing]!;
+    const pageIndex = Math.floor(chunk / CHUNKS_PER_MAP_PAGE);
+    const page = view.pages.get(missing * this.#layout.mapPageCount + pageIndex);
+    if (page === null) return true; // damaged in both copies: all of it is suspected
+    if (page === undefined || page.incarnation !== entry.mapIncarnation) return entry.mapDefaultDirty;
+    const bit = chunk % CHUNKS_PER_MAP_PAGE;
+    return (page.words[bit >>> 5] & (1 << (bit & 31))) !== 0;
+  }
+
+  #view(leg: LegProcess): DurableView {
+    const view = this.#views[leg.legIndex];
+    const disk = leg.disk;
+    if (view.version === disk.metadataVersion) return view;
+    view.version = disk.metadataVersion;
+    view.record = peekRecord(disk, this.#layout.epochOffset);
+    view.intents.clear();
+    view.pages.clear();
+    for (let block = 0; block < this.#layout.intentBlockCount; block++) {
+      const offset = this.#layout.intentOffset + block * 2 * BLOCK_BYTES;
+      const found = pickTwin(disk.block(offset), disk.block(offset + BLOCK_BYTES), decodeIntentBlock, null);
+      if (!found.ok) continue;
+      const slots = Math.min(
+        INTENT_SLOTS_PER_BLOCK,
+        this.#world.plan.shape.hotExtentCount - block * INTENT_SLOTS_PER_BLOCK,
+      );
+      for (let i = 0; i < slots; i++) view.intents.add(found.value.slots[i]);
+    }
+    for (let legIndex = 0; legIndex < this.#world.plan.legCount; legIndex++) {
+      for (let page = 0; page < this.#layout.mapPageCount; page++) {
+        const offset = mapPageOffset(this.#layout, legIndex, page);
+        if (!disk.blocks.has(offset)) continue;
+        const found = pickTwin(disk.block(offset), disk.block(offset + BLOCK_BYTES), decodeMapPage, null);
+        const key = legIndex * this.#layout.mapPageCount + page;
+        if (found.ok) view.pages.set(key, { incarnation: found.value.mapIncarnation, words: found.value.words });
+        else if (!found.neverWritten) view.pages.set(key, null);
+      }
+    }
+    return view;
+  }
+}
+
+function rank(record: EpochRecord): string {
+  return `${record.shared.generation}.${record.shared.epoch} (promised ${record.promisedGeneration})`;
+}
+
+/** The first sector that does not hold what the write put there, or -1. */
+function firstLacking(disk: SimDisk, first: number, count: number, firstValue: number, stable: boolean): number {
+  const values = stable ? disk.stable : disk.current;
+  for (let i = 0; i < count; i++) {
+    if (values[first + i] !== (firstValue === 0 ? 0 : firstValue + i)) return first + i;
+  }
+  return -1;
+}

@@ -1,0 +1,288 @@
+/**
+ * A simulated client node: the production `ClientPool` under the application, driven the way lib/node drives it.
+ *
+ * @module
+ */
+
+import { ClientPool } from "../../lib/core/client_pool.ts";
+import { type CoreEvent, type Output, OutputKind } from "../../lib/core/output.ts";
+import { RequestKind } from "../../lib/frontend/frontend.ts";
+import { type Message, MessageType } from "../../lib/wire/message.ts";
+import { type AppRequest, bytesOf } from "./application.ts";
+import { EventKind } from "./event_kind.ts";
+import type { Frame } from "./network.ts";
+import { Process } from "./process.ts";
+import { GARBAGE } from "./sim_disk.ts";
+import { SECTOR_BYTES, type Slot, SlotOwner } from "./slots.ts";
+import { describeMessage, describeOutput } from "./trace.ts";
+import { Violation } from "./violation.ts";
+import type { World } from "./world.ts";
+
+/** A completion that waits until the transport lets go of its slot. */
+interface HeldCompletion {
+  request: AppRequest;
+  status: number;
+}
+
+/** A client and its machine. */
+export class ClientProcess extends Process {
+  core: ClientPool | null = null;
+  /** By slot index: completions that wait for the transport. */
+  readonly #held = new Map<number, HeldCompletion>();
+  /** By connection: the slot that a payload is being received into. */
+  readonly #placing = new Map<number, Slot>();
+  #applicationPending = false;
+  #wasReady = false;
+  /** Serves no more requests: it is detaching. */
+  detaching = false;
+  /** Whether the pool was being served when it began to detach: only then can the end be a clean one. */
+  #detachedWhenReady = false;
+
+  constructor(world: World, id: number) {
+    super(world, id, "client");
+    this.placesPayloads = true;
+  }
+
+  get nextDeadlineMs(): number {
+    return this.core!.nextDeadlineMs;
+  }
+
+  start(takeover: boolean): void {
+    const world = this.world;
+    const shape = world.plan.shape;
+    this.begin();
+    this.#held.clear();
+    this.#placing.clear();
+    this.#applicationPending = false;
+    this.#wasReady = false;
+    this.detaching = false;
+    if (world.tracing) world.trace(this.name, `starts${takeover ? ", with takeover" : ""}`);
+    this.core = new ClientPool({
+      poolUuid: shape.poolUuid,
+      poolName: "sim",
+      clientUuid: world.newUuid(),
+      clientName: `client life ${this.life}`,
+      sizeBytes: shape.sizeBytes,
+      logicalBlockBytes: 512,
+      extentBytes: shape.extentBytes,
+      hotExtentCount: shape.hotExtentCount,
+      legs: shape.legUuids.map((_, legIndex) => ({ legIndex, address: `leg-${legIndex}:1` })),
+      nowMs: world.nowMs,
+      nextRandom: () => world.prng.fraction(),
+      ...world.plan.clientOptions,
+    });
+    world.network.processStarted(this);
+    this.core.start({ takeover });
+    this.settle();
+  }
+
+  kill(power: boolean): void {
+    const world = this.world;
+    if (world.tracing) world.trace(this.name, power ? "loses power" : "is killed");
+    if (!this.alive) return;
+    this.end(power);
+    this.core = null;
+    this.#held.clear();
+    world.application.abandonAll();
+  }
+
+  /** Ends by itself, after it has detached. */
+  leave(): void {
+    this.end(false);
+    this.core = null;
+  }
+
+  checkInvariants(): void {
+    this.core!.checkInvariants();
+  }
+
+  protected tick(nowMs: number): void {
+    this.core!.handleTick(nowMs);
+  }
+
+  // ---- requests -----------------------------------------------------------------------------------------------------
+
+  /** Whether a request can be given to the core now. */
+  get canSubmit(): boolean {
+    return this.alive && !this.detaching && this.core!.canSubmit;
+  }
+
+  submit(request: AppRequest): void {
+    const world = this.world;
+    const hasPayload = request.kind === RequestKind.READ || request.kind === RequestKind.WRITE;
+    let slotIndex = -1;
+    if (hasPayload) {
+      const slot = world.slots.allocate(this.id, bytesOf(request.sectorCount), SlotOwner.APPLICATION);
+      request.slot = slot;
+      slotIndex = slot.index;
+      if (request.kind === RequestKind.WRITE) world.application.fill(request, slot);
+      else slot.values.fill(GARBAGE, 0, request.sectorCount);
+    }
+    const lengthBytes = bytesOf(request.sectorCount);
+    this.core!.submit(request.kind, request.flags, bytesOf(request.firstSector), lengthBytes, slotIndex, request.tag);
+    this.settle();
+  }
+
+  /** Begins to detach: drains, flushes, and lets go of the legs. */
+  detach(): void {
+    this.detaching = true;
+    this.#detachedWhenReady = this.core!.state === "ready";
+    this.core!.detach();
+    this.settle();
+  }
+
+  // ---- network ----------------------------------------------------------------------------------------------------
+
+  onAccepted(_connection: number): void {
+    throw new Violation("assertion", "nobody connects to a client");
+  }
+
+  onConnected(tag: number, connection: number): void {
+    this.core!.handleConnected(tag, connection);
+    this.settle();
+  }
+
+  onConnectFailed(tag: number): void {
+    this.core!.handleConnectFailed(tag);
+    this.settle();
+  }
+
+  onClosed(connection: number): void {
+    const placed = this.#placing.get(connection);
+    this.#placing.delete(connection);
+    this.core!.handleConnectionClosed(connection);
+    this.settle();
+    if (placed !== undefined) this.#unuse(placed);
+  }
+
+  placePayload(connection: number, message: Message): number {
+    if (message.type !== MessageType.DATA) return -1;
+    const index = this.core!.slotFor(connection, message);
+    if (index < 0) return -1;
+    const slot = this.world.slots.expect(index, this.id, SlotOwner.APPLICATION, "slotFor");
+    slot.sends++;
+    slot.values.fill(GARBAGE, 0, Math.ceil(message.payloadLength / SECTOR_BYTES));
+    this.#placing.set(connection, slot);
+    return index;
+  }
+
+  onFrame(connection: number, frame: Frame): void {
+    const world = this.world;
+    const message = frame.message;
+    if (world.tracing) world.trace(this.name, `receives on ${connection}: ${describeMessage(message, frame.body)}`);
+    if (frame.sectorCount === 0) {
+      this.core!.handleMessage(connection, message, -1, frame.body);
+      this.settle();
+      return;
+    }
+    let placed: Slot | null = this.#placing.get(connection) ?? null;
+    this.#placing.delete(connection);
+    let own: Slot | null = null;
+    if (placed === null) {
+      const index = this.core!.slotFor(connection, message);
+      if (index >= 0) {
+        placed = world.slots.expect(index, this.id, SlotOwner.APPLICATION, "slotFor");
+        placed.sends++;
+      } else own = world.slots.allocate(this.id, frame.sectorCount * SECTOR_BYTES, SlotOwner.DRIVER);
+    }
+    const slot = placed ?? own!;
+    for (let i = 0; i < frame.sectorCount; i++) slot.values[i] = frame.values[i];
+    this.core!.handleMessage(connection, message, slot.index, frame.body);
+    if (own !== null) world.slots.free(own);
+    const life = this.life;
+    this.settle();
+    if (this.life === life && placed !== null) this.#unuse(placed);
+  }
+
+  override onSent(slot: Slot, _freeAfterSend: boolean): void {
+    this.#completeHeld(slot);
+  }
+
+  #unuse(slot: Slot): void {
+    slot.sends--;
+    this.#completeHeld(slot);
+  }
+
+  #completeHeld(slot: Slot): void {
+    if (slot.sends > 0) return;
+    const held = this.#held.get(slot.index);
+    if (held === undefined) return;
+    this.#held.delete(slot.index);
+    this.#finish(held.request, held.status);
+  }
+
+  // ---- what the core wants ------------------------------------------------------------------------------------------
+
+  protected drain(): void {
+    const core = this.core!;
+    for (let output = core.poll(); output !== null; output = core.poll()) this.#carryOut(output);
+    const state = core.state;
+    const isReady = state === "ready";
+    if (isReady && !this.#wasReady) this.world.losses.membersEqual(core.snapshot().inSyncMask);
+    this.#wasReady = isReady;
+    if (state === "detached" && this.detaching) {
+      this.world.onDetached(this.#detachedWhenReady && core.snapshot().inSyncMask !== 0);
+    } else if (state === "refused") this.world.onRefused();
+    else if (!this.#applicationPending && this.canSubmit) {
+      this.#applicationPending = true;
+      const world = this.world;
+      const atMs = world.nowMs + world.application.thinkMs();
+      world.heap.push(atMs, EventKind.APPLICATION, this, this.life);
+    }
+  }
+
+  /** The application's turn has come. */
+  onApplication(): void {
+    this.#applicationPending = false;
+    this.world.applicationTurn();
+    if (this.alive) this.settle();
+  }
+
+  #carryOut(output: Output): void {
+    const world = this.world;
+    if (world.tracing) world.trace(this.name, describeOutput(output));
+    switch (output.kind) {
+      case OutputKind.SEND:
+        this.#send(output);
+        return;
+      case OutputKind.COMPLETE:
+        this.#complete(output.tag, output.status);
+        return;
+      case OutputKind.CONNECT:
+        world.connect(this, output.address, output.legIndex);
+        return;
+      case OutputKind.CLOSE:
+        world.network.close(output.connection);
+        return;
+      case OutputKind.EVENT:
+        world.onEvent(this.name, output.body as CoreEvent);
+        return;
+      default:
+        throw new Violation("assertion", `a client wants output kind ${output.kind}`);
+    }
+  }
+
+  #send(output: Output): void {
+    const network = this.world.network;
+    if (output.slot < 0) {
+      network.send(output.connection, output.message, null, output.body, false);
+      return;
+    }
+    const slot = this.world.slots.expect(output.slot, this.id, SlotOwner.APPLICATION, "SEND");
+    network.send(output.connection, output.message, slot, null, false);
+  }
+
+  #complete(tag: number, status: number): void {
+    const request = this.world.application.judge(tag, status, () => this.core!.snapshot().inSyncMask);
+    const slot = request.slot;
+    if (slot !== null && slot.sends > 0) this.#held.set(slot.index, { request, status });
+    else this.#finish(request, status);
+  }
+
+  #finish(request: AppRequest, status: number): void {
+    const slot = request.slot;
+    this.world.application.finish(request, status);
+    if (slot !== null) this.world.slots.free(slot);
+    this.world.onRequestDone();
+  }
+}

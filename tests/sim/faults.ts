@@ -1,0 +1,104 @@
+/**
+ * What can go wrong at a random moment.
+ *
+ * @module
+ */
+
+import { BLOCK_BYTES } from "../../lib/disk_format/records.ts";
+import { exponential, happens, part, under } from "./chance.ts";
+import { rotCopy } from "./disk_image.ts";
+import type { LegProcess } from "./leg_process.ts";
+import { Fault, FAULT_NAMES } from "./plan.ts";
+import type { World } from "./world.ts";
+
+/** A fault strikes. */
+export function strike(world: World, fault: number): void {
+  const { prng, client, legs } = world;
+  const leg = legs[under(prng, legs.length)];
+  world.counts.faults++;
+  if (world.tracing) world.note(`fault ${FAULT_NAMES[fault]}`);
+  switch (fault) {
+    case Fault.KILL_LEG:
+      return killLeg(world, leg, false);
+    case Fault.POWER_LEG:
+      return killLeg(world, leg, true);
+    case Fault.KILL_CLIENT:
+      return killClient(world, false);
+    case Fault.KILL_CLIENT_AND_LEG:
+      killClient(world, false);
+      return killLeg(world, leg, false);
+    case Fault.POWER_CLIENT_AND_LEG:
+      killClient(world, true);
+      return killLeg(world, leg, true);
+    case Fault.POWER_ALL:
+      killClient(world, true);
+      for (const each of legs) killLeg(world, each, true);
+      return;
+    case Fault.KILL_ALL:
+      killClient(world, false);
+      for (const each of legs) killLeg(world, each, false);
+      return;
+    case Fault.BREAK_CONNECTION: {
+      const live = [...world.network.live];
+      if (live.length > 0) world.network.break(live[under(prng, live.length)]);
+      return;
+    }
+    case Fault.CUT_ONE_WAY:
+    case Fault.CUT_BOTH_WAYS: {
+      const from = under(prng, world.processes.length);
+      const to = (from + 1 + under(prng, world.processes.length - 1)) % world.processes.length;
+      const untilMs = world.nowMs + exponential(prng, 3000);
+      world.network.cut(from, to, untilMs);
+      if (fault === Fault.CUT_BOTH_WAYS) world.network.cut(to, from, untilMs);
+      if (world.tracing) world.note(`${world.processes[from].name} to ${world.processes[to].name} until ${untilMs}`);
+      return;
+    }
+    case Fault.PAUSE_LEG:
+      leg.pausedUntilMs = world.nowMs + exponential(prng, 2000);
+      return;
+    case Fault.PAUSE_CLIENT:
+      client.pausedUntilMs = world.nowMs + exponential(prng, 2000);
+      return;
+    case Fault.SLOW_LEG:
+      leg.slowness = leg.slowness > 1 ? 1 : 2 + part(prng) * 50;
+      return;
+    case Fault.DETACH:
+      if (client.canSubmit) client.detach();
+      return;
+    case Fault.ROT: {
+      const dead = legs.filter((each) => !each.alive);
+      if (dead.length > 0) rot(world, dead[under(prng, dead.length)]);
+      return;
+    }
+    case Fault.THROTTLE: {
+      if (!leg.alive) return;
+      const rateBytesPerSecond = happens(prng, 0.5) ? 0 : 64 * 1024 * (1 + under(prng, 64));
+      leg.core!.setResync({ paused: happens(prng, 0.3), rateBytesPerSecond });
+      leg.drainNow();
+      return;
+    }
+  }
+}
+
+function killLeg(world: World, leg: LegProcess, power: boolean): void {
+  const wasAlive = leg.alive;
+  leg.kill(power);
+  if (wasAlive) world.scheduleStart(leg, exponential(world.prng, world.plan.downMeanMs));
+}
+
+function killClient(world: World, power: boolean): void {
+  if (!world.client.alive) return;
+  world.client.kill(power);
+  world.scheduleStart(world.client, exponential(world.prng, world.plan.downMeanMs), happens(world.prng, 0.5));
+}
+
+/** One copy of a record rots while its node is down; never the only good one. */
+function rot(world: World, leg: LegProcess): void {
+  const offsets = [...leg.disk.blocks.keys()].filter((offset) => offset % (2 * BLOCK_BYTES) === 0);
+  const offset = offsets[under(world.prng, offsets.length)];
+  const first = leg.disk.block(offset);
+  const second = leg.disk.block(offset + BLOCK_BYTES);
+  for (let i = 0; i < BLOCK_BYTES; i++) if (first[i] !== second[i]) return;
+  if (world.tracing) world.note(`a copy at ${offset} of ${leg.name} rots`);
+  rotCopy(leg.disk, offset, under(world.prng, 2), under(world.prng, BLOCK_BYTES));
+}

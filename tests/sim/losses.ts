@@ -1,0 +1,60 @@
+/**
+ * When may acked but unflushed data be lost? Only when no leg of the in-sync set is left that is known to have it. A leg
+ * that lost power may lack it. A leg whose process was killed has it in its disk's cache; where the machine does not tell one
+ * boot from another, that cannot be told from a loss of power, so if another member lost power and no member has been up all the time,
+ * either may be taken for the good copy. This keeps account of that.
+ *
+ * @module
+ */
+
+import { compareRank, type SharedEpoch } from "../../lib/disk_format/records.ts";
+import type { World } from "./world.ts";
+
+/** Which legs lost power since they were last known to hold everything. */
+export class Losses {
+  readonly #world: World;
+  /** Bit i: leg i lost power since it became, or was made, whole. */
+  brokenMask = 0;
+  /** Bit i: the process of leg i ended since then. */
+  restartedMask = 0;
+  /** The newest record that reached any disk. */
+  newest: SharedEpoch;
+
+  constructor(world: World, first: SharedEpoch) {
+    this.#world = world;
+    this.newest = first;
+  }
+
+  /** A record was written, whole, to one copy on one disk. */
+  recordSeen(shared: SharedEpoch): void {
+    if (compareRank(shared, this.newest) <= 0) return;
+    // A leg joins only when it lacks nothing and has flushed.
+    if (shared.generation === this.newest.generation) this.membersEqual(shared.inSyncMask & ~this.newest.inSyncMask);
+    this.newest = shared;
+  }
+
+  /** A client serves: it has made the members equal. */
+  membersEqual(inSyncMask: number): void {
+    this.brokenMask &= ~inSyncMask;
+    this.restartedMask &= ~inSyncMask;
+  }
+
+  processEnded(legIndex: number): void {
+    if (this.#world.plan.bootsAreKnown) return;
+    this.restartedMask |= 1 << legIndex;
+    this.#judge();
+  }
+
+  powerLost(legIndex: number): void {
+    this.brokenMask |= 1 << legIndex;
+    this.restartedMask |= 1 << legIndex;
+    this.#judge();
+  }
+
+  #judge(): void {
+    const members = this.newest.inSyncMask;
+    if ((members & ~this.restartedMask) !== 0 || (members & this.brokenMask) === 0) return;
+    this.#world.note("all unflushed data may be lost now");
+    this.#world.oracle.losePower();
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * `deno task sim`: runs simulated worlds, one a seed, until told to stop. Needs no permission.
+ *
+ *     deno task sim --seconds 60           worlds from seed 1 on, for a minute
+ *     deno task sim --from 5000 --seeds 1000
+ *     deno task sim --seed 4711            one world; on failure its last events
+ *     deno task sim --seed 4711 --trace    one world, all its events
+ *
+ * Exits 1 at the first seed that fails, or with `--keep-going` after the last; the last line sums up.
+ *
+ * @module
+ */
+
+import { runSeed, type SeedOutcome } from "./run_seed.ts";
+
+const USAGE = "usage: deno task sim [--seed N [--trace]] [--from N] [--seeds N] [--seconds N] [--keep-going]";
+/** Lines of trace that a failure shows. */
+const FAILURE_LINES = 60;
+
+/** What was asked for. */
+interface Arguments {
+  seed: number | null;
+  from: number;
+  seeds: number;
+  seconds: number;
+  trace: boolean;
+  keepGoing: boolean;
+}
+
+function parseArguments(words: readonly string[]): Arguments {
+  const found: Arguments = { seed: null, from: 1, seeds: Infinity, seconds: Infinity, trace: false, keepGoing: false };
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i];
+    if (word === "--trace") found.trace = true;
+    else if (word === "--keep-going") found.keepGoing = true;
+    else if (word === "--seed" || word === "--from" || word === "--seeds" || word === "--seconds") {
+      const value = Number(words[++i]);
+      if (!Number.isFinite(value) || value < 0) fail(`${word} needs a number; ${USAGE}`);
+      found[word.slice(2) as "seed" | "from" | "seeds" | "seconds"] = value;
+    } else fail(`unknown argument ${word}; ${USAGE}`);
+  }
+  if (found.seeds === Infinity && found.seconds === Infinity) found.seconds = 30;
+  return found;
+}
+
+function fail(message: string): never {
+  console.error(message);
+  Deno.exit(2);
+}
+
+function report(outcome: SeedOutcome): void {
+  const violation = outcome.violation!;
+  console.log(`\nseed ${outcome.seed} fails: ${violation.message}`);
+  const again = runSeed(outcome.seed, FAILURE_LINES);
+  for (const line of again.trace) console.log(line);
+  if (violation.property === "assertion") console.log(violation.stack);
+  console.log(`replay: deno task sim --seed ${outcome.seed} --trace`);
+}
+
+function main(): void {
+  const wanted = parseArguments(Deno.args);
+  const beganMs = performance.now();
+  let seeds = 0;
+  let operations = 0;
+  let faults = 0;
+  let virtualMs = 0;
+  let failures = 0;
+  if (wanted.seed !== null) {
+    const outcome = runSeed(wanted.seed, wanted.trace ? Infinity : 0);
+    for (const line of outcome.trace) console.log(line);
+    seeds = 1;
+    ({ operations, faults, virtualMs } = outcome);
+    if (outcome.violation !== null) {
+      failures = 1;
+      if (!wanted.trace) report(outcome);
+      else console.log(`seed ${outcome.seed} fails: ${outcome.violation.message}`);
+    }
+  } else {
+    for (let seed = wanted.from; seeds < wanted.seeds; seed++) {
+      if (performance.now() - beganMs > wanted.seconds * 1000) break;
+      const outcome = runSeed(seed);
+      seeds++;
+      operations += outcome.operations;
+      faults += outcome.faults;
+      virtualMs += outcome.virtualMs;
+      if (outcome.violation === null) continue;
+      failures++;
+      if (wanted.keepGoing) console.log(`seed ${seed} fails: ${outcome.violation.message}`);
+      else {
+        report(outcome);
+        break;
+      }
+    }
+  }
+  const rate = seeds / ((performance.now() - beganMs) / 1000);
+  console.log(
+    `seeds ${seeds}, operations ${operations}, virtual hours ${
+      (virtualMs / 3_600_000).toFixed(2)
+    }, faults ${faults}, ` +
+      `failures ${failures}, ${rate.toFixed(1)} seeds/s`,
+  );
+  Deno.exit(failures > 0 ? 1 : 0);
+}
+
+if (import.meta.main) main();

@@ -1,0 +1,83 @@
+/**
+ * What happened, as people read it. Only made when a world is traced.
+ *
+ * @module
+ */
+
+import { type Output, OutputKind } from "../../lib/core/output.ts";
+import { type Message, MessageType } from "../../lib/wire/message.ts";
+
+const TYPE_NAMES: string[] = [];
+for (const [name, type] of Object.entries(MessageType)) TYPE_NAMES[type] = name;
+const OUTPUT_NAMES: string[] = [];
+for (const [name, kind] of Object.entries(OutputKind)) OUTPUT_NAMES[kind] = name;
+
+/** One line about a message. */
+export function describeMessage(message: Message, body: unknown): string {
+  const words = [TYPE_NAMES[message.type] ?? `type ${message.type}`];
+  if (message.requestId !== 0) words.push(`#${message.requestId}`);
+  if (message.sequence !== 0) words.push(`seq ${message.sequence}`);
+  if (message.length !== 0) words.push(`${message.offset}+${message.length}`);
+  if (message.mask !== 0) words.push(`skips ${message.mask.toString(2)}`);
+  if (message.watermark !== 0) words.push(`watermark ${message.watermark}`);
+  if (message.resyncSession !== 0) words.push(`resync ${message.resyncSession} of leg ${message.legIndex}`);
+  if (message.flags !== 0) words.push(`flags ${message.flags}`);
+  if (message.status !== 0) words.push(`status ${message.status}`);
+  if (body !== null && body !== undefined) words.push(describeBody(body));
+  return words.join(" ");
+}
+
+/** One line about what a core wants. */
+export function describeOutput(output: Output): string {
+  switch (output.kind) {
+    case OutputKind.SEND:
+      return `sends on ${output.connection}: ${describeMessage(output.message, output.body)}`;
+    case OutputKind.DISK_READ:
+    case OutputKind.DISK_WRITE:
+    case OutputKind.DISK_ZERO: {
+      const fua = output.flags === 0 ? "" : ` flags ${output.flags}`;
+      return `${OUTPUT_NAMES[output.kind]} ${output.token}: ${output.offset}+${output.lengthBytes}${fua}`;
+    }
+    case OutputKind.METADATA_WRITE:
+      return `METADATA_WRITE ${output.token} at ${output.offset}`;
+    case OutputKind.COMPLETE:
+      return `COMPLETE request ${output.tag} status ${output.status}`;
+    case OutputKind.CONNECT:
+      return `CONNECT to ${output.address}`;
+    case OutputKind.CLOSE:
+      return `CLOSE ${output.connection}`;
+    case OutputKind.EVENT:
+      return `event ${output.body.name}: ${output.body.message}`;
+    default:
+      return `${OUTPUT_NAMES[output.kind]} ${output.token}`;
+  }
+}
+
+function describeBody(body: unknown): string {
+  if (body instanceof Uint32Array) return `words [${body.subarray(0, 16).join(" ")}${body.length > 16 ? " …" : ""}]`;
+  return shorten(JSON.stringify(body, (key, value) => key === "legs" || key === "historyId" ? undefined : value));
+}
+
+function shorten(text: string): string {
+  return text.length <= 300 ? text : `${text.slice(0, 300)}…`;
+}
+
+/** Lines of a world's life; the last ones, or all. */
+export class Trace {
+  readonly lines: string[] = [];
+  readonly #limit: number;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  add(nowMs: number, who: string, what: string): void {
+    this.lines.push(`${nowMs.toFixed(3).padStart(11)} ${who.padEnd(8)} ${what}`);
+    if (this.lines.length > 2 * this.#limit) this.lines.splice(0, this.lines.length - this.#limit);
+  }
+
+  /** The last lines. */
+  last(count: number): string[] {
+    return this.lines.slice(-count);
+  }
+}

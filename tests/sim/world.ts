@@ -1,0 +1,430 @@
+/**
+ * One simulated world: storage nodes with disks, a client, a network, an application, faults, and the checkers, all driven by
+ * one queue of events and one source of chance. A world is a pure function of its plan.
+ *
+ * A world lives through three stages. `load`: the application works while faults strike. `calm`: no more faults, the dead
+ * are started again, and the pool must become whole in bounded time. `verify`: everything is read once more, the client
+ * flushes and detaches, and the disks are compared.
+ *
+ * @module
+ */
+
+import { Prng } from "../../lib/base/prng.ts";
+import type { CoreEvent } from "../../lib/core/output.ts";
+import { computeLayout, type Layout } from "../../lib/disk_format/layout.ts";
+import { RequestKind } from "../../lib/frontend/frontend.ts";
+import { Application } from "./application.ts";
+import { exponential, part, under } from "./chance.ts";
+import { Checks } from "./checks.ts";
+import { ClientProcess } from "./client_process.ts";
+import { formatDisk, peekRecord, sectorsOf } from "./disk_image.ts";
+import { EventHeap, type SimEvent } from "./event_heap.ts";
+import { EventKind } from "./event_kind.ts";
+import { strike } from "./faults.ts";
+import { LegProcess } from "./leg_process.ts";
+import { Losses } from "./losses.ts";
+import { type Connection, type Frame, Network } from "./network.ts";
+import { nameValue, Oracle } from "./oracle.ts";
+import { drawUuid, type Plan } from "./plan.ts";
+import type { Process } from "./process.ts";
+import { type DiskOperation, SimDisk } from "./sim_disk.ts";
+import { SlotTable } from "./slots.ts";
+import type { Trace } from "./trace.ts";
+import { Violation } from "./violation.ts";
+
+/** How long the load may last. */
+const LOAD_LIMIT_MS = 150_000;
+/** How long the pool may take to become whole after the last fault. */
+const CALM_LIMIT_MS = 180_000;
+const INSPECT_MS = 250;
+/** A world of this many events goes round in circles. */
+const EVENT_LIMIT = 1_000_000;
+/** Sectors of one read of the final check. */
+const VERIFY_SECTORS = 128;
+
+/** Memory that worlds hand on to each other. */
+export class Lab {
+  readonly heap = new EventHeap();
+  readonly slots = new SlotTable();
+  readonly oracle = new Oracle();
+  readonly disks: SimDisk[] = [];
+}
+
+/** See the module comment. */
+export class World {
+  readonly plan: Plan;
+  readonly prng: Prng;
+  readonly heap: EventHeap;
+  readonly slots: SlotTable;
+  readonly oracle: Oracle;
+  readonly network: Network;
+  readonly layout: Layout;
+  readonly legs: LegProcess[] = [];
+  readonly client: ClientProcess;
+  readonly processes: Process[] = [];
+  readonly application: Application;
+  readonly checks: Checks;
+  readonly losses: Losses;
+  readonly journal: Trace | null;
+  readonly counts = { faults: 0, events: 0 };
+  nowMs = 0;
+  stage: "load" | "calm" | "verify" | "end" | "scenario" = "load";
+  #calmSinceMs = 0;
+  #verifyAt = 0;
+  #verifySteps = 0;
+  #refusals = 0;
+  #lastRefusal = "";
+
+  constructor(lab: Lab, plan: Plan, journal: Trace | null) {
+    this.plan = plan;
+    this.journal = journal;
+    this.prng = new Prng(plan.seed).fork();
+    this.heap = lab.heap;
+    this.slots = lab.slots;
+    this.oracle = lab.oracle;
+    lab.heap.clear();
+    lab.slots.clear();
+    lab.oracle.reset(sectorsOf(plan.shape));
+    this.layout = computeLayout(plan.shape);
+    this.network = new Network(lab.heap, this.prng, plan.network, plan.legCount + 1);
+    for (let i = 0; i < plan.legCount; i++) {
+      while (lab.disks.length <= i) lab.disks.push(new SimDisk(lab.disks.length));
+      const disk = lab.disks[i];
+      disk.reset(sectorsOf(plan.shape));
+      formatDisk(disk, plan.shape);
+      const leg = new LegProcess(this, i, i, disk);
+      leg.turnMs = plan.turnMs;
+      this.legs.push(leg);
+      this.processes.push(leg);
+    }
+    this.client = new ClientProcess(this, plan.legCount);
+    this.client.turnMs = plan.turnMs;
+    this.processes.push(this.client);
+    this.application = new Application(this);
+    this.checks = new Checks(this, this.layout);
+    this.losses = new Losses(this, peekRecord(lab.disks[0], this.layout.epochOffset).shared);
+  }
+
+  /** Whether disks and networks misbehave. */
+  get faulty(): boolean {
+    return this.stage === "load";
+  }
+
+  get tracing(): boolean {
+    return this.journal !== null;
+  }
+
+  trace(who: string, what: string): void {
+    this.journal?.add(this.nowMs, who, what);
+  }
+
+  /** A line about the world itself. */
+  note(what: string): void {
+    this.journal?.add(this.nowMs, "world", what);
+  }
+
+  newUuid(): string {
+    return drawUuid(this.prng);
+  }
+
+  /** Everything is switched on. */
+  start(): void {
+    for (const leg of this.legs) leg.start();
+    this.client.start(false);
+  }
+
+  /** Lives from beginning to end. Throws at the first violation. */
+  run(): void {
+    this.start();
+    if (this.plan.faults.length > 0) this.#scheduleFault();
+    this.heap.push(LOAD_LIMIT_MS, EventKind.CALM, this, 0);
+    while (this.stage !== "end") this.#step();
+  }
+
+  /** For scenarios: lives on until `holds`, or until `limitMs` of virtual time have passed; returns whether it held. */
+  runUntil(holds: () => boolean, limitMs: number): boolean {
+    const endMs = this.nowMs + limitMs;
+    while (!holds()) {
+      if (this.heap.nextMs > endMs) {
+        this.nowMs = endMs;
+        this.network.nowMs = endMs;
+        return holds();
+      }
+      this.#step();
+    }
+    return true;
+  }
+
+  /** The next event happens. */
+  #step(): void {
+    const event = this.heap.pop();
+    if (event === null) throw new Violation("converges", `nothing happens any more in stage ${this.stage}`);
+    if (++this.counts.events > EVENT_LIMIT) throw new Violation("converges", `more than ${EVENT_LIMIT} events`);
+    if (event.timeMs > this.nowMs) this.nowMs = event.timeMs;
+    this.network.nowMs = this.nowMs;
+    if (!this.#defer(event)) this.#dispatch(event);
+    this.heap.release(event);
+  }
+
+  /** What concerns a stopped process happens when it goes on. */
+  #defer(event: SimEvent): boolean {
+    let process: Process;
+    if (event.kind === EventKind.FRAME || event.kind === EventKind.PLACE) {
+      process = (event.target as Connection).ends[(event.data as Frame).toSide].process;
+    } else if (event.kind === EventKind.CLOSED_BY_PEER) process = (event.target as Connection).ends[event.a].process;
+    else if (event.kind === EventKind.CONNECT_ARRIVES) process = event.data as Process;
+    else if (event.kind < EventKind.START) process = event.target as Process;
+    else return false;
+    if (process.pausedUntilMs <= this.nowMs || !process.alive) return false;
+    const later = this.heap.push(process.pausedUntilMs, event.kind, event.target, event.life);
+    later.a = event.a;
+    later.b = event.b;
+    later.data = event.data;
+    return true;
+  }
+
+  #dispatch(event: SimEvent): void {
+    switch (event.kind) {
+      case EventKind.FRAME:
+        this.network.deliver(event.target as Connection, event.data as Frame);
+        return;
+      case EventKind.PLACE:
+        this.network.place(event.target as Connection, event.data as Frame);
+        return;
+      case EventKind.CONNECT_ARRIVES:
+        this.network.arrive(event.target as Process, event.life, event.data as Process, event.a);
+        return;
+      case EventKind.CONNECTED:
+        this.network.established(event.data as Connection, event.a);
+        return;
+      case EventKind.CLOSED_BY_PEER:
+        this.network.closedByPeer(event.target as Connection, event.a);
+        return;
+      case EventKind.FAULT:
+        this.#fault();
+        return;
+      case EventKind.CALM:
+        this.#calmDown();
+        return;
+      case EventKind.INSPECT:
+        this.#inspect();
+        return;
+      case EventKind.START:
+        this.#start(event.target as Process, event.life, event.a === 1);
+        return;
+    }
+    const process = event.target as Process;
+    if (process.life !== event.life || !process.alive) return;
+    switch (event.kind) {
+      case EventKind.DISK_DONE:
+        (process as LegProcess).onDiskDone(event.data as DiskOperation);
+        return;
+      case EventKind.ALARM:
+        process.onAlarm(event.a);
+        return;
+      case EventKind.DRAIN:
+        process.drainNow();
+        return;
+      case EventKind.APPLICATION:
+        this.client.onApplication();
+        return;
+      case EventKind.CONNECT_FAILED:
+        process.onConnectFailed(event.a);
+        return;
+      case EventKind.CLOSED:
+        process.onClosed(event.a);
+        return;
+    }
+  }
+
+  // ---- life and death -------------------------------------------------------------------------------------------------
+
+  /** A dead process will start again. */
+  scheduleStart(process: Process, afterMs: number, takeover = false): void {
+    this.heap.push(this.nowMs + afterMs, EventKind.START, process, process.life).a = takeover ? 1 : 0;
+  }
+
+  #start(process: Process, life: number, takeover: boolean): void {
+    if (process.alive || process.life !== life) return;
+    if (process === this.client) this.client.start(takeover);
+    else (process as LegProcess).start();
+  }
+
+  /** Someone wants to reach "leg-2:1". */
+  connect(from: Process, address: string, tag: number): void {
+    const legIndex = Number(/^leg-(\d+):1$/.exec(address)?.[1] ?? -1);
+    const leg = this.legs[legIndex];
+    if (leg === undefined) throw new Violation("assertion", `a core wants to connect to ${address}`);
+    this.network.connect(from, leg, tag);
+  }
+
+  onEvent(_who: string, _event: CoreEvent): void {}
+
+  #scheduleFault(): void {
+    this.heap.push(this.nowMs + exponential(this.prng, this.plan.faultMeanMs), EventKind.FAULT, this, 0);
+  }
+
+  #fault(): void {
+    if (this.stage !== "load") return;
+    strike(this, this.plan.faults[under(this.prng, this.plan.faults.length)]);
+    this.#scheduleFault();
+  }
+
+  // ---- stages ---------------------------------------------------------------------------------------------------------
+
+  /** The application may submit. */
+  applicationTurn(): void {
+    const application = this.application;
+    if (this.stage === "load") {
+      let burst = 1 + under(this.prng, this.plan.queueDepth);
+      while (
+        burst-- > 0 && application.begun < this.plan.requestCount && application.inFlight.size < this.plan.queueDepth &&
+        this.client.canSubmit
+      ) this.client.submit(application.draw());
+      if (application.begun >= this.plan.requestCount && application.inFlight.size === 0) this.#calmDown();
+    } else if (this.stage === "verify" && this.client.canSubmit && application.inFlight.size === 0) this.#verify();
+  }
+
+  onRequestDone(): void {
+    const application = this.application;
+    if (this.stage === "load" && application.begun >= this.plan.requestCount && application.inFlight.size === 0) {
+      this.#calmDown();
+    }
+  }
+
+  #calmDown(): void {
+    if (this.stage !== "load") return;
+    this.stage = "calm";
+    this.#calmSinceMs = this.nowMs;
+    this.note("faults end");
+    this.network.heal();
+    for (const process of this.processes) {
+      process.slowness = 1;
+      if (!process.alive) this.scheduleStart(process, part(this.prng) * 1000, true);
+    }
+    for (const leg of this.legs) {
+      if (!leg.alive) continue;
+      leg.core!.setResync({ paused: false, rateBytesPerSecond: 0 });
+      leg.drainNow();
+    }
+    this.heap.push(this.nowMs + INSPECT_MS, EventKind.INSPECT, this, 0);
+  }
+
+  /** What keeps the pool from being whole; "" when nothing does. */
+  unwholeness(): string {
+    const core = this.client.core;
+    if (core === null) return "the client is not up";
+    if (core.state !== "ready") return `the client is ${core.state}: ${core.refusal || this.#lastRefusal}`;
+    const all = (1 << this.plan.legCount) - 1;
+    const mask = core.snapshot().inSyncMask;
+    if (mask !== all) return `the in-sync set is ${mask.toString(2)}`;
+    for (const leg of this.legs) {
+      if (leg.core === null) return `${leg.name} is not up`;
+      const snapshot = leg.core.snapshot();
+      if (snapshot.state !== "in-sync") return `${leg.name} holds itself to be ${snapshot.state}`;
+      for (const dirty of snapshot.dirty) {
+        if (dirty.dirtyChunks > 0) return `${leg.name} has ${dirty.dirtyChunks} dirty chunks of leg ${dirty.legIndex}`;
+      }
+    }
+    if (this.application.inFlight.size > 0) return `${this.application.inFlight.size} requests are in flight`;
+    return "";
+  }
+
+  #inspect(): void {
+    if (this.stage === "verify" || this.stage === "calm") {
+      const reason = this.unwholeness();
+      if (this.stage === "calm" && reason === "") {
+        this.stage = "verify";
+        this.note("the pool is whole");
+      } else if (this.nowMs - this.#calmSinceMs > CALM_LIMIT_MS) {
+        throw new Violation(
+          "converges",
+          `${CALM_LIMIT_MS / 1000} s after the last fault, in stage ${this.stage}: ${
+            reason || "verification does not end"
+          }; ` +
+            `refused ${this.#refusals} times`,
+        );
+      }
+    }
+    this.heap.push(this.nowMs + INSPECT_MS, EventKind.INSPECT, this, 0);
+    if (this.stage === "verify" && this.client.alive) {
+      this.client.onApplication();
+    }
+  }
+
+  /** The next request of the final check. */
+  #verify(): void {
+    const { application, client, plan } = this;
+    const step = this.#verifySteps++;
+    if (step < 4) {
+      const first = under(this.prng, plan.spanSectors);
+      client.submit(application.begin(RequestKind.WRITE, 0, first, 1));
+    } else if (this.#verifyAt < this.oracle.sectorCount) {
+      const count = Math.min(VERIFY_SECTORS, this.oracle.sectorCount - this.#verifyAt);
+      client.submit(application.begin(RequestKind.READ, 0, this.#verifyAt, count));
+      this.#verifyAt += count;
+    } else client.detach();
+  }
+
+  /** The client has detached. `clean`: with the legs' consent. */
+  onDetached(clean: boolean): void {
+    if (this.application.inFlight.size > 0) {
+      throw new Violation(
+        "exactly-once",
+        `the client detached with ${this.application.inFlight.size} requests in flight`,
+      );
+    }
+    this.note(`the client has detached${clean ? "" : ", uncleanly"}`);
+    // Everything acked is on stable storage now.
+    if (clean) this.oracle.ackFlush(this.oracle.tick());
+    else if (this.stage === "verify") throw new Violation("converges", "the client could not detach cleanly");
+    const leaked = this.slots.usedBy(this.client.id).length;
+    if (leaked > 0) throw new Violation("slots", `the client detached with ${leaked} slots in use`);
+    if (this.stage === "verify") {
+      this.compareDisks();
+      this.stage = "end";
+    } else if (this.stage === "scenario") this.client.leave();
+    else {
+      this.client.leave();
+      this.scheduleStart(this.client, exponential(this.prng, this.plan.downMeanMs));
+    }
+  }
+
+  /** The client was refused the pool and gives up; someone will try again. */
+  onRefused(): void {
+    this.#refusals++;
+    this.#lastRefusal = this.client.core!.refusal;
+    if (this.stage !== "scenario") this.note(`the client is refused: ${this.#lastRefusal}`);
+    if (this.stage === "scenario") return;
+    this.client.kill(false);
+    this.scheduleStart(this.client, 200 + part(this.prng) * 2000, part(this.prng) < 0.7);
+  }
+
+  /** Every leg holds the same, on stable storage, and no memory is held. */
+  compareDisks(): void {
+    const first = this.legs[0].disk;
+    for (const leg of this.legs) {
+      const disk = leg.disk;
+      for (let sector = 0; sector < this.oracle.sectorCount; sector++) {
+        if (disk.current[sector] !== first.current[sector]) {
+          throw new Violation(
+            "identical",
+            `sector ${sector} holds ${nameValue(first.current[sector])} on ${this.legs[0].name} and ` +
+              `${nameValue(disk.current[sector])} on ${leg.name}`,
+          );
+        }
+        if (disk.stable[sector] !== disk.current[sector]) {
+          throw new Violation(
+            "flushed",
+            `after detaching, sector ${sector} of ${leg.name} is ${
+              nameValue(disk.stable[sector])
+            } on stable storage, not ` +
+              nameValue(disk.current[sector]),
+          );
+        }
+      }
+      const used = this.slots.usedBy(leg.id).filter((slot) => slot.sends === 0).length;
+      if (used > 0) throw new Violation("slots", `${leg.name} holds ${used} slots at rest`);
+    }
+  }
+}

@@ -1,0 +1,263 @@
+import assert from "node:assert/strict";
+import { formatCount, formatTable, painter, widthOf } from "../../../cli/paint.ts";
+import { MAP_ROWS, mapColumns, renderDirtyMap } from "../../../cli/render_dirty_map.ts";
+import { renderCreatedPool, renderDeletedPool, renderPoolList } from "../../../cli/render_pool.ts";
+import { type AttachedClient, renderOverview, renderPoolStatus } from "../../../cli/render_status.ts";
+import { renderBar, renderSyncStatus } from "../../../cli/render_sync.ts";
+import type { DirtyMapReport } from "../../../lib/control/dirty_map_report.ts";
+import { findAllPools, type FoundPools } from "../../../lib/control/pool_lookup.ts";
+import type { LegSync, SyncStatus } from "../../../lib/control/sync_status.ts";
+import { FakeCluster, testRecord, testSnapshot, testUuid } from "../control/fake_node.ts";
+import { assertGolden } from "./golden.ts";
+
+const PLAIN = painter(false);
+const COLOR = painter(true);
+const NOW_MS = 1_700_000_000_000;
+const NODES = ["10.0.0.1:7701", "10.0.0.2:7701", "10.0.0.3:7701"];
+
+function leg(legIndex: number, change: Partial<LegSync> = {}): LegSync {
+  return {
+    legIndex,
+    legUuid: testUuid(100 + legIndex),
+    address: NODES[legIndex],
+    path: `/data/${"abc"[legIndex]}.img`,
+    state: "in-sync",
+    missingBytes: 0,
+    totalBytes: null,
+    copiedBytes: null,
+    skippedBytes: null,
+    rateBytesPerSecond: 0,
+    etaMs: null,
+    isPaused: false,
+    limitBytesPerSecond: 0,
+    sourceLegIndex: null,
+    outSinceMs: null,
+    message: "",
+    ...change,
+  };
+}
+
+function sync(legs: LegSync[], change: Partial<SyncStatus> = {}): SyncStatus {
+  return {
+    poolUuid: testUuid(1),
+    poolName: "vol1",
+    sizeBytes: 1 << 30,
+    generation: 3,
+    epoch: 7,
+    minInSync: 1,
+    heldBy: null,
+    legs,
+    isWhole: legs.every((each) => each.state === "in-sync"),
+    ...change,
+  };
+}
+
+const RESYNCING = leg(1, {
+  state: "resyncing",
+  missingBytes: 301 << 20,
+  totalBytes: 640 << 20,
+  copiedBytes: 300 << 20,
+  skippedBytes: 39 << 20,
+  rateBytesPerSecond: 82.4 * (1 << 20),
+  etaMs: 3650,
+  sourceLegIndex: 0,
+  outSinceMs: NOW_MS - 65_000,
+});
+const AWAY = leg(2, {
+  state: "away",
+  path: null,
+  missingBytes: null,
+  outSinceMs: NOW_MS - 7_200_000,
+  message: "The storage node 10.0.0.3:7701 cannot be reached (connection refused).",
+});
+
+const CLIENT: AttachedClient = {
+  uri: "nbd+unix:///vol1?socket=/run/vol1.sock",
+  pid: 4242,
+  connections: 2,
+  residentBytes: 96 << 20,
+  snapshot: {
+    poolUuid: testUuid(1),
+    poolName: "vol1",
+    state: "ready",
+    refusal: "",
+    generation: 3,
+    epoch: 7,
+    inSyncMask: 1,
+    minInSync: 1,
+    legs: [],
+    inFlight: 32,
+    waiting: 1,
+    sequence: 1000,
+    watermark: 900,
+    counters: {
+      reads: 1_234_567,
+      writes: 89_012,
+      flushes: 12,
+      readBytes: 5 * 2 ** 30,
+      writtenBytes: 348 << 20,
+      failed: 3,
+      legDrops: 2,
+    },
+  },
+};
+
+Deno.test("sync-status: all in sync", () => {
+  assertGolden(
+    "sync_whole.txt",
+    renderSyncStatus(sync([leg(0), leg(1)]), { paint: PLAIN, columns: 100, nowMs: NOW_MS }),
+  );
+});
+
+Deno.test("sync-status: one resyncing, one away; plain and in colour", () => {
+  const status = sync([leg(0), RESYNCING, AWAY]);
+  assertGolden("sync_degraded.txt", renderSyncStatus(status, { paint: PLAIN, columns: 100, nowMs: NOW_MS }));
+  assertGolden("sync_degraded_color.txt", renderSyncStatus(status, { paint: COLOR, columns: 60, nowMs: NOW_MS }));
+});
+
+Deno.test("sync-status: paused and limited", () => {
+  const paused = { ...RESYNCING, isPaused: true, rateBytesPerSecond: 0, etaMs: null, limitBytesPerSecond: 50 << 20 };
+  const status = sync([leg(0), paused], { minInSync: 2 });
+  assertGolden("sync_paused.txt", renderSyncStatus(status, { paint: PLAIN, columns: 80, nowMs: NOW_MS }));
+});
+
+Deno.test("renderBar() is as wide as asked, empty at 0 and full at 1 only", () => {
+  for (let columns = 10; columns <= 61; columns += 17) {
+    for (let share = 0; share <= 1; share += 0.01) assert.equal(widthOf(renderBar(share, columns)), columns);
+  }
+  assert.equal(renderBar(0, 10), "░".repeat(10));
+  assert.equal(renderBar(1, 10), "█".repeat(10));
+  assert.equal(renderBar(0.5, 10), "█████░░░░░");
+  assert.equal(renderBar(1.5, 10), "█".repeat(10));
+});
+
+Deno.test("a bar says 100 % only when nothing is missing", () => {
+  const nearly = { ...RESYNCING, missingBytes: 1, totalBytes: 1 << 30 };
+  const text = renderSyncStatus(sync([leg(0), nearly]), { paint: PLAIN, columns: 100, nowMs: NOW_MS });
+  assert.match(text, / 99 %/);
+  assert.doesNotMatch(text, /100 %/);
+});
+
+function dirtyMap(change: Partial<DirtyMapReport> = {}): DirtyMapReport {
+  const buckets = new Array<number>(mapColumns(80) * MAP_ROWS).fill(0);
+  buckets[0] = 1;
+  for (let i = 70; i < 90; i++) buckets[i] = 200 + i * 5;
+  buckets[300] = 512;
+  buckets[511] = 300;
+  return {
+    legIndex: 1,
+    legUuid: testUuid(101),
+    address: NODES[1],
+    sizeBytes: 1 << 30,
+    chunkBytes: 4096,
+    dirtyChunks: 12_813,
+    dirtyBytes: 12_813 * 4096,
+    memoryBytes: 33_000,
+    buckets,
+    runCount: 5,
+    runs: [{ offset: 0, lengthBytes: 4096 }, { offset: 146_800_640, lengthBytes: 41_943_040 }],
+    toldBy: [0],
+    ...change,
+  };
+}
+
+Deno.test("dirty-map: a map with runs; plain and in colour", () => {
+  assertGolden("dirty_map.txt", renderDirtyMap(dirtyMap(), PLAIN));
+  assertGolden("dirty_map_color.txt", renderDirtyMap(dirtyMap(), COLOR));
+});
+
+Deno.test("dirty-map: nothing missing, and a leg that lacks all of a small pool", () => {
+  assertGolden("dirty_map_clean.txt", renderDirtyMap(dirtyMap({ dirtyChunks: 0, dirtyBytes: 0, runs: [] }), PLAIN));
+  const small = dirtyMap({
+    sizeBytes: 1 << 20,
+    dirtyChunks: 256,
+    dirtyBytes: 1 << 20,
+    runCount: 1,
+    runs: [{ offset: 0, lengthBytes: 1 << 20 }],
+    buckets: new Array<number>(mapColumns(40) * MAP_ROWS).fill(2),
+  });
+  assertGolden("dirty_map_full.txt", renderDirtyMap(small, PLAIN));
+});
+
+Deno.test("a single dirty chunk of a huge pool is seen on the map and is not 0 %", () => {
+  const buckets = new Array<number>(mapColumns(100) * MAP_ROWS).fill(0);
+  buckets[17] = 1;
+  const one = dirtyMap({ sizeBytes: 2 ** 40, dirtyChunks: 1, dirtyBytes: 4096, runCount: 1, runs: [], buckets });
+  const text = renderDirtyMap(one, PLAIN);
+  assert.match(text, /< 0\.1 %/);
+  // Once on the map, twice in the legend.
+  assert.equal(text.split("░").length - 1, 2);
+});
+
+Deno.test("mapColumns() is a power of two that fits the screen", () => {
+  for (let columns = 30; columns <= 300; columns++) {
+    const cells = mapColumns(columns);
+    assert.equal(Math.log2(cells) % 1, 0);
+    assert(cells + 12 <= columns, `${cells} cells on ${columns} columns`);
+  }
+  assert.equal(mapColumns(5), 16);
+});
+
+Deno.test("status of one pool: attached here, held elsewhere, not attached", () => {
+  assertGolden("status_attached.txt", renderPoolStatus(sync([leg(0), RESYNCING, AWAY]), CLIENT, PLAIN));
+  assertGolden("status_held.txt", renderPoolStatus(sync([leg(0), leg(1)], { heldBy: "host-b:77" }), null, PLAIN));
+  const lost = sync([leg(0, { state: "away", missingBytes: null }), AWAY]);
+  assertGolden("status_lost_color.txt", renderPoolStatus(lost, null, COLOR));
+});
+
+/** What a search over three nodes finds, of which one is away. */
+async function foundPools(): Promise<FoundPools> {
+  const cluster = new FakeCluster(...NODES);
+  const record = testRecord(NODES.slice(0, 2));
+  cluster.nodes[0].addLeg(testSnapshot(0, record));
+  cluster.nodes[1].addLeg(testSnapshot(1, record));
+  const legs = testRecord([NODES[0], NODES[2]], { inSyncMask: 1, epoch: 4 }).legs
+    .map((entry, index) => entry && { ...entry, uuid: testUuid(200 + index) });
+  const other = { ...testRecord([NODES[0]]), inSyncMask: 1, legs };
+  const dirty = [{ legIndex: 1, dirtyBytes: 5 << 20, dirtyChunks: 1280, memoryBytes: 900 }];
+  const archive = { poolUuid: testUuid(2), poolName: "archive", legUuid: testUuid(200), sizeBytes: 2 ** 41, dirty };
+  cluster.nodes[0].addLeg(testSnapshot(0, other, archive));
+  cluster.nodes[2].isDown = true;
+  const found = await cluster.with((nodes) => findAllPools(NODES, nodes));
+  return { ...found, broken: [{ path: "/dev/sdx", message: "Both superblocks are damaged.", address: NODES[1] }] };
+}
+
+Deno.test("status of all pools", async () => {
+  const found = await foundPools();
+  assertGolden("overview.txt", renderOverview(found, [CLIENT], PLAIN));
+  assertGolden("overview_color.txt", renderOverview(found, [], COLOR));
+  assertGolden("overview_empty.txt", renderOverview({ pools: [], broken: [], unreachable: [] }, [], PLAIN));
+});
+
+Deno.test("pool list, create and delete", async () => {
+  assertGolden("pool_list.txt", renderPoolList((await foundPools()).pools, PLAIN));
+  const created = {
+    poolUuid: testUuid(1),
+    poolName: "vol1",
+    sizeBytes: 1 << 30,
+    chunkBytes: 4096,
+    logicalBlockBytes: 512,
+    minInSync: 1,
+    legs: [
+      { legIndex: 0, legUuid: testUuid(100), address: NODES[0], path: "/data/a.img", isInSync: true },
+      { legIndex: 1, legUuid: testUuid(101), address: NODES[1], path: "/dev/vdb", isInSync: false },
+    ],
+    warnings: ["Leg 0 is the source: the other legs copy all of it once the pool is attached."],
+  };
+  assertGolden("pool_created.txt", renderCreatedPool(created, PLAIN));
+  const deleted = { legIndex: 0, address: NODES[0], path: "/data/a.img" };
+  const left = { legIndex: 1, address: NODES[1], message: "It cannot be reached." };
+  const result = { poolUuid: testUuid(1), poolName: "vol1", deleted: [deleted], left: [left] };
+  assertGolden("pool_deleted.txt", renderDeletedPool(result, PLAIN));
+});
+
+Deno.test("tables align whatever is coloured, and leave no blanks at the end", () => {
+  const rows = [["A", "LONG HEADING"], [COLOR("red", "wide cell"), "x"], ["y", COLOR("green", "z")]];
+  const lines = formatTable(rows, PLAIN).split("\n");
+  assert.deepEqual(lines.map(widthOf), [23, 12, 12, 0]);
+  assert(lines.every((line) => !line.endsWith(" ")));
+});
+
+Deno.test("formatCount() groups digits", () => {
+  assert.deepEqual([0, 999, 1000, 1234567].map(formatCount), ["0", "999", "1,000", "1,234,567"]);
+});
