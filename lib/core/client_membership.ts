@@ -150,7 +150,10 @@ export class ClientMembership {
     else if (pool.phase === "claim") this.#maybeEstablish();
     else if ((pool.phase === "establish" || pool.phase === "reconcile") && (pool.activeMask & bit) !== 0) {
       this.#restart(`leg ${link.legIndex} was lost while the pool was being assembled`);
-    } else if ((pool.phase === "ready" || pool.phase === "detaching") && (pool.activeMask & bit) !== 0) this.#drop(bit);
+    } else if (
+      (pool.phase === "ready" || pool.phase === "detaching") && (pool.activeMask & bit) !== 0 &&
+      (pool.lostMask & bit) === 0
+    ) this.#drop(bit);
   }
 
   /** An active leg has failed: it leaves the active set. */
@@ -556,11 +559,9 @@ export class ClientMembership {
   #restartResyncs(inSyncMask: number): void {
     const pool = this.#pool;
     for (const index of indicesOf(pool.activeMask & ~pool.lostMask & ~inSyncMask)) {
-      const link = pool.links[index] as LegLink;
       pool.lostMask |= 1 << index;
-      link.resyncSession = 0;
-      link.report = null;
-      link.doneEpoch = -1;
+      // By a new connection: what is in flight on this one must have ended, or been thrown away, before anything is pulled over it.
+      this.#closeLink(pool.links[index] as LegLink, "its resync begins again");
     }
   }
 
