@@ -10,7 +10,6 @@ import { ControlError, type LegStatus, type NodeOperations } from "../control/co
 import { LegServer, type LoadedMapPage } from "../core/leg_server.ts";
 import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Reactor } from "../io/reactor.ts";
-import { bootId } from "../../ffi/libc/boot_id.ts";
 import { DeviceFile, type LoadedLeg, loadLeg, StoreError } from "../store/leg_device.ts";
 import { openLegStore } from "../store/leg_store.ts";
 import { readBootId } from "./boot_id.ts";
@@ -124,7 +123,6 @@ export class StorageOperations {
       metadataSequence: loaded.maxSequence,
       bootId: this.#bootId,
       instance: crypto.randomUUID(),
-      bootId: bootId(),
       nowMs: this.#reactor.nowMs,
       creditBytes: Math.floor(pool.totalBytes / CREDIT_DIVISOR),
     });
