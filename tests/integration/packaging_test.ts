@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { readCompiledBinary } from "../../cli/build/compiled_binary.ts";
 import { allPermissionFlags } from "../../cli/build/permissions.ts";
-import { expectCommand, runCommand, ServerProcess, waitFor, withCluster } from "./cluster.ts";
+import { expectCommand, runCommand, ServerProcess, withCluster } from "./cluster.ts";
 import { expectLegsIdentical } from "./leg_data.ts";
 import { BlockLoad } from "./load.ts";
 
@@ -105,8 +105,7 @@ Deno.test("a pool runs on the portable executable, workers and all, and regains 
     load.start(4);
     await cluster.stopNode(0, "SIGKILL");
     await cluster.waitDropped(0);
-    const count = load.writeCount;
-    await waitFor("writes without the leg", 20_000, () => Promise.resolve(load.writeCount > count + 50));
+    await load.waitForWrites(50);
     await cluster.startNode(0);
     await cluster.waitInSync();
     await load.stop();
