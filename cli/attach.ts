@@ -8,6 +8,7 @@ import { resolve } from "node:path";
 import { Command, Option } from "@commander-js/extra-typings";
 import { ControlError } from "../lib/control/control_api.ts";
 import { isLoopbackHost, parseNodeAddress } from "../lib/control/node_address.ts";
+import { noNodes } from "../lib/control/pool_lookup.ts";
 import { runtimeDir } from "../lib/control/runtime_dir.ts";
 import { asDurationMs, asSize, collect, type CommandHost, configOption, nodeOption } from "./command_host.ts";
 import { eventLog, LOG_FORMATS, type LogFormat } from "./event_log.ts";
@@ -26,6 +27,7 @@ export interface AttachOptions extends NodeChoice {
   readonly ioTimeout?: number;
   readonly memory?: number;
   readonly clientName?: string;
+  readonly takeover?: boolean;
   readonly logFormat?: LogFormat;
   readonly workerUrl: string;
 }
@@ -54,6 +56,7 @@ export function defineAttach(host: CommandHost) {
       asDurationMs,
     )
     .option("--memory <size>", "memory for payloads (default: 64M)", asSize)
+    .option("--takeover", "take the pool from another client that holds it; its writes are refused from then on")
     .option("--client-name <name>", "name of this client, for people (default: host and process)")
     .addOption(new Option("--log-format <format>", "log lines on standard error (default: text)").choices(LOG_FORMATS))
     .addHelpText(
@@ -72,12 +75,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
   const dir = runtimeDir();
   const nbd = (options.nbd ?? [`${dir}/nbd-${options.pool}.sock`]).map(nbdPlace);
   const nodes = chooseNodes(options);
-  if (nodes.length === 0) {
-    throw new ControlError(
-      "bad-request",
-      'No storage node is given. Add --node HOST:PORT, set BRMR_NODES, or write nodes = ["HOST:PORT"] into the config file.',
-    );
-  }
+  if (nodes.length === 0) throw noNodes();
   if (options.heartbeat !== undefined && options.heartbeat < 100) {
     throw new ControlError(
       "bad-request",
@@ -97,6 +95,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
       heartbeatMs: options.heartbeat,
       ioTimeoutMs: options.ioTimeout,
       memoryBytes: options.memory,
+      takeover: options.takeover,
       runtimeDir: dir,
       onEvent: log,
       onReady: (uris) => {

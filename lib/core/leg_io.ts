@@ -12,7 +12,7 @@ import { assert } from "../base/assert.ts";
 import { MAX_PAYLOAD_BYTES, type Message, MessageFlag, MessageType } from "../wire/message.ts";
 import { Pin } from "./intent_log.ts";
 import type { LegContext } from "./leg_context.ts";
-import type { LegMetadata } from "./leg_metadata.ts";
+import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
 import { OperationKind, OperationState } from "./operation_table.ts";
 import { OutputKind } from "./output.ts";
 import type { ResyncTarget } from "./resync_target.ts";
@@ -20,9 +20,6 @@ import type { ResyncTarget } from "./resync_target.ts";
 const EIO = -5;
 const EINVAL = -22;
 const ESTALE = -116;
-
-/** Purpose of a record write that nobody waits for. */
-const PURPOSE_NOBODY_WAITS = -1;
 
 /** The I/O path of one leg. */
 export class LegIo {

@@ -15,6 +15,9 @@ import { FREE_SLOT } from "./intent_log.ts";
 import type { LegContext } from "./leg_context.ts";
 import { OutputKind } from "./output.ts";
 
+/** Purpose of a record write that nobody waits for. */
+export const PURPOSE_NOBODY_WAITS = -1;
+
 /** Dirty pages being written at one time. */
 const PAGES_IN_FLIGHT = 8;
 

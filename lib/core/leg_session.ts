@@ -12,13 +12,11 @@ import type { Claim, EpochChange, Hello } from "../wire/bodies.ts";
 import { type Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
 import type { LegContext } from "./leg_context.ts";
 import type { LegIo } from "./leg_io.ts";
-import type { LegMetadata } from "./leg_metadata.ts";
+import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
 import type { ResyncTarget } from "./resync_target.ts";
 
 /** Features this core knows; see lib/wire/version_log.md. */
 export const FEATURES = 0;
-/** Purpose of a record write that nobody waits for. */
-const PURPOSE_NOBODY_WAITS = -1;
 /** Purpose of the record write that makes a promise durable. */
 const PURPOSE_CLAIM = 0;
 
@@ -105,7 +103,7 @@ export class LegSession {
       return;
     }
     if (leg.session !== null && leg.session.clientUuid !== claim.clientUuid && !claim.takeover) {
-      const text = `The pool is attached by ${leg.session.clientName}; detach it there, or take it over`;
+      const text = `The pool is attached by ${leg.session.clientName}; detach it there, or attach with --takeover`;
       leg.refuse(connection, requestId, "held", text);
       return;
     }
@@ -163,7 +161,7 @@ export class LegSession {
     if (leg.session !== null) leg.session.isMember = leg.isInSync;
     // Writes may follow.
     leg.isStable = false;
-    this.#target.handleEpoch(change.droppedMask);
+    this.#target.handleEpoch();
     const purpose = this.#nextPurpose++;
     const needsPages = change.suspectExtents.length > 0;
     if (needsPages) { for (const map of leg.maps) map?.beginCheckpoint(); }
@@ -345,6 +343,8 @@ export class LegSession {
     this.#detach = null;
     this.#pendingEpochs.length = 0;
     this.#target.abort("the session ended");
+    // What is thrown away now, peers must not pull around: from here on this leg is no source.
+    leg.joins.fill(0);
     this.#io.discardWaiting();
   }
 

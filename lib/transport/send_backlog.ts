@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { StreamSocket } from "../io/stream_socket.ts";
+import type { FrameStream } from "./stream_network.ts";
 import { encodeHeader, HEADER_BYTES, type Message } from "../wire/message.ts";
 
 /**
@@ -75,7 +75,7 @@ export class SendBacklog {
   }
 
   /** Moves frames into `stream` for as long as it has room. */
-  pump(stream: StreamSocket): void {
+  pump(stream: FrameStream): void {
     while (this.#count > 0 && stream.canSend && this.#pumpFirst(stream)) this.#dropFirst();
   }
 
@@ -87,7 +87,7 @@ export class SendBacklog {
   }
 
   /** Whether the first frame has left whole. */
-  #pumpFirst(stream: StreamSocket): boolean {
+  #pumpFirst(stream: FrameStream): boolean {
     const index = this.#head;
     if (!this.#headerOut) {
       const at = stream.reserve(HEADER_BYTES);

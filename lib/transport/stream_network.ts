@@ -11,7 +11,7 @@
 import type { StreamProtocol, StreamSocket } from "../io/stream_socket.ts";
 
 /** A stream that can tell how much of what was queued is still here. */
-export interface FrameStream extends StreamSocket {
+export interface FrameStream extends Omit<StreamSocket, "closeWhenSent"> {
   /** Bytes queued and not yet taken by the network. */
   readonly queuedBytes: number;
 }

@@ -135,12 +135,19 @@ class LegStage {
     this.#random = random;
     this.#core = new LegServer({
       superblock: superblock(),
-      record: { shared: firstRecord(random.pick([7, 3, 6])), promisedGeneration: 1, promisedTo: CLIENT_UUIDS[0] },
+      record: {
+        shared: firstRecord(random.pick([7, 3, 6])),
+        promisedGeneration: 1,
+        promisedTo: CLIENT_UUIDS[0],
+        isStable: true,
+        bootId: "",
+      },
       intentSlots: new Uint32Array(SHAPE.hotExtentCount).fill(0xffffffff),
       intentsDamaged: random.below(8) === 0,
       mapPages: [],
       metadataSequence: 1,
       instance: INSTANCE,
+      bootId: "",
       nowMs: this.#nowMs,
       creditRequests: 32,
     });

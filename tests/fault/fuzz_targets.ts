@@ -5,6 +5,7 @@
  */
 
 import type { FuzzTarget } from "./fuzz_run.ts";
+import { clientTarget } from "./fuzz_client.ts";
 import { legTarget } from "./fuzz_leg.ts";
 import { transportTarget } from "./fuzz_transport.ts";
 import { bodyTarget, headerTarget } from "./fuzz_wire.ts";
@@ -15,4 +16,5 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   { name: "body", share: 25, make: bodyTarget },
   { name: "transport", share: 15, make: transportTarget },
   { name: "leg", share: 10, make: legTarget },
+  { name: "client", share: 10, make: clientTarget },
 ];

@@ -1,0 +1,113 @@
+/**
+ * Making progress stick: what is good here is flushed, then told to every source (CLEAR), batch by batch, so that a crash repeats
+ * little. One batch is under way at a time.
+ *
+ * @module
+ */
+
+import { SparseBitmap } from "../base/sparse_bitmap.ts";
+import { MessageType } from "../wire/message.ts";
+import { OperationKind } from "./operation_table.ts";
+import { OutputKind } from "./output.ts";
+import type { ResyncJob } from "./resync_job.ts";
+
+/** A batch is due after this time or amount. */
+const CLEAR_INTERVAL_MS = 1000;
+const CLEAR_BYTES = 64 * 1024 * 1024;
+/** Runs in one CLEAR frame. */
+const RUNS_PER_CLEAR = 8192;
+
+/** Flushes and clears of one leg's resync. */
+export class ResyncClear {
+  readonly #job: ResyncJob;
+  /** The batch under way. */
+  #clearing: SparseBitmap;
+  #flushOperation = -1;
+  #outstanding = 0;
+  #lastMs = 0;
+
+  constructor(job: ResyncJob) {
+    this.#job = job;
+    this.#clearing = new SparseBitmap(job.leg.chunkCount);
+  }
+
+  /** A new resync begins, or one ends: nothing is under way. */
+  reset(): void {
+    this.#clearing.clearAll();
+    this.#flushOperation = -1;
+    this.#outstanding = 0;
+    this.#lastMs = this.#job.leg.nowMs;
+  }
+
+  /** Starts a batch if one is due; with `isLast` in any case. */
+  maybeStart(isLast: boolean): void {
+    const job = this.#job;
+    const { leg } = job;
+    if (this.#flushOperation >= 0 || this.#outstanding > 0) return;
+    const isDue = leg.nowMs - this.#lastMs >= CLEAR_INTERVAL_MS || job.cleaned.count * leg.chunkBytes >= CLEAR_BYTES;
+    if (!isLast && (!isDue || job.cleaned.count === 0)) return;
+    const operation = leg.operations.allocate(OperationKind.RESYNC_FLUSH, -1, 0, 0);
+    if (operation < 0) return;
+    leg.operations.session[operation] = job.session;
+    job.busyOperations++;
+    this.#flushOperation = operation;
+    const empty = this.#clearing;
+    this.#clearing = job.cleaned;
+    job.cleaned = empty;
+    this.#lastMs = leg.nowMs;
+    leg.outputs.push(OutputKind.DISK_FLUSH).token = operation;
+  }
+
+  /** Whether `operation` is the flush of the batch under way. */
+  isFlush(operation: number): boolean {
+    return operation === this.#flushOperation;
+  }
+
+  /** The flush is done. Returns whether the batch is over. */
+  flushed(): boolean {
+    const job = this.#job;
+    this.#flushOperation = -1;
+    if (job.mode === "dirty" && this.#clearing.count > 0) {
+      for (const index of job.sources) if (job.links.isUp(index)) this.#tell(job.links.connectionOf(index));
+    }
+    return this.#endIfDone();
+  }
+
+  /** A source has answered a CLEAR. Returns whether the batch is over. */
+  handleAck(): boolean {
+    if (this.#outstanding === 0) return false;
+    this.#outstanding--;
+    return this.#endIfDone();
+  }
+
+  /** A source is gone: what it has not been told stays dirty there, which costs no more than time. Returns whether a batch ends by it. */
+  sourceLost(): boolean {
+    if (this.#outstanding === 0) return false;
+    this.#outstanding = 0;
+    return this.#endIfDone();
+  }
+
+  #endIfDone(): boolean {
+    if (this.#outstanding > 0) return false;
+    this.#clearing.clearAll();
+    return true;
+  }
+
+  #tell(connection: number): void {
+    const { leg, pulls, session } = this.#job;
+    const bits = this.#clearing;
+    let runs: number[] = [];
+    for (let chunk = bits.next(0); chunk >= 0;) {
+      const length = bits.runLength(chunk, bits.bitCount);
+      runs.push(chunk, length);
+      chunk = bits.next(chunk + length);
+      if (runs.length < 2 * RUNS_PER_CLEAR && chunk >= 0) continue;
+      const output = leg.send(connection, MessageType.CLEAR, pulls.nextRequestId());
+      output.message.legIndex = leg.legIndex;
+      output.message.resyncSession = session;
+      output.body = Uint32Array.from(runs);
+      this.#outstanding++;
+      runs = [];
+    }
+  }
+}

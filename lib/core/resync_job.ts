@@ -1,0 +1,136 @@
+/**
+ * The state of one resync at its target, shared by the parts that carry it out: what is to be had from whom, and where each chunk stands.
+ *
+ * @module
+ */
+
+import { SparseBitmap } from "../base/sparse_bitmap.ts";
+import type { ResyncOrder } from "../wire/bodies.ts";
+import type { LegContext } from "./leg_context.ts";
+import { PeerLinks } from "./peer_links.ts";
+import { PullTable } from "./pull_table.ts";
+import { ResyncProgress } from "./resync_progress.ts";
+import { ResyncThrottle } from "./resync_throttle.ts";
+
+/** Where a resync stands. */
+export type ResyncPhase = "off" | "map" | "pull" | "maps" | "save" | "done";
+
+/** One resync, or none (`phase` "off"). */
+export class ResyncJob {
+  readonly leg: LegContext;
+  readonly links = new PeerLinks();
+  readonly pulls: PullTable;
+  readonly throttle: ResyncThrottle;
+  progress: ResyncProgress;
+  phase: ResyncPhase = "off";
+  mode: ResyncOrder["mode"] = "dirty";
+  session = 0;
+  sources: number[] = [];
+  /** The source in use. */
+  source = -1;
+  isPaused = false;
+  /** Nothing is asked of the source before this time: it has said "not yet". */
+  waitUntilMs = 0;
+  /** For people: the last thing that went wrong. */
+  message = "";
+  /** Resync operations on the disk, of this and of earlier resyncs. */
+  busyOperations = 0;
+
+  /** Chunks that must not be trusted. */
+  todo: SparseBitmap;
+  /** Chunks of the map that have not been handed to `cleaned`. */
+  tracked: SparseBitmap;
+  /** Chunks asked for, or being written. */
+  busy: SparseBitmap;
+  /** Chunks being written by resync. */
+  writing: SparseBitmap;
+  /** Chunks that are good here and still dirty at the sources. */
+  cleaned: SparseBitmap;
+  /** Chunks to be pulled one at a time, after an error in a longer run. */
+  singles: SparseBitmap;
+  /** Chunks that the source could not read. */
+  failed: SparseBitmap;
+  /** Reconcile: compared, and found different. */
+  differing: SparseBitmap;
+
+  constructor(leg: LegContext) {
+    this.leg = leg;
+    this.pulls = new PullTable(leg.options.pullsInFlight ?? 64);
+    this.throttle = new ResyncThrottle(leg.nowMs);
+    this.progress = new ResyncProgress(leg.nowMs);
+    const none = new SparseBitmap(leg.chunkCount);
+    this.todo =
+      this.tracked =
+      this.busy =
+      this.writing =
+        none;
+    this.cleaned =
+      this.singles =
+      this.failed =
+      this.differing =
+        none;
+  }
+
+  /** Whether a resync is under way, or done and not yet confirmed by an epoch. */
+  get isActive(): boolean {
+    return this.phase !== "off";
+  }
+
+  /** Takes up an order. In mode "dirty" every chunk is mistrusted until the map is known. */
+  begin(order: ResyncOrder): void {
+    const leg = this.leg;
+    const isReconcile = order.mode === "reconcile";
+    this.mode = order.mode;
+    this.session = order.resyncSession;
+    this.source = this.sources[0];
+    this.waitUntilMs = 0;
+    this.message = "";
+    this.progress = new ResyncProgress(leg.nowMs);
+    this.todo = new SparseBitmap(leg.chunkCount, !isReconcile);
+    this.tracked = new SparseBitmap(leg.chunkCount, !isReconcile);
+    this.busy = new SparseBitmap(leg.chunkCount);
+    this.writing = new SparseBitmap(leg.chunkCount);
+    this.cleaned = new SparseBitmap(leg.chunkCount);
+    this.singles = new SparseBitmap(leg.chunkCount);
+    this.failed = new SparseBitmap(leg.chunkCount);
+    this.differing = new SparseBitmap(leg.chunkCount);
+    for (const extent of order.extents) {
+      const first = Math.floor(extent * leg.chunksPerExtent);
+      if (first >= leg.chunkCount) continue;
+      this.todo.set(first, Math.max(1, Math.min(leg.chunksPerExtent, leg.chunkCount - first)));
+    }
+  }
+
+  /** Whether `operation` belongs to the resync under way. */
+  owns(operation: number): boolean {
+    return this.isActive && this.leg.operations.session[operation] === this.session;
+  }
+
+  /** These chunks are good on this leg's disk, if not yet stable. */
+  markCleaned(first: number, count: number): void {
+    this.tracked.clear(first, count);
+    this.cleaned.set(first, count);
+  }
+
+  /** Connection to the source in use. */
+  get sourceConnection(): number {
+    return this.links.connectionOf(this.source);
+  }
+
+  /** Bytes of a run of chunks; the last chunk of the pool may be short. */
+  bytesOf(chunk: number, count: number): number {
+    const start = chunk * this.leg.chunkBytes;
+    return Math.min(count * this.leg.chunkBytes, this.leg.superblock.sizeBytes - start);
+  }
+
+  /** One past the last chunk that a byte range covers fully. */
+  fullEnd(offset: number, lengthBytes: number): number {
+    const end = offset + lengthBytes;
+    return end === this.leg.superblock.sizeBytes ? this.leg.chunkCount : Math.floor(end / this.leg.chunkBytes);
+  }
+
+  /** Bytes that are known to be missing. */
+  get missingBytes(): number {
+    return this.phase === "map" ? 0 : this.todo.count * this.leg.chunkBytes;
+  }
+}
