@@ -1,8 +1,10 @@
 /**
  * Who may go on when something all connections share is short: pool memory, the request table, the host's queue.
  *
- * Connections that have to wait stand in one line, first come, first served, so that large requests are not starved by
- * small ones. Nothing is ever queued per request: a connection that waits does not receive.
+ * Connections that have to wait stand in line, first come, first served, so that large requests are not starved by
+ * small ones. Nothing is ever queued per request: a connection that waits does not receive. There are two lines. Those
+ * who have a write whole in its slot need the host only and go before all others: who waits for memory may be waiting
+ * for theirs.
  *
  * Memory is bounded twice: for all connections together, so that replication always has slots of its own, and for each
  * connection, so that one whose client does not read its answers cannot hold all of it.
@@ -10,18 +12,10 @@
  * @module
  */
 
-import { assert } from "../base/assert.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { FrontendHost } from "./frontend.ts";
 import { NbdRequestTable, NONE } from "./nbd_request_table.ts";
-
-/** A connection as the waiting line sees it. */
-export interface Waiter {
-  /** Its number in the table. */
-  readonly connection: number;
-  /** Tries the step it waits for. False: still impossible, it stays at the head of the line. */
-  advance(): boolean;
-}
+import { WaitingLine } from "./waiting_line.ts";
 
 /** Limits of an {@link NbdAdmission}. */
 export interface NbdLimits {
@@ -43,9 +37,10 @@ export class NbdAdmission {
   readonly pool: BufferPool;
   readonly table: NbdRequestTable;
   readonly limits: NbdLimits;
-  readonly #line: (Waiter | null)[];
-  #head = 0;
-  #count = 0;
+  /** Those with a write ready for the host. */
+  readonly submitLine: WaitingLine;
+  /** Those who want a request, a part, memory, or the host for something that holds no memory. */
+  readonly line: WaitingLine;
   #usedBytes = 0;
   readonly #connectionBytes: Float64Array;
   /** Nesting of the calls from outside that may free something; only the outermost lets the line move. */
@@ -56,7 +51,8 @@ export class NbdAdmission {
     this.pool = pool;
     this.limits = limits;
     this.table = new NbdRequestTable(limits.requests, limits.requests * 2);
-    this.#line = new Array(limits.connections).fill(null);
+    this.submitLine = new WaitingLine(limits.connections);
+    this.line = new WaitingLine(limits.connections);
     this.#connectionBytes = new Float64Array(limits.connections);
   }
 
@@ -67,12 +63,17 @@ export class NbdAdmission {
 
   /** Connections that wait. */
   get waitingCount(): number {
-    return this.#count;
+    return this.submitLine.count + this.line.count;
   }
 
   /** Whether `connection` may take what is there: nobody stands in line before it. */
   mayTake(connection: number): boolean {
-    return this.#count === 0 || this.#line[this.#head]!.connection === connection;
+    return this.submitLine.count === 0 && this.line.isFree(connection);
+  }
+
+  /** Whether `connection` may hand the host a write that is ready. */
+  maySubmit(connection: number): boolean {
+    return this.host.canSubmit && this.submitLine.isFree(connection);
   }
 
   /** Whether `connection` is at its own limit of memory for another `lengthBytes`, whatever the others do. */
@@ -105,36 +106,15 @@ export class NbdAdmission {
     this.#connectionBytes[connection] = 0;
   }
 
-  /** Puts `waiter` at the end of the line. It must not stand in it. */
-  wait(waiter: Waiter): void {
-    assert(this.#count < this.#line.length, "a connection waits once", this.#count);
-    this.#line[(this.#head + this.#count) % this.#line.length] = waiter;
-    this.#count++;
-  }
-
-  /** Takes `waiter` out of the line, wherever it stands. */
-  leave(waiter: Waiter): void {
-    let kept = 0;
-    for (let i = 0; i < this.#count; i++) {
-      const at = (this.#head + i) % this.#line.length;
-      const other = this.#line[at];
-      this.#line[at] = null;
-      if (other === waiter) continue;
-      this.#line[(this.#head + kept) % this.#line.length] = other;
-      kept++;
-    }
-    this.#count = kept;
-  }
-
   /** To be called first in every entry from outside (host, socket, node). */
   enter(): void {
     this.#depth++;
   }
 
-  /** To be called last: lets those in line go on, as far as they can. */
+  /** To be called last: lets those in the lines go on, as far as they can. */
   exit(): void {
     if (this.#depth === 1) {
-      while (this.#count > 0 && this.#line[this.#head]!.advance());
+      while (this.submitLine.advance() || this.line.advance());
     }
     this.#depth--;
   }

@@ -95,12 +95,8 @@ export class NbdConnection implements StreamProtocol {
 
   onBytes(staging: Uint8Array, view: DataView, start: number, end: number): number {
     if (this.#closing) return end - start;
-    this.#admission.enter();
-    const consumedBytes = this.#transmission !== null
-      ? this.#transmission.onBytes(view, start, end)
-      : this.#onHandshakeBytes(staging, view, start, end);
-    this.#admission.exit();
-    return consumedBytes;
+    if (this.#transmission !== null) return this.#transmission.onBytes(view, start, end);
+    return this.#onHandshakeBytes(staging, view, start, end);
   }
 
   #onHandshakeBytes(staging: Uint8Array, view: DataView, start: number, end: number): number {

@@ -124,10 +124,19 @@ export class NbdServer implements Frontend {
     this.#admission.exit();
   }
 
-  /** Once a turn. May submit further requests, so the owner carries out the core's outputs afterwards. */
+  /**
+   * Once a turn. Answers that had waited for room may free memory, and so may let further requests be submitted: the
+   * owner looks for outputs of the core once more before it waits.
+   */
   flushSends(): void {
     this.#admission.enter();
-    for (let i = 0; i < this.#connections.length; i++) this.#connections[i]?.flushSends();
+    // Connections take the lowest number that is free: the first places hold nearly all of them.
+    for (let i = 0, left = this.#connectionCount; left > 0 && i < this.#connections.length; i++) {
+      const connection = this.#connections[i];
+      if (connection === null) continue;
+      connection.flushSends();
+      left--;
+    }
     this.#admission.exit();
     if (this.#stopping && this.#connectionCount > 0 && this.#clock.nowMs >= this.#stopDeadlineMs) {
       for (const connection of this.#connections) connection?.abort();

@@ -20,40 +20,21 @@
 
 import type { StreamSocket } from "../io/stream_socket.ts";
 import { MAX_REQUEST_BYTES, RequestFlag } from "./frontend.ts";
-import type { NbdAdmission, Waiter } from "./nbd_admission.ts";
+import type { NbdAdmission } from "./nbd_admission.ts";
 import type { NbdExport } from "./nbd_export.ts";
 import { checkRequest, Fault, hostFault } from "./nbd_fault.ts";
 import { Command, CommandFlag, REQUEST_HEADER_BYTES, REQUEST_MAGIC } from "./nbd_protocol.ts";
 import { NbdParts } from "./nbd_parts.ts";
 import { NbdReplies, type ReplyLinks } from "./nbd_replies.ts";
 import { type NbdRequestTable, NONE } from "./nbd_request_table.ts";
+import { Receive, Wait } from "./nbd_receive_state.ts";
+import type { Waiter } from "./waiting_line.ts";
 
 /** Zeroes and trims are handed to the host in pieces of at most 1 GiB. */
 const MAX_EFFECT_BYTES = 1 << 30;
 /** The largest refused payload that is drained; a client that announces more is broken or malicious, and is dropped. */
 const MAX_DRAIN_BYTES = 64 << 20;
 const TWO_32 = 4294967296;
-
-/** What comes next on the receiving side. */
-const Receive = {
-  /** A request's header. */
-  HEADER: 0,
-  /** Nothing before the current request has been split to its end. */
-  SPLIT: 1,
-  /** The payload of the current write's next part, which has no slot yet. */
-  PLACE: 2,
-  /** The payload of the current part is on its way into its slot. */
-  PAYLOAD: 3,
-  /** Nothing before the current part, which is whole, has been taken by the host. */
-  SUBMIT: 4,
-  /** Payload of a write that was refused. */
-  DRAIN: 5,
-  /** Nothing: what still comes is thrown away. */
-  ENDED: 6,
-} as const;
-
-/** What the receiving side waits for: nothing, its own earlier requests, or its turn in the common line. */
-const Wait = { NOTHING: 0, OWN: 1, LINE: 2 } as const;
 
 /** What was agreed on in the handshake. */
 export interface NbdTerms {
@@ -75,6 +56,8 @@ export class NbdTransmission implements Waiter {
   #wait: number = Wait.NOTHING;
   /** The stream was told to stop (-1) and has to be set going again. */
   #paused = false;
+  /** Within `onBytes`: the stream does not know yet whether it is stopped. */
+  #isParsing = false;
   /** The request that is being received or split, and its part that is being filled. */
   #request = NONE;
   #part = NONE;
@@ -116,8 +99,20 @@ export class NbdTransmission implements Waiter {
     if (this.#receive !== Receive.SPLIT && this.#receive !== Receive.SUBMIT) this.#end();
   }
 
-  /** `StreamProtocol.onBytes`. */
+  /** `StreamProtocol.onBytes`. Lets those in line go on, which may include this connection: then it tries again. */
   onBytes(view: DataView, start: number, end: number): number {
+    let consumedBytes = 0;
+    this.#isParsing = true;
+    do {
+      this.#admission.enter();
+      consumedBytes = this.#parse(view, start, end);
+      this.#admission.exit();
+    } while (consumedBytes < 0 && !this.#paused);
+    this.#isParsing = false;
+    return consumedBytes;
+  }
+
+  #parse(view: DataView, start: number, end: number): number {
     let at = start;
     for (;;) {
       switch (this.#receive) {
@@ -208,7 +203,7 @@ export class NbdTransmission implements Waiter {
       this.#mayPass = this.#table.freeRequestCount > 0;
       if (this.#mayPass) this.#setWait(Wait.NOTHING);
     } else this.#step();
-    if (this.#wait === Wait.LINE) return false;
+    if (this.#wait === Wait.LINE || this.#wait === Wait.SUBMIT_LINE) return false;
     this.#unpause();
     return true;
   }
@@ -345,7 +340,7 @@ export class NbdTransmission implements Waiter {
 
   /** Hands the part that has its payload to the host, or waits until the host can take it. */
   #submitFilled(): void {
-    if (!this.#admission.host.canSubmit || !this.#admission.mayTake(this.connection)) return this.#setWait(Wait.LINE);
+    if (!this.#admission.maySubmit(this.connection)) return this.#setWait(Wait.SUBMIT_LINE);
     const part = this.#part;
     this.#part = NONE;
     this.#setWait(Wait.NOTHING);
@@ -438,9 +433,12 @@ export class NbdTransmission implements Waiter {
 
   #setWait(wait: number): void {
     if (wait === this.#wait) return;
-    if (this.#wait === Wait.LINE) this.#admission.leave(this);
+    const { line, submitLine } = this.#admission;
+    if (this.#wait === Wait.LINE) line.leave(this);
+    else if (this.#wait === Wait.SUBMIT_LINE) submitLine.leave(this);
     this.#wait = wait;
-    if (wait === Wait.LINE) this.#admission.wait(this);
+    if (wait === Wait.LINE) line.wait(this);
+    else if (wait === Wait.SUBMIT_LINE) submitLine.wait(this);
   }
 
   #pause(): number {
@@ -452,7 +450,7 @@ export class NbdTransmission implements Waiter {
   #unpause(): void {
     if (!this.#paused || this.#wait !== Wait.NOTHING) return;
     this.#paused = false;
-    this.#stream.resumeReceiving();
+    if (!this.#isParsing) this.#stream.resumeReceiving();
   }
 
   /** Nothing more is taken from the client. It still receives, so that the client's going away is noticed. */

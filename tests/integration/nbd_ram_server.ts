@@ -3,7 +3,7 @@
  *
  *     deno run --allow-ffi --allow-read --allow-write tests/integration/nbd_ram_server.ts ADDRESS [SIZE_MIB] [BLOCK_BYTES] [read-only]
  *
- * Prints `ready URI` when it listens. A line on stdin is not read: end it with SIGTERM, or by closing what it serves.
+ * Prints `ready URI` when it listens, and serves until it is killed.
  *
  * @module
  */
