@@ -8,8 +8,8 @@
  * @module
  */
 
-import type { StreamSocket } from "../io/stream_socket.ts";
 import { encodeHeader, HEADER_BYTES, type Message } from "../wire/message.ts";
+import type { FrameStream } from "./stream_network.ts";
 
 /**
  * Copied payloads go into the stream's send area in pieces of this size, so that a large one leaves through an area of any
@@ -75,7 +75,7 @@ export class SendBacklog {
   }
 
   /** Moves frames into `stream` for as long as it has room. */
-  pump(stream: StreamSocket): void {
+  pump(stream: FrameStream): void {
     while (this.#count > 0 && stream.canSend && this.#pumpFirst(stream)) this.#dropFirst();
   }
 
@@ -87,7 +87,7 @@ export class SendBacklog {
   }
 
   /** Whether the first frame has left whole. */
-  #pumpFirst(stream: StreamSocket): boolean {
+  #pumpFirst(stream: FrameStream): boolean {
     const index = this.#head;
     if (!this.#headerOut) {
       const at = stream.reserve(HEADER_BYTES);
