@@ -26,6 +26,7 @@ export interface AttachOptions extends NodeChoice {
   readonly ioTimeout?: number;
   readonly memory?: number;
   readonly clientName?: string;
+  readonly takeover?: boolean;
   readonly logFormat?: LogFormat;
   readonly workerUrl: string;
 }
@@ -54,6 +55,7 @@ export function defineAttach(host: CommandHost) {
       asDurationMs,
     )
     .option("--memory <size>", "memory for payloads (default: 64M)", asSize)
+    .option("--takeover", "take the pool from another client that holds it; its writes are refused from then on")
     .option("--client-name <name>", "name of this client, for people (default: host and process)")
     .addOption(new Option("--log-format <format>", "log lines on standard error (default: text)").choices(LOG_FORMATS))
     .addHelpText(
@@ -97,6 +99,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
       heartbeatMs: options.heartbeat,
       ioTimeoutMs: options.ioTimeout,
       memoryBytes: options.memory,
+      takeover: options.takeover,
       runtimeDir: dir,
       onEvent: log,
       onReady: (uris) => {

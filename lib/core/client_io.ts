@@ -31,6 +31,8 @@ const MESSAGE_TYPE = [MessageType.READ, MessageType.WRITE, MessageType.WRITE_ZER
 export interface LegFailure {
   /** This leg has failed: it must leave the active set. */
   failLeg(legIndex: number, reason: string): void;
+  /** The last in-sync leg has failed a write, which legs under resync may have done. */
+  writeFailed(): void;
 }
 
 /** The requests of one client. */
@@ -119,6 +121,7 @@ export class ClientIo {
       }
       // The last good copy is never given up: the request fails instead.
       requests.status[request] = EIO;
+      if (requests.kind[request] !== RequestKind.FLUSH) this.#failure?.writeFailed();
     }
     requests.waitMask[request] &= ~bit;
     if (requests.waitMask[request] === 0) this.#finish(request);

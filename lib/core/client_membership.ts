@@ -182,6 +182,12 @@ export class ClientMembership {
     return this.#latest?.epoch ?? 0;
   }
 
+  /** The last in-sync leg has failed a write: legs under resync may have done it, so they begin again from what that leg knows. */
+  writeFailed(): void {
+    const pool = this.#pool;
+    if (pool.phase === "ready" && pool.activeMask !== pool.inSyncMask) this.#drop(0);
+  }
+
   /** Asserts what must hold between inputs. */
   checkInvariants(): void {
     const pool = this.#pool;
@@ -256,8 +262,11 @@ export class ClientMembership {
       this.#closeLink(link, "its UUID is not in the leg table");
       return;
     }
-    if ((link.welcome?.record?.promisedGeneration ?? 0) > pool.generation) {
-      this.#restart(`leg ${link.legIndex} has promised a newer generation`);
+    const promised = link.welcome?.record?.promisedGeneration ?? 0;
+    const isOurs = link.welcome?.record?.promisedTo === pool.options.clientUuid;
+    if (promised > pool.generation || (promised === pool.generation && !isOurs)) {
+      // Another client may have claimed our number where we were not heard: only a higher one settles it.
+      this.#restart(`leg ${link.legIndex} has promised generation ${promised} to another client`);
       return;
     }
     this.#sendClaim(link);
@@ -519,22 +528,40 @@ export class ClientMembership {
     this.#send({ ...latest, epoch: latest.epoch + 1, inSyncMask: latest.inSyncMask | joinMask, legs }, 0, []);
   }
 
-  /** Active legs are lost: a new epoch without them, or, if too few remain, assemble anew. */
+  /** Active legs are lost (none: only resyncs begin again): a new epoch without them, or, if too few remain, assemble anew. */
   #drop(mask: number): void {
     const pool = this.#pool;
     const latest = this.#latest as SharedEpoch;
     pool.lostMask |= mask;
-    pool.counters.legDrops++;
-    // A leg whose joining is not confirmed yet is not in the set that serves.
-    const inSyncMask = (this.#proposal?.shared ?? latest).inSyncMask & ~pool.lostMask;
+    if (mask !== 0) pool.counters.legDrops++;
+    // A leg whose joining is not confirmed yet is not in the set that serves; when resyncs begin again, its joining is taken back.
+    const members = mask === 0 ? pool.inSyncMask : (this.#proposal?.shared ?? latest).inSyncMask;
+    const inSyncMask = members & ~pool.lostMask;
     if ((inSyncMask & pool.inSyncMask) === 0 || bitCount(inSyncMask) < Math.max(1, latest.minInSync)) {
       this.#restart("too few legs are in sync");
       return;
     }
+    if (mask === 0 || (mask & pool.inSyncMask) !== 0) this.#restartResyncs(inSyncMask);
     const legs = latest.legs.map((entry, index): LegEntry | null =>
       entry !== null && (mask & (1 << index)) !== 0 && entry.outSinceMs === 0 ? { ...entry, outSinceMs: 1 } : entry
     );
     this.#send({ ...latest, epoch: latest.epoch + 1, inSyncMask, legs }, pool.lostMask, []);
+  }
+
+  /**
+   * A member is lost. It may have failed or thrown away a write that no one has heard of yet, and a leg under resync may have pulled the
+   * chunk from it since. All of these are in the unflushed sets of the members that stay, so every resync is dropped with it and begins
+   * again under the new epoch, from what those know.
+   */
+  #restartResyncs(inSyncMask: number): void {
+    const pool = this.#pool;
+    for (const index of indicesOf(pool.activeMask & ~pool.lostMask & ~inSyncMask)) {
+      const link = pool.links[index] as LegLink;
+      pool.lostMask |= 1 << index;
+      link.resyncSession = 0;
+      link.report = null;
+      link.doneEpoch = -1;
+    }
   }
 
   /** Back to the beginning: what is in flight is held; the legs' own records decide. */

@@ -105,7 +105,7 @@ export class LegSession {
       return;
     }
     if (leg.session !== null && leg.session.clientUuid !== claim.clientUuid && !claim.takeover) {
-      const text = `The pool is attached by ${leg.session.clientName}; detach it there, or take it over`;
+      const text = `The pool is attached by ${leg.session.clientName}; detach it there, or attach with --takeover`;
       leg.refuse(connection, requestId, "held", text);
       return;
     }
@@ -345,6 +345,8 @@ export class LegSession {
     this.#detach = null;
     this.#pendingEpochs.length = 0;
     this.#target.abort("the session ended");
+    // What is thrown away now, peers must not pull around: from here on this leg is no source.
+    leg.joins.fill(0);
     this.#io.discardWaiting();
   }
 

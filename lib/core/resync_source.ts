@@ -88,8 +88,13 @@ export class ResyncSource {
     if (this.#waiting.length === 0) return;
     const operations = this.#leg.operations;
     for (const operation of this.#waiting.splice(0)) {
-      if (!this.#leg.peers.has(operations.connection[operation])) operations.free(operation);
-      else if (this.#leg.writesInFlight.any(operations.offset[operation], operations.lengthBytes[operation])) {
+      const peer = this.#leg.peers.get(operations.connection[operation]);
+      if (peer === undefined) operations.free(operation);
+      else if (this.#leg.joins[peer.legIndex] !== operations.session[operation]) {
+        const isPull = operations.kind[operation] === OperationKind.PULL;
+        this.#answer(operation, isPull ? MessageType.PULL_DATA : MessageType.HASH_DATA, ESTALE);
+        operations.free(operation);
+      } else if (this.#leg.writesInFlight.any(operations.offset[operation], operations.lengthBytes[operation])) {
         this.#waiting.push(operation);
       } else this.#submit(operation);
     }

@@ -7,7 +7,9 @@
 
 import { ControlError } from "../control/control_api.ts";
 import type { Frontend } from "../frontend/frontend.ts";
+import { ListenFailed } from "../io/listen_socket.ts";
 import type { Reactor } from "../io/reactor.ts";
+import { AddressError } from "../io/socket_address.ts";
 import type { ClientWorker } from "./client_worker.ts";
 import { plainError } from "./storage_operations.ts";
 import type { ClientWorkerStatus, WorkerReport, WorkerRequest } from "./worker_messages.ts";
@@ -94,10 +96,23 @@ export class ClientLife {
     if (state === "refused") {
       this.#refused();
     } else if (state === "ready") {
-      this.#worker.frontends.push(...this.#openFrontends());
-      this.#phase = Phase.SERVING;
-      this.#report({ kind: "ready", uris: this.#worker.frontends.map((frontend) => frontend.uri) });
+      this.#serve();
     }
+  }
+
+  #serve(): void {
+    try {
+      this.#worker.frontends.push(...this.#openFrontends());
+    } catch (error) {
+      // A place that cannot be listened on is an operator's mistake: the pool is let go again in an orderly way.
+      if (!(error instanceof ListenFailed || error instanceof AddressError)) throw error;
+      const code = error instanceof AddressError ? "bad-request" : "in-use";
+      this.#report({ kind: "refused", error: { code, message: error.message } });
+      this.#detach();
+      return;
+    }
+    this.#phase = Phase.SERVING;
+    this.#report({ kind: "ready", uris: this.#worker.frontends.map((frontend) => frontend.uri) });
   }
 
   #refused(): void {

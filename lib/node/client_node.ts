@@ -40,7 +40,7 @@ export interface ClientNodeOptions {
   readonly ioTimeoutMs?: number;
   /** Bytes of payload buffers; 64 MiB by default. */
   readonly memoryBytes?: number;
-  /** Offers the pool read-only. */
+  /** Offers the pool read-only. It is claimed all the same: no other client can have it meanwhile. */
   readonly readOnly?: boolean;
   /** Takes the pool from another client that holds it. */
   readonly takeover?: boolean;
@@ -69,6 +69,8 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
   let port: WorkerPort | null = null;
   let uris: readonly string[] = [];
   let finished: Promise<void> = Promise.resolve();
+  /** Why the pool is no longer ours: another client took it over, or it was never to be had. */
+  let failure: ControlError | null = null;
   const onEvent = options.onEvent ?? (() => undefined);
 
   async function answer(op: string): Promise<unknown> {
@@ -107,7 +109,8 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
           outcome.resolve();
           return;
         case "refused":
-          outcome.reject(new ControlError(report.error.code, report.error.message));
+          failure = new ControlError(report.error.code, report.error.message);
+          outcome.reject(failure);
           return;
         case "event":
           onEvent(pool.poolName, report.event);
@@ -132,12 +135,23 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       ioTimeoutMs: options.ioTimeoutMs ?? 0,
       nbd: options.nbd,
     }, onReport);
-    finished = port.finished.finally(() => control.close());
+    finished = port.finished.finally(() => control.close()).then(() => {
+      if (failure !== null) throw failure;
+    });
     finished.catch(() => undefined); // told to whoever awaits it
-    await Promise.race([outcome.promise, port.finished]);
+    outcome.promise.catch(() => undefined); // told through the race, or through `finished`
+    const ended = port.finished.then(() => {
+      throw failure ?? new ControlError("refused", "The client was stopped before the pool was ready");
+    });
+    ended.catch(() => undefined); // told through the race, or through `finished`
+    await Promise.race([outcome.promise, ended]);
   } catch (error) {
-    if (port === null) await control.close();
-    else port.stop();
+    if (port === null) {
+      await control.close();
+    } else {
+      port.stop();
+      await finished.catch(() => undefined); // `error` is what is told
+    }
     throw error;
   }
   options.onReady?.(uris);

@@ -10,8 +10,10 @@ import { ControlError, type LegStatus, type NodeOperations } from "../control/co
 import { LegServer, type LoadedMapPage } from "../core/leg_server.ts";
 import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Reactor } from "../io/reactor.ts";
+import { bootId } from "../../ffi/libc/boot_id.ts";
 import { DeviceFile, type LoadedLeg, loadLeg, StoreError } from "../store/leg_device.ts";
 import { openLegStore } from "../store/leg_store.ts";
+import { readBootId } from "./boot_id.ts";
 import { dirtyMapReport } from "./dirty_map_report.ts";
 import { LegDriver } from "./leg_driver.ts";
 import type { StorageWorker } from "./storage_worker.ts";
@@ -31,6 +33,7 @@ export class StorageOperations {
   readonly #worker: StorageWorker;
   readonly #reactor: Reactor;
   readonly #report: (report: WorkerReport) => void;
+  readonly #bootId = readBootId();
   #closing: Closing[] = [];
 
   constructor(worker: StorageWorker, reactor: Reactor, report: (report: WorkerReport) => void) {
@@ -119,7 +122,9 @@ export class StorageOperations {
       intentsDamaged: loaded.intentsDamaged,
       mapPages: corePages(loaded),
       metadataSequence: loaded.maxSequence,
+      bootId: this.#bootId,
       instance: crypto.randomUUID(),
+      bootId: bootId(),
       nowMs: this.#reactor.nowMs,
       creditBytes: Math.floor(pool.totalBytes / CREDIT_DIVISOR),
     });

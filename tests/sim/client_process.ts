@@ -218,7 +218,7 @@ export class ClientProcess extends Process {
     for (let output = core.poll(); output !== null; output = core.poll()) this.#carryOut(output);
     const state = core.state;
     const isReady = state === "ready";
-    if (isReady && !this.#wasReady) this.world.losses.membersEqual(core.snapshot().inSyncMask);
+    if (isReady && !this.#wasReady) this.world.losses.served(core.snapshot().inSyncMask);
     this.#wasReady = isReady;
     if (state === "detached" && this.detaching) {
       this.world.onDetached(this.#detachedWhenReady && core.snapshot().inSyncMask !== 0);

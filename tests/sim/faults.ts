@@ -54,10 +54,10 @@ export function strike(world: World, fault: number): void {
       return;
     }
     case Fault.PAUSE_LEG:
-      leg.pausedUntilMs = world.nowMs + exponential(prng, 2000);
+      leg.pausedUntilMs = Math.max(leg.pausedUntilMs, world.nowMs + exponential(prng, 2000));
       return;
     case Fault.PAUSE_CLIENT:
-      client.pausedUntilMs = world.nowMs + exponential(prng, 2000);
+      client.pausedUntilMs = Math.max(client.pausedUntilMs, world.nowMs + exponential(prng, 2000));
       return;
     case Fault.SLOW_LEG:
       leg.slowness = leg.slowness > 1 ? 1 : 2 + part(prng) * 50;

@@ -29,12 +29,20 @@ export class Losses {
   recordSeen(shared: SharedEpoch): void {
     if (compareRank(shared, this.newest) <= 0) return;
     // A leg joins only when it lacks nothing and has flushed.
-    if (shared.generation === this.newest.generation) this.membersEqual(shared.inSyncMask & ~this.newest.inSyncMask);
+    if (shared.generation === this.newest.generation) this.#forget(shared.inSyncMask & ~this.newest.inSyncMask);
     this.newest = shared;
   }
 
-  /** A client serves: it has made the members equal. */
-  membersEqual(inSyncMask: number): void {
+  /**
+   * A client begins to serve; it has made the members equal. With min-in-sync of two or more a minority may be absent, and may have
+   * been the only ones to hold unflushed data.
+   */
+  served(inSyncMask: number): void {
+    if ((inSyncMask & ~this.restartedMask) === 0 && (inSyncMask & this.brokenMask) !== 0) this.#lose();
+    this.#forget(inSyncMask);
+  }
+
+  #forget(inSyncMask: number): void {
     this.brokenMask &= ~inSyncMask;
     this.restartedMask &= ~inSyncMask;
   }
@@ -53,7 +61,10 @@ export class Losses {
 
   #judge(): void {
     const members = this.newest.inSyncMask;
-    if ((members & ~this.restartedMask) !== 0 || (members & this.brokenMask) === 0) return;
+    if ((members & ~this.restartedMask) === 0 && (members & this.brokenMask) !== 0) this.#lose();
+  }
+
+  #lose(): void {
     this.#world.note("all unflushed data may be lost now");
     this.#world.oracle.losePower();
   }

@@ -157,6 +157,7 @@ export function testSnapshot(
     legIndex,
     sizeBytes: 1 << 30,
     chunkBytes: 4096,
+    extentBytes: 1 << 20,
     logicalBlockBytes: 512,
     record: { shared, promisedGeneration: shared.generation, promisedTo: testUuid(50), isStable: false, bootId: "" },
     state: "in-sync",

@@ -48,7 +48,14 @@ export class RamHost implements FrontendHost {
 
   constructor(pool: BufferPool, geometry: Partial<PoolGeometry> = {}) {
     this.#pool = pool;
-    this.geometry = { name: "vol1", sizeBytes: 64 << 20, logicalBlockBytes: 512, readOnly: false, ...geometry };
+    this.geometry = {
+      name: "vol1",
+      sizeBytes: 64 << 20,
+      logicalBlockBytes: 512,
+      readOnly: false,
+      maxRangeBytes: 32 << 20,
+      ...geometry,
+    };
     this.disk = new Uint8Array(Math.min(this.geometry.sizeBytes, MAX_DISK_BYTES));
   }
 
