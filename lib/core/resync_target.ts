@@ -68,6 +68,8 @@ export class ResyncTarget {
   #phase: Phase = "off";
   #mode: "dirty" | "reconcile" = "dirty";
   #session = 0;
+  /** Number of the order under way: one session may be ordered anew while disk I/O of the former order is in flight. */
+  #run = 0;
   #clientConnection = -1;
   #sources: number[] = [];
   #source = -1;
@@ -76,6 +78,7 @@ export class ResyncTarget {
   /** Chunks of the map not yet handed to `cleaned`. */
   #tracked: SparseBitmap;
   #busy: SparseBitmap;
+  /** Pulled chunks being written, also those of an order that is over: until they have landed nothing newer may be written. */
   #writing: SparseBitmap;
   #cleaned: SparseBitmap;
   /** Being flushed or cleared now. */
@@ -111,9 +114,9 @@ export class ResyncTarget {
     this.#todo =
       this.#tracked =
       this.#busy =
-      this.#writing =
       this.#cleaned =
         empty;
+    this.#writing = new SparseBitmap(leg.chunkCount);
     this.#clearing =
       this.#singles =
       this.#failed =
@@ -137,6 +140,7 @@ export class ResyncTarget {
     this.abort("a new order arrived");
     this.#clientConnection = connection;
     this.#session = order.resyncSession;
+    this.#run++;
     this.#mode = order.mode;
     this.#sources = order.sources.filter((index) => index !== leg.legIndex && order.shared.legs[index] !== null);
     if (this.#sources.length === 0) {
@@ -149,7 +153,6 @@ export class ResyncTarget {
     this.#todo = new SparseBitmap(leg.chunkCount, !isReconcile);
     this.#tracked = new SparseBitmap(leg.chunkCount, !isReconcile);
     this.#busy = new SparseBitmap(leg.chunkCount);
-    this.#writing = new SparseBitmap(leg.chunkCount);
     this.#cleaned = new SparseBitmap(leg.chunkCount);
     this.#clearing = new SparseBitmap(leg.chunkCount);
     this.#singles = new SparseBitmap(leg.chunkCount);
@@ -208,15 +211,16 @@ export class ResyncTarget {
    * it exactly when the operation is submitted if the answer is no.
    */
   mustWait(operation: number): boolean {
-    if (this.#phase === "off" || this.#phase === "done") return false;
     const leg = this.#leg;
     const operations = leg.operations;
     const offset = operations.offset[operation];
     const lengthBytes = operations.lengthBytes[operation];
     const first = leg.chunkOf(offset);
     const count = leg.chunksOf(offset, lengthBytes);
-    if (operations.kind[operation] === OperationKind.READ) return this.#todo.any(first, count);
-    if (this.#writing.any(first, count)) return true;
+    const isRead = operations.kind[operation] === OperationKind.READ;
+    if (!isRead && this.#writing.any(first, count)) return true;
+    if (this.#phase === "off" || this.#phase === "done") return false;
+    if (isRead) return this.#todo.any(first, count);
     if (!this.#todo.any(first, count)) return false;
     const fullFirst = Math.ceil(offset / leg.chunkBytes);
     const fullEnd = this.#fullEnd(offset, lengthBytes);
@@ -308,7 +312,7 @@ export class ResyncTarget {
     const leg = this.#leg;
     const operations = leg.operations;
     const kind = operations.kind[operation];
-    const isOurs = this.isActive && operations.session[operation] === this.#session;
+    const isOurs = this.isActive && operations.session[operation] === this.#run;
     this.#busyOperations--;
     if (kind === OperationKind.RESYNC_FLUSH) {
       operations.free(operation);
@@ -340,13 +344,13 @@ export class ResyncTarget {
     leg.freeSlot(operations.slot[operation]);
     operations.slot[operation] = -1;
     const pull = operations.extra[operation];
+    const first = leg.chunkOf(operations.offset[operation]);
+    const count = leg.chunksOf(operations.offset[operation], operations.lengthBytes[operation]);
     operations.free(operation);
+    this.#writing.clear(first, count);
     if (!isOurs) return;
-    const first = this.#pulls.firstChunk[pull];
-    const count = this.#pulls.chunkCount[pull];
     this.#pulls.free(pull);
     this.#busy.clear(first, count);
-    this.#writing.clear(first, count);
     if (result < 0) {
       this.#fail(`Data could not be written (${result})`);
       return;
@@ -359,7 +363,7 @@ export class ResyncTarget {
   /** Our own data is hashed. */
   hashed(operation: number, words: Uint32Array): void {
     const operations = this.#leg.operations;
-    const isOurs = this.isActive && operations.session[operation] === this.#session;
+    const isOurs = this.isActive && operations.session[operation] === this.#run;
     this.#busyOperations--;
     this.#leg.freeSlot(operations.slot[operation]);
     operations.slot[operation] = -1;
@@ -621,7 +625,7 @@ export class ResyncTarget {
       this.#compared(this.#pulls.requestId[pull], null);
       return;
     }
-    leg.operations.session[operation] = this.#session;
+    leg.operations.session[operation] = this.#run;
     leg.operations.requestId[operation] = this.#pulls.requestId[pull];
     this.#busyOperations++;
     const read = leg.outputs.push(OutputKind.DISK_READ);
@@ -646,8 +650,9 @@ export class ResyncTarget {
       this.#pullFailed(first, count, message.status);
       return;
     }
-    if (this.#todo.runLength(first, count) < count) {
-      // The client has overwritten part of it since: that part is newer than what we hold, the rest is asked again.
+    if (this.#todo.runLength(first, count) < count || this.#writing.any(first, count)) {
+      // The client has overwritten part of it since: that part is newer than what we hold, the rest is asked again. So is
+      // what a former order is still writing, which would land on it.
       leg.freeSlot(slot);
       this.#pulls.free(pull);
       this.#busy.clear(first, count);
@@ -670,7 +675,7 @@ export class ResyncTarget {
     this.#pulls.state[pull] = PullState.WRITING;
     this.#writing.set(first, count);
     leg.operations.slot[operation] = slot;
-    leg.operations.session[operation] = this.#session;
+    leg.operations.session[operation] = this.#run;
     leg.operations.extra[operation] = pull;
     this.#busyOperations++;
     const output = leg.outputs.push(OutputKind.DISK_WRITE);
@@ -747,7 +752,7 @@ export class ResyncTarget {
     if (!isLast && (!due || this.#cleaned.count === 0)) return;
     const operation = leg.operations.allocate(OperationKind.RESYNC_FLUSH, -1, 0, 0);
     if (operation < 0) return;
-    leg.operations.session[operation] = this.#session;
+    leg.operations.session[operation] = this.#run;
     this.#busyOperations++;
     this.#flushOperation = operation;
     const empty = this.#clearing;
