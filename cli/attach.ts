@@ -8,6 +8,7 @@ import { resolve } from "node:path";
 import { Command, Option } from "@commander-js/extra-typings";
 import { ControlError } from "../lib/control/control_api.ts";
 import { isLoopbackHost, parseNodeAddress } from "../lib/control/node_address.ts";
+import { noNodes } from "../lib/control/pool_lookup.ts";
 import { runtimeDir } from "../lib/control/runtime_dir.ts";
 import { asDurationMs, asSize, collect, type CommandHost, configOption, nodeOption } from "./command_host.ts";
 import { eventLog, LOG_FORMATS, type LogFormat } from "./event_log.ts";
@@ -74,12 +75,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
   const dir = runtimeDir();
   const nbd = (options.nbd ?? [`${dir}/nbd-${options.pool}.sock`]).map(nbdPlace);
   const nodes = chooseNodes(options);
-  if (nodes.length === 0) {
-    throw new ControlError(
-      "bad-request",
-      'No storage node is given. Add --node HOST:PORT, set BRMR_NODES, or write nodes = ["HOST:PORT"] into the config file.',
-    );
-  }
+  if (nodes.length === 0) throw noNodes();
   if (options.heartbeat !== undefined && options.heartbeat < 100) {
     throw new ControlError(
       "bad-request",

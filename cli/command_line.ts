@@ -7,6 +7,7 @@
 
 import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { ControlError } from "../lib/control/control_api.ts";
+import { VERSION } from "../lib/node/version.ts";
 import { defineAttach } from "./attach.ts";
 import type { CommandHost } from "./command_host.ts";
 import type { CommandShape, OptionShape, ValueKind } from "./completion_script.ts";
@@ -21,7 +22,10 @@ import { defineServe } from "./serve.ts";
 import { defineStatus } from "./status.ts";
 import { defineSyncStatus } from "./sync_status.ts";
 import { type ColorChoice, processTerminal, type Terminal } from "./terminal.ts";
-import { defineVersion, VERSION } from "./version.ts";
+import { defineVersion } from "./version.ts";
+
+/** Longer lines of prose are hard to read. */
+const MAX_HELP_COLUMNS = 110;
 
 /** What surrounds a run of the command line. */
 export interface CommandLineOptions {
@@ -108,8 +112,8 @@ function configure(command: CommandUnknownOpts, terminal: () => Terminal, path =
   command.configureOutput({
     writeOut: (text) => terminal().out(text),
     writeErr: (text) => terminal().err(text),
-    getOutHelpWidth: () => terminal().columns,
-    getErrHelpWidth: () => terminal().columns,
+    getOutHelpWidth: () => Math.min(terminal().columns, MAX_HELP_COLUMNS),
+    getErrHelpWidth: () => Math.min(terminal().columns, MAX_HELP_COLUMNS),
     getOutHasColors: () => terminal().hasColor,
     getErrHasColors: () => terminal().hasColor,
   });

@@ -22,7 +22,8 @@ export interface SyncRenderOptions {
 /** The standing of all legs as text. */
 export function renderSyncStatus(status: SyncStatus, options: SyncRenderOptions): string {
   const { paint } = options;
-  const rows = [["LEG", "NODE", "STATE", "MISSING", "RATE", "ETA", "SINCE"]];
+  const hasTimes = status.legs.some((leg) => leg.outSinceMs !== null);
+  const rows = [["LEG", "NODE", "STATE", "MISSING", "RATE", "ETA", ...hasTimes ? ["SINCE"] : []]];
   for (const leg of status.legs) {
     rows.push([
       String(leg.legIndex),
@@ -31,9 +32,7 @@ export function renderSyncStatus(status: SyncStatus, options: SyncRenderOptions)
       formatMissing(leg.missingBytes),
       leg.rateBytesPerSecond > 0 ? formatRate(leg.rateBytesPerSecond) : "-",
       leg.etaMs === null ? "-" : formatSeconds(leg.etaMs),
-      leg.outSinceMs === null || leg.outSinceMs === 0
-        ? "-"
-        : `${formatSeconds(Math.max(0, options.nowMs - leg.outSinceMs))} ago`,
+      ...hasTimes ? [formatAge(leg.outSinceMs, options.nowMs)] : [],
     ]);
   }
   let text = headingOf(status, paint) + formatTable(rows, paint, { right: [0, 3, 4, 5] });
@@ -58,6 +57,10 @@ export function headingOf(
 /** What is missing, or "unknown": a number nobody reachable knows is not zero. */
 export function formatMissing(missingBytes: number | null): string {
   return missingBytes === null ? "unknown" : formatBytes(missingBytes);
+}
+
+function formatAge(sinceMs: number | null, nowMs: number): string {
+  return sinceMs === null ? "-" : `${formatSeconds(Math.max(0, nowMs - sinceMs))} ago`;
 }
 
 /** A duration in whole seconds, rounded up: an estimate is no finer, and time left is not "0 s" before it is over. */

@@ -5,8 +5,7 @@
  */
 
 import { Command } from "@commander-js/extra-typings";
-import { ControlError } from "../lib/control/control_api.ts";
-import { findAllPools, findPool } from "../lib/control/pool_lookup.ts";
+import { findAllPools, findPool, noNodes } from "../lib/control/pool_lookup.ts";
 import { syncStatusOf } from "../lib/control/sync_status.ts";
 import { attachedClient, attachedClients } from "./attached_clients.ts";
 import { colorOption, type CommandHost, configOption, jsonOption, nodeOption, writeJson } from "./command_host.ts";
@@ -83,8 +82,5 @@ export function nodesToAsk(choice: NodeChoice, clients: readonly AttachedClient[
   if (chosen.length > 0) return chosen;
   const addresses = clients.flatMap((client) => client.snapshot.legs.map((leg) => leg.address));
   if (addresses.length > 0) return [...new Set(addresses)];
-  throw new ControlError(
-    "bad-request",
-    'No storage node is given, and no pool is attached on this machine. Add --node HOST:PORT, set BRMR_NODES, or write nodes = ["HOST:PORT"] into the config file.',
-  );
+  throw noNodes();
 }

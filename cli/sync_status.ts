@@ -22,7 +22,7 @@ import {
 import { EXIT_CODE_HELP, ExitCode } from "./exit_code.ts";
 import type { NodeChoice } from "./node_list.ts";
 import { withNodesAt } from "./node_session.ts";
-import { painter } from "./paint.ts";
+import { painter, widthOf } from "./paint.ts";
 import { renderSyncStatus } from "./render_sync.ts";
 import { nodesToAsk } from "./status.ts";
 import type { Terminal } from "./terminal.ts";
@@ -103,7 +103,7 @@ export async function watch(
     } else {
       const text = render(status, terminal) + (isSilent ? "No storage node answers at the moment; this is old.\n" : "");
       terminal.out((terminal.isLive ? upAndClear(lineCount) : "") + text);
-      lineCount = text.split("\n").length - 1;
+      lineCount = screenLines(text, terminal.columns);
     }
     if (status.isWhole && !isSilent) return ExitCode.OK;
     if (!isOver) await pause(options.interval ?? DEFAULT_INTERVAL_MS, interrupted);
@@ -122,6 +122,12 @@ export async function watch(
 function render(status: SyncStatus, terminal: Terminal): string {
   const paint = painter(terminal.hasColor);
   return renderSyncStatus(status, { paint, columns: terminal.columns, nowMs: Date.now() });
+}
+
+/** Lines that `text` takes on the screen, which breaks those that are too long for it. */
+function screenLines(text: string, columns: number): number {
+  const lines = text.split("\n").slice(0, -1);
+  return lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(widthOf(line) / columns)), 0);
 }
 
 /** Moves the cursor up `lines` lines and clears from there (ECMA-48 CPL and ED). */

@@ -12,7 +12,7 @@ export interface Terminal {
   err(text: string): void;
   /** Whether standard output is a terminal, so that a live display makes sense. */
   readonly isLive: boolean;
-  /** Columns to fill. */
+  /** Columns of the screen. */
   readonly columns: number;
   readonly hasColor: boolean;
   /** The environment variable `name`. */
@@ -24,8 +24,6 @@ export type ColorChoice = "auto" | "always" | "never";
 
 /** Columns when standard output is no terminal, or does not say. */
 const DEFAULT_COLUMNS = 100;
-/** Longer lines are hard to read. */
-const MAX_COLUMNS = 160;
 
 /** The terminal of this process. */
 export function processTerminal(color: ColorChoice): Terminal {
@@ -56,7 +54,7 @@ function columnsOf(isLive: boolean): number {
   if (!isLive) return DEFAULT_COLUMNS;
   try {
     const { columns } = Deno.consoleSize();
-    return columns > 0 ? Math.min(columns, MAX_COLUMNS) : DEFAULT_COLUMNS;
+    return columns > 0 ? columns : DEFAULT_COLUMNS;
   } catch {
     return DEFAULT_COLUMNS; // a terminal without a size, e.g. a serial line
   }

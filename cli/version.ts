@@ -6,13 +6,10 @@
 
 import { Command } from "@commander-js/extra-typings";
 import { PROTOCOL_VERSION } from "../lib/wire/message.ts";
-import denoJson from "../deno.json" with { type: "json" };
+import { VERSION } from "../lib/node/version.ts";
 import { type CommandHost, jsonOption, writeJson } from "./command_host.ts";
 import { ExitCode } from "./exit_code.ts";
 import type { Terminal } from "./terminal.ts";
-
-/** Semantic version of this build. */
-export const VERSION: string = denoJson.version;
 
 /** What `version` is told. */
 export interface VersionOptions {

@@ -180,7 +180,8 @@ function describePool(group: readonly Sighting[], failures: readonly NodeFailure
   };
 }
 
-function noNodes(): ControlError {
+/** The error of a command that was told of no node. */
+export function noNodes(): ControlError {
   return new ControlError(
     "bad-request",
     'No storage node is given. Add --node HOST:PORT, set BRMR_NODES, or write `nodes = ["HOST:PORT"]` into the config file.',

@@ -32,7 +32,7 @@ export interface LegSync {
   /** Operator's limit, 0 for none. */
   readonly limitBytesPerSecond: number;
   readonly sourceLegIndex: number | null;
-  /** Wall clock when it left the in-sync set; null while it is in it. */
+  /** Wall clock when it left the in-sync set; null while it is in it, or when the time is not known. */
   readonly outSinceMs: number | null;
   /** What an operator should know; "" when all is well. */
   readonly message: string;
@@ -97,9 +97,14 @@ function legSyncOf(leg: FoundLeg, pool: FoundPool): LegSync {
     isPaused: resync?.state === "paused",
     limitBytesPerSecond: resync?.limitBytesPerSecond ?? 0,
     sourceLegIndex: isActive ? resync.sourceLegIndex : null,
-    outSinceMs: leg.isInSyncMember ? null : pool.record.legs[leg.legIndex]?.outSinceMs ?? null,
+    outSinceMs: leg.isInSyncMember ? null : knownTime(pool.record.legs[leg.legIndex]?.outSinceMs ?? 0),
     message: leg.problem ?? resync?.message ?? "",
   };
+}
+
+/** A client that has no wall clock at hand writes 1: out, since when nobody knows. */
+function knownTime(outSinceMs: number): number | null {
+  return outSinceMs > 1 ? outSinceMs : null;
 }
 
 function stateOf(leg: FoundLeg): LegState {

@@ -3,7 +3,7 @@ import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { defineProgram, describeCommand, runCommandLine } from "../../../cli/command_line.ts";
 import type { CommandHost } from "../../../cli/command_host.ts";
 import { ExitCode, exitCodeOf } from "../../../cli/exit_code.ts";
-import { VERSION } from "../../../cli/version.ts";
+import { VERSION } from "../../../lib/node/version.ts";
 import { wantsColor } from "../../../cli/terminal.ts";
 import { FakeTerminal } from "./fake_terminal.ts";
 

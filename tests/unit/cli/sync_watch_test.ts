@@ -59,6 +59,12 @@ Deno.test("watch() redraws in place on a terminal and appends elsewhere", async 
   await watch(looks(), { interval: 1 }, live, NEVER);
   // From the second picture on: up as many lines as the first had (heading, table of two, bar, detail), and clear.
   assert.equal(live.stdout.split("\x1b[5F\x1b[J").length, 3);
+  // On a narrow screen long lines take two.
+  const narrow = new FakeTerminal();
+  narrow.isLive = true;
+  narrow.columns = 50;
+  await watch(looks(), { interval: 1 }, narrow, NEVER);
+  assert(narrow.stdout.includes("\x1b[8F\x1b[J"));
   const plain = new FakeTerminal();
   await watch(looks(), { interval: 1 }, plain, NEVER);
   assert(!plain.stdout.includes("\x1b"));

@@ -109,6 +109,16 @@ Deno.test("a resyncing leg tells for itself", NOTHING, async () => {
   assert.equal(leg.sourceLegIndex, 0);
 });
 
+Deno.test("since when a leg is out is told only when it is known", NOTHING, async () => {
+  for (const [outSinceMs, expected] of [[0, null], [1, null], [1_700_000_000_000, 1_700_000_000_000]] as const) {
+    const cluster = new FakeCluster(...ADDRESSES);
+    const record = testRecord(ADDRESSES, { inSyncMask: 0b011 });
+    const legs = record.legs.map((entry, index) => entry && (index === 2 ? { ...entry, outSinceMs } : entry));
+    cluster.nodes[0].addLeg(testSnapshot(0, { ...record, legs }));
+    assert.equal((await statusOf(cluster)).legs[2].outSinceMs, expected);
+  }
+});
+
 Deno.test("a failed resync leaves the leg stale with its reason, at no rate", NOTHING, async () => {
   const cluster = degraded();
   cluster.nodes[2].legs.clear();
