@@ -150,7 +150,9 @@ export class ClientMembership {
     else if (pool.phase === "claim") this.#maybeEstablish();
     else if ((pool.phase === "establish" || pool.phase === "reconcile") && (pool.activeMask & bit) !== 0) {
       this.#restart(`leg ${link.legIndex} was lost while the pool was being assembled`);
-    } else if ((pool.phase === "ready" || pool.phase === "detaching") && (pool.activeMask & bit) !== 0) this.#drop(bit);
+    } else if (pool.phase === "ready" || pool.phase === "detaching") {
+      if ((pool.activeMask & ~pool.lostMask & bit) !== 0) this.#drop(bit);
+    }
   }
 
   /** An active leg has failed: it leaves the active set. */
@@ -541,27 +543,25 @@ export class ClientMembership {
       this.#restart("too few legs are in sync");
       return;
     }
-    if (mask === 0 || (mask & pool.inSyncMask) !== 0) this.#restartResyncs(inSyncMask);
+    const restartMask = mask === 0 || (mask & pool.inSyncMask) !== 0
+      ? pool.activeMask & ~pool.lostMask & ~inSyncMask
+      : 0;
+    pool.lostMask |= restartMask;
     const legs = latest.legs.map((entry, index): LegEntry | null =>
       entry !== null && (mask & (1 << index)) !== 0 && entry.outSinceMs === 0 ? { ...entry, outSinceMs: 1 } : entry
     );
     this.#send({ ...latest, epoch: latest.epoch + 1, inSyncMask, legs }, pool.lostMask, []);
+    this.#restartResyncs(restartMask);
   }
 
   /**
    * A member is lost. It may have failed or thrown away a write that no one has heard of yet, and a leg under resync may have pulled the
    * chunk from it since. All of these are in the unflushed sets of the members that stay, so every resync is dropped with it and begins
-   * again under the new epoch, from what those know.
+   * again under the new epoch, from what those know. It begins with a new claim, which throws away what waits at that leg: a write that
+   * was answered by the others could reach its disk only after the chunk was pulled.
    */
-  #restartResyncs(inSyncMask: number): void {
-    const pool = this.#pool;
-    for (const index of indicesOf(pool.activeMask & ~pool.lostMask & ~inSyncMask)) {
-      const link = pool.links[index] as LegLink;
-      pool.lostMask |= 1 << index;
-      link.resyncSession = 0;
-      link.report = null;
-      link.doneEpoch = -1;
-    }
+  #restartResyncs(mask: number): void {
+    for (const index of indicesOf(mask)) this.#closeLink(this.#pool.links[index] as LegLink, "its resync begins again");
   }
 
   /** Back to the beginning: what is in flight is held; the legs' own records decide. */

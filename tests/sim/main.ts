@@ -4,7 +4,7 @@
  *     deno task sim --seconds 60           worlds from seed 1 on, for a minute
  *     deno task sim --from 5000 --seeds 1000
  *     deno task sim --seed 4711            one world; on failure its last events
- *     deno task sim --seed 4711 --trace    one world, all its events
+ *     deno task sim --seed 4711 --trace    one world, all its events; with --watch N also what disks hold in sector N
  *
  * Exits 1 at the first seed that fails, or with `--keep-going` after the last; the last line sums up.
  *
@@ -13,7 +13,8 @@
 
 import { runSeed, type SeedOutcome } from "./run_seed.ts";
 
-const USAGE = "usage: deno task sim [--seed N [--trace]] [--from N] [--seeds N] [--seconds N] [--keep-going]";
+const USAGE =
+  "usage: deno task sim [--seed N [--trace [--watch N]]] [--from N] [--seeds N] [--seconds N] [--keep-going]";
 /** Lines of trace that a failure shows. */
 const FAILURE_LINES = 60;
 
@@ -23,20 +24,31 @@ interface Arguments {
   from: number;
   seeds: number;
   seconds: number;
+  watch: number;
   trace: boolean;
   keepGoing: boolean;
 }
 
 function parseArguments(words: readonly string[]): Arguments {
-  const found: Arguments = { seed: null, from: 1, seeds: Infinity, seconds: Infinity, trace: false, keepGoing: false };
+  const found: Arguments = {
+    seed: null,
+    from: 1,
+    seeds: Infinity,
+    seconds: Infinity,
+    watch: -1,
+    trace: false,
+    keepGoing: false,
+  };
   for (let i = 0; i < words.length; i++) {
     const word = words[i];
     if (word === "--trace") found.trace = true;
     else if (word === "--keep-going") found.keepGoing = true;
-    else if (word === "--seed" || word === "--from" || word === "--seeds" || word === "--seconds") {
+    else if (
+      word === "--seed" || word === "--from" || word === "--seeds" || word === "--seconds" || word === "--watch"
+    ) {
       const value = Number(words[++i]);
       if (!Number.isFinite(value) || value < 0) fail(`${word} needs a number; ${USAGE}`);
-      found[word.slice(2) as "seed" | "from" | "seeds" | "seconds"] = value;
+      found[word.slice(2) as "seed" | "from" | "seeds" | "seconds" | "watch"] = value;
     } else fail(`unknown argument ${word}; ${USAGE}`);
   }
   if (found.seeds === Infinity && found.seconds === Infinity) found.seconds = 30;
@@ -66,7 +78,7 @@ function main(): void {
   let virtualMs = 0;
   let failures = 0;
   if (wanted.seed !== null) {
-    const outcome = runSeed(wanted.seed, wanted.trace ? Infinity : 0);
+    const outcome = runSeed(wanted.seed, wanted.trace ? Infinity : 0, wanted.watch);
     for (const line of outcome.trace) console.log(line);
     seeds = 1;
     ({ operations, faults, virtualMs } = outcome);

@@ -26,14 +26,15 @@ export interface SeedOutcome {
 const lab = new Lab();
 
 /** Runs `seed`; `traceLines` > 0 keeps that many last lines of its trace. */
-export function runSeed(seed: number, traceLines = 0): SeedOutcome {
-  return runPlan(drawPlan(seed), traceLines);
+export function runSeed(seed: number, traceLines = 0, watchedSector = -1): SeedOutcome {
+  return runPlan(drawPlan(seed), traceLines, watchedSector);
 }
 
 /** Runs a world made by hand. */
-export function runPlan(plan: Plan, traceLines = 0): SeedOutcome {
+export function runPlan(plan: Plan, traceLines = 0, watchedSector = -1): SeedOutcome {
   const journal = traceLines > 0 ? new Trace(traceLines) : null;
   const world = new World(lab, plan, journal);
+  world.watchedSector = watchedSector;
   let violation: Violation | null = null;
   try {
     world.run();

@@ -69,6 +69,9 @@ export class World {
   readonly counts = { faults: 0, events: 0 };
   nowMs = 0;
   stage: "load" | "calm" | "verify" | "end" | "scenario" = "load";
+  /** A sector whose changes are traced; -1 for none. */
+  watchedSector = -1;
+  #lastSeen = "";
   #calmSinceMs = 0;
   #verifyAt = 0;
   #verifySteps = 0;
@@ -164,6 +167,17 @@ export class World {
     this.network.nowMs = this.nowMs;
     if (!this.#defer(event)) this.#dispatch(event);
     this.heap.release(event);
+    if (this.watchedSector >= 0) this.#watch();
+  }
+
+  /** Tells when a disk's idea of the watched sector changes. */
+  #watch(): void {
+    const seen = this.legs.map(({ name, disk }) => {
+      const [now, stable] = [disk.current[this.watchedSector], disk.stable[this.watchedSector]];
+      return `${name}: ${nameValue(now)}${now === stable ? "" : ` (stable: ${nameValue(stable)})`}`;
+    }).join("; ");
+    if (seen !== this.#lastSeen) this.note(`sector ${this.watchedSector} ${seen}`);
+    this.#lastSeen = seen;
   }
 
   /** What concerns a stopped process happens when it goes on. */
