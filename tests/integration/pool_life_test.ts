@@ -6,7 +6,7 @@ import { expectLegsIdentical } from "./leg_data.ts";
 import { BlockLoad } from "./load.ts";
 import { NbdSocket } from "./nbd_socket.ts";
 
-const BLOCKS = 16384;
+const BLOCKS = 6144;
 
 Deno.test("a leg is killed under load and comes back: dropped, dirty, resynced, identical", async () => {
   await withCluster({ size: "64M" }, async (cluster) => {
