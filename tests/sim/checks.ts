@@ -77,7 +77,7 @@ export class Checks {
       }
     }
     this.#lastRecords[leg.legIndex] = record;
-    this.#world.losses.recordSeen(record.shared);
+    this.#world.losses.recordSeen(leg.legIndex, record.shared, last === null ? null : last.shared);
   }
 
   /** A write, write-zeroes or discard is about to be completed with success. */
