@@ -82,18 +82,20 @@ function targetArguments(target: FioTarget): string[] {
   ];
 }
 
-/** Runs `profile` for `seconds` over the first `sizeBytes` of the target. */
+/** Runs `profile` for `seconds` over `sizeBytes` of the target from `offsetBytes` on. */
 export async function runFio(
   target: FioTarget,
   profile: FioProfile,
   seconds: number,
   sizeBytes: number,
+  offsetBytes = 0,
 ): Promise<FioResult> {
   const common = [
     `--rw=${profile.rw}`,
     `--bs=${profile.blockBytes}`,
     `--iodepth=${profile.depth}`,
     `--size=${sizeBytes}`,
+    `--offset=${offsetBytes}`,
     "--time_based=1",
     `--runtime=${seconds}`,
     "--randrepeat=0",
@@ -114,13 +116,14 @@ export async function runFio(
   };
 }
 
-/** Writes every byte of the target once, so that no run pays for the first allocation of its blocks. */
-export async function fillOnce(target: FioTarget, sizeBytes: number): Promise<void> {
+/** Writes every byte of a part of the target once, so that no run pays for the first allocation of its blocks. */
+export async function fillOnce(target: FioTarget, sizeBytes: number, offsetBytes = 0): Promise<void> {
   await runTool("fio", [
     "--rw=write",
     "--bs=1M",
     "--iodepth=8",
     `--size=${sizeBytes}`,
+    `--offset=${offsetBytes}`,
     "--output-format=json",
     ...targetArguments(target),
   ]);

@@ -12,7 +12,7 @@
 
 import { parseArgs } from "node:util";
 import { Cluster, type LegsAt } from "../../tests/integration/cluster.ts";
-import { type FioProfile, runFio, runTool } from "./fio.ts";
+import { fillOnce, type FioProfile, runFio, runTool } from "./fio.ts";
 import { blockWriteBytes } from "./process_usage.ts";
 import { formatTable, writeJson } from "./statistics.ts";
 
@@ -94,11 +94,14 @@ async function measureForeground(cluster: Cluster, seconds: number) {
   const profile: FioProfile = { title: "4k randwrite QD32", rw: "randwrite", blockBytes: 4096, depth: 32 };
   // The load keeps to the pool's end; what is missed lies at its start.
   const target = { uri: cluster.uri };
+  const poolBytes = parseGibibytes(cluster.sizeText);
   const loadBytes = 512 * MEBIBYTE;
-  const alone = await runFio(target, profile, seconds, loadBytes);
+  const missedBytes = Math.min(4 * GIBIBYTE, poolBytes - loadBytes);
+  await fillOnce(target, loadBytes, poolBytes - loadBytes);
+  const alone = await runFio(target, profile, seconds, loadBytes, poolBytes - loadBytes);
   await cluster.stopNode(LEG, "SIGKILL");
   await cluster.waitDropped(LEG);
-  await writeMissed(cluster.uri, "sequential", 4 * GIBIBYTE, parseGibibytes(cluster.sizeText));
+  await writeMissed(cluster.uri, "sequential", missedBytes, poolBytes);
   await cluster.startNode(LEG);
   const looks: LegsAt[] = [];
   let isLoaded = false;
@@ -117,7 +120,7 @@ async function measureForeground(cluster: Cluster, seconds: number) {
     if (looks.at(-1)?.legs.every((leg) => leg.state === "in-sync")) throw new Error("Resync was over too soon");
   }
   isLoaded = true;
-  const loaded = await runFio(target, profile, seconds, loadBytes);
+  const loaded = await runFio(target, profile, seconds, loadBytes, poolBytes - loadBytes);
   isLoaded = false;
   await watching;
   const [first, last] = [during[0], during.at(-1)!];

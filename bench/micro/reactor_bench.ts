@@ -1,5 +1,5 @@
 /**
- * What a turn of the reactor, a message on a stream and a slot of the pool cost. Run: `deno bench -A bench/micro`.
+ * What a turn of the reactor, a message on a stream and a slot of the pool cost. Run: `deno bench --allow-ffi --allow-read --allow-write --allow-env bench/micro`.
  *
  * The figures are of one thread doing both ends; an operation "per 32" is a batch, so divide.
  *

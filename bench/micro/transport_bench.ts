@@ -1,6 +1,6 @@
 /**
  * Frames per second of the TCP transport: two transports in one thread on one io_uring reactor, over loopback TCP, so the
- * figures are of both ends together. Run: `deno task bench:transport` or `deno run --allow-ffi bench/micro/transport_bench.ts`.
+ * figures are of both ends together. Run: `deno run --allow-ffi bench/micro/transport_bench.ts`.
  *
  * A round keeps `depth` requests under way for a while: side A sends, side B answers each with an ACK (or with DATA), as in
  * replication. Rounds of all cases are interleaved and the median is shown, since machines are shared.

@@ -25,6 +25,8 @@ export const SocketOption = {
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
 const SO_ERROR = 4;
+const IPPROTO_TCP = 6;
+const TCP_CONGESTION = 13;
 const SOL_SOCKET = 1;
 
 /** A new stream socket. Returns a descriptor or a negative errno. */
@@ -62,6 +64,12 @@ export function shutdownNow(socket: number): number {
 /** setsockopt(2) with an integer value. */
 export function setSocketOption(socket: number, option: { level: number; name: number }, value: number): number {
   return resultOrErrno(libc().setsockopt(socket, option.level, option.name, new Int32Array([value]), 4));
+}
+
+/** Chooses the congestion control of a TCP socket by its name in the kernel, e.g. "reno". 0 or a negative errno. */
+export function setCongestionControl(socket: number, name: string): number {
+  const bytes = new TextEncoder().encode(name);
+  return resultOrErrno(libc().setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, bytes, bytes.length));
 }
 
 /** getsockopt(2) of an integer option: a value >= 0, or a negative errno. */

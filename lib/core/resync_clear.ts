@@ -48,7 +48,7 @@ export class ResyncClear {
     if (!isLast && (!isDue || job.cleaned.count === 0)) return;
     const operation = leg.operations.allocate(OperationKind.RESYNC_FLUSH, -1, 0, 0);
     if (operation < 0) return;
-    leg.operations.session[operation] = job.session;
+    leg.operations.session[operation] = job.run;
     job.busyOperations++;
     this.#flushOperation = operation;
     const empty = this.#clearing;

@@ -25,6 +25,8 @@ export class ResyncJob {
   phase: ResyncPhase = "off";
   mode: ResyncOrder["mode"] = "dirty";
   session = 0;
+  /** Number of the order under way: one session may be ordered anew while disk I/O of the former order is in flight. */
+  run = 0;
   sources: number[] = [];
   /** The source in use. */
   source = -1;
@@ -42,8 +44,8 @@ export class ResyncJob {
   tracked: SparseBitmap;
   /** Chunks asked for, or being written. */
   busy: SparseBitmap;
-  /** Chunks being written by resync. */
-  writing: SparseBitmap;
+  /** Chunks being written by resync, also of an order that is over: until they have landed nothing newer may be written. */
+  readonly writing: SparseBitmap;
   /** Chunks that are good here and still dirty at the sources. */
   cleaned: SparseBitmap;
   /** Chunks to be pulled one at a time, after an error in a longer run. */
@@ -82,6 +84,7 @@ export class ResyncJob {
     const isReconcile = order.mode === "reconcile";
     this.mode = order.mode;
     this.session = order.resyncSession;
+    this.run++;
     this.source = this.sources[0];
     this.waitUntilMs = 0;
     this.message = "";
@@ -89,7 +92,6 @@ export class ResyncJob {
     this.todo = new SparseBitmap(leg.chunkCount, !isReconcile);
     this.tracked = new SparseBitmap(leg.chunkCount, !isReconcile);
     this.busy = new SparseBitmap(leg.chunkCount);
-    this.writing = new SparseBitmap(leg.chunkCount);
     this.cleaned = new SparseBitmap(leg.chunkCount);
     this.singles = new SparseBitmap(leg.chunkCount);
     this.failed = new SparseBitmap(leg.chunkCount);
@@ -101,9 +103,9 @@ export class ResyncJob {
     }
   }
 
-  /** Whether `operation` belongs to the resync under way. */
+  /** Whether `operation` belongs to the order under way. */
   owns(operation: number): boolean {
-    return this.isActive && this.leg.operations.session[operation] === this.session;
+    return this.isActive && this.leg.operations.session[operation] === this.run;
   }
 
   /** These chunks are good on this leg's disk, if not yet stable. */

@@ -98,8 +98,9 @@ export class ResyncPull {
       this.#failed(first, count, message.status);
       return;
     }
-    // Where the client has overwritten part of it since, that part is newer than what we hold; the rest is asked again.
-    const isWanted = todo.runLength(first, count) === count;
+    // Where the client has overwritten part of it since, that part is newer than what we hold, and what a former order is still
+    // writing would land on it: such a run is asked again.
+    const isWanted = todo.runLength(first, count) === count && !job.writing.any(first, count);
     const operation = isWanted
       ? leg.operations.allocate(OperationKind.RESYNC_WRITE, -1, first * leg.chunkBytes, message.payloadLength)
       : -1;
@@ -113,7 +114,7 @@ export class ResyncPull {
     pulls.state[pull] = PullState.WRITING;
     job.writing.set(first, count);
     leg.operations.slot[operation] = slot;
-    leg.operations.session[operation] = job.session;
+    leg.operations.session[operation] = job.run;
     leg.operations.extra[operation] = pull;
     job.busyOperations++;
     const output = leg.outputs.push(OutputKind.DISK_WRITE);
@@ -126,17 +127,17 @@ export class ResyncPull {
   /** The write of pulled data has ended. Returns whether it is on the disk or of no interest any more. */
   written(operation: number, result: number): boolean {
     const job = this.#job;
-    const { leg, pulls } = job;
+    const { leg } = job;
     const isOurs = job.owns(operation);
     leg.freeSlot(leg.operations.slot[operation]);
     leg.operations.slot[operation] = -1;
     const pull = leg.operations.extra[operation];
+    const first = leg.chunkOf(leg.operations.offset[operation]);
+    const count = leg.chunksOf(leg.operations.offset[operation], leg.operations.lengthBytes[operation]);
     leg.operations.free(operation);
-    if (!isOurs) return true;
-    const first = pulls.firstChunk[pull];
-    const count = pulls.chunkCount[pull];
-    this.#giveUp(pull);
     job.writing.clear(first, count);
+    if (!isOurs) return true;
+    this.#giveUp(pull);
     if (result < 0) return false;
     job.todo.clear(first, count);
     job.differing.clear(first, count);
@@ -233,7 +234,7 @@ export class ResyncPull {
       this.#compared(pulls.requestId[pull], null);
       return;
     }
-    leg.operations.session[operation] = job.session;
+    leg.operations.session[operation] = job.run;
     leg.operations.requestId[operation] = pulls.requestId[pull];
     job.busyOperations++;
     const read = leg.outputs.push(OutputKind.DISK_READ);

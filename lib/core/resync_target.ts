@@ -133,15 +133,18 @@ export class ResyncTarget {
    */
   mustWait(operation: number): boolean {
     const job = this.#job;
-    if (job.phase === "off" || job.phase === "done") return false;
+    const isWriting = job.writing.count > 0;
+    if (!isWriting && (job.phase === "off" || job.phase === "done")) return false;
     const leg = this.#leg;
     const operations = leg.operations;
     const offset = operations.offset[operation];
     const lengthBytes = operations.lengthBytes[operation];
     const first = leg.chunkOf(offset);
     const count = leg.chunksOf(offset, lengthBytes);
-    if (operations.kind[operation] === OperationKind.READ) return job.todo.any(first, count);
-    if (job.writing.any(first, count)) return true;
+    const isRead = operations.kind[operation] === OperationKind.READ;
+    if (isWriting && !isRead && job.writing.any(first, count)) return true;
+    if (job.phase === "off" || job.phase === "done") return false;
+    if (isRead) return job.todo.any(first, count);
     if (!job.todo.any(first, count)) return false;
     const fullFirst = Math.ceil(offset / leg.chunkBytes);
     const fullEnd = job.fullEnd(offset, lengthBytes);

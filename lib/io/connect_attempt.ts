@@ -9,7 +9,7 @@ import { Errno } from "../../ffi/libc/errno.ts";
 import { closeDescriptor } from "../../ffi/libc/file.ts";
 import { mapAnonymous, type MappedMemory } from "../../ffi/libc/memory.ts";
 import { newSocket } from "../../ffi/libc/socket.ts";
-import { tuneConnection } from "./listen_socket.ts";
+import { tuneBeforeUse, tuneConnection } from "./listen_socket.ts";
 import { parseSocketAddress } from "./socket_address.ts";
 import type { UringReactor } from "./uring_reactor.ts";
 
@@ -53,6 +53,7 @@ export class ConnectAttempt {
       reactor.nop(this.#owner, TOKEN_FAILED_EARLY);
       return;
     }
+    tuneBeforeUse(this.#socket, target);
     new Uint8Array(this.#cell.memory.buffer, this.#cell.at, SOCKADDR_BYTES).set(target.bytes);
     const cellAddress = this.#cell.memory.address + this.#cell.at;
     reactor.connect(this.#owner, TOKEN_CONNECT, this.#socket, cellAddress, target.bytes.length);

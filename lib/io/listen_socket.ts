@@ -20,6 +20,7 @@ import {
   localAddressOf,
   newSocket,
   peerAddressOf,
+  setCongestionControl,
   setSocketOption,
   SocketOption,
 } from "../../ffi/libc/socket.ts";
@@ -82,6 +83,7 @@ export class ListenSocket {
       result = unlinkPath(address.path);
       if (result >= 0) result = bindSocket(socket, address.bytes);
     }
+    tuneBeforeUse(socket, address);
     if (result >= 0) result = listenOn(socket, BACKLOG);
     if (result < 0) {
       closeDescriptor(socket);
@@ -155,6 +157,16 @@ export class ListenSocket {
     this.#armedToken = TOKEN_PAUSE;
     this.#reactor!.delay(this.#owner, TOKEN_PAUSE, this.#pauseAddress);
   }
+}
+
+/**
+ * What a TCP socket gets before it connects or listens (accepted connections inherit it). Within one machine nothing is
+ * lost and nothing congests, but a congestion control that paces its packets (bbr, where that is the system's default)
+ * still does so by timers, and halves the throughput of large messages. Reno, which every kernel has, does not pace.
+ */
+export function tuneBeforeUse(socket: number, address: SocketAddress): void {
+  if (address.family === Family.UNIX || !address.isLocal) return;
+  setCongestionControl(socket, "reno"); // if it cannot be had, the system's default does as well, only slower
 }
 
 /** What every stream connection gets: small frames leave at once, and a peer that vanished is noticed in the end. */

@@ -8,8 +8,8 @@
  * @module
  */
 
-import type { FrameStream } from "./stream_network.ts";
 import { encodeHeader, HEADER_BYTES, type Message } from "../wire/message.ts";
+import type { FrameStream } from "./stream_network.ts";
 
 /**
  * Copied payloads go into the stream's send area in pieces of this size, so that a large one leaves through an area of any

@@ -10,8 +10,21 @@
 
 import type { StreamProtocol, StreamSocket } from "../io/stream_socket.ts";
 
-/** A stream that can tell how much of what was queued is still here. */
-export interface FrameStream extends Omit<StreamSocket, "closeWhenSent"> {
+/** What of a stream a connection of frames uses, and how much of what was queued is still here. */
+export interface FrameStream extends
+  Pick<
+    StreamSocket,
+    | "expectPayload"
+    | "reserve"
+    | "sendBytes"
+    | "sendView"
+    | "queuePayload"
+    | "canSend"
+    | "flushSends"
+    | "resumeReceiving"
+    | "lastReceivedMs"
+    | "close"
+  > {
   /** Bytes queued and not yet taken by the network. */
   readonly queuedBytes: number;
 }

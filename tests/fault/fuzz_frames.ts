@@ -136,6 +136,7 @@ export function resum(frame: Uint8Array): void {
 
 /** Changes one number of the header into one that is hard to bear, and makes the sums right. */
 export function spoilHeader(random: Prng, frame: Uint8Array): void {
+  if (frame.length < HEADER_BYTES) return;
   const view = new DataView(frame.buffer, frame.byteOffset, frame.length);
   switch (random.below(5)) {
     case 0:

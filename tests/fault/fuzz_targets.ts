@@ -7,6 +7,7 @@
 import type { FuzzTarget } from "./fuzz_run.ts";
 import { clientTarget } from "./fuzz_client.ts";
 import { legTarget } from "./fuzz_leg.ts";
+import { nodeTarget } from "./fuzz_node.ts";
 import { transportTarget } from "./fuzz_transport.ts";
 import { bodyTarget, headerTarget } from "./fuzz_wire.ts";
 
@@ -17,4 +18,5 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   { name: "transport", share: 15, make: transportTarget },
   { name: "leg", share: 10, make: legTarget },
   { name: "client", share: 10, make: clientTarget },
+  { name: "node", share: 5, make: nodeTarget },
 ];

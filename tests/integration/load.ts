@@ -61,6 +61,21 @@ export class BlockLoad {
     this.#done.catch(() => undefined); // stop() throws it
   }
 
+  /** Waits until `count` more writes were acknowledged. Throws what a write threw, or after `limitMs`. */
+  async waitForWrites(count: number, limitMs = 20_000): Promise<void> {
+    const goal = this.writeCount + count;
+    const deadline = performance.now() + limitMs;
+    let hasEnded = false;
+    this.#done.then(() => hasEnded = true, () => hasEnded = true);
+    while (this.writeCount < goal) {
+      if (hasEnded) await this.#done;
+      if (hasEnded || performance.now() > deadline) {
+        throw new Error(`Only ${count - (goal - this.writeCount)} of ${count} writes were acknowledged`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
   /** Ends the load. Throws what a write threw. */
   async stop(): Promise<void> {
     this.#isStopping = true;

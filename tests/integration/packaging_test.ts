@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { readCompiledBinary } from "../../cli/build/compiled_binary.ts";
 import { allPermissionFlags } from "../../cli/build/permissions.ts";
-import { expectCommand, runCommand, ServerProcess, waitFor, withCluster } from "./cluster.ts";
+import { expectCommand, runCommand, ServerProcess, withCluster } from "./cluster.ts";
 import { expectLegsIdentical } from "./leg_data.ts";
 import { BlockLoad } from "./load.ts";
 
@@ -74,13 +74,12 @@ Deno.test("first runs at the same time do not disturb each other", async () => {
 Deno.test("an unusable cache directory is passed over, and BRMR_CACHE_DIR comes first", async () => {
   const executable = `${await build()}/brmr`;
   await withDirectory(async (directory) => {
-    // A file where a directory should be cannot be used, even by root.
-    await Deno.writeTextFile(`${directory}/file`, "");
-    const env = { HOME: `${directory}/file`, XDG_CACHE_HOME: `${directory}/file`, BRMR_CACHE_DIR: `${directory}/own` };
+    // Nobody can make a directory in /proc, not even root.
+    const env = { HOME: "/proc", XDG_CACHE_HOME: "/proc/cache", BRMR_CACHE_DIR: `${directory}/own` };
     const result = await runBare(env, ["version"], executable);
     assert.equal(result.code, 0, result.stderr);
     assert.equal([...Deno.readDirSync(`${directory}/own`)].length, 1);
-    const home = { XDG_CACHE_HOME: `${directory}/file`, HOME: `${directory}/home` };
+    const home = { BRMR_CACHE_DIR: "/proc/own", XDG_CACHE_HOME: "/proc/cache", HOME: `${directory}/home` };
     assert.equal((await runBare(home, ["version"], executable)).code, 0);
     assert.equal([...Deno.readDirSync(`${directory}/home/.cache/brmr`)].length, 1);
   });
@@ -105,8 +104,7 @@ Deno.test("a pool runs on the portable executable, workers and all, and regains 
     load.start(4);
     await cluster.stopNode(0, "SIGKILL");
     await cluster.waitDropped(0);
-    const count = load.writeCount;
-    await waitFor("writes without the leg", 20_000, () => Promise.resolve(load.writeCount > count + 50));
+    await load.waitForWrites(50);
     await cluster.startNode(0);
     await cluster.waitInSync();
     await load.stop();

@@ -1,22 +1,21 @@
 /** A pool's life with real processes, needing nothing but Deno: legs die and return, clients die, nothing acked is lost. */
 
 import assert from "node:assert/strict";
-import { Cluster, waitFor, withCluster } from "./cluster.ts";
+import { brmrCommand, Cluster, ServerProcess, withCluster } from "./cluster.ts";
 import { expectLegsIdentical } from "./leg_data.ts";
 import { BlockLoad } from "./load.ts";
 import { NbdSocket } from "./nbd_socket.ts";
 
-const BLOCKS = 16384;
+const BLOCKS = 6144;
 
 Deno.test("a leg is killed under load and comes back: dropped, dirty, resynced, identical", async () => {
   await withCluster({ size: "64M" }, async (cluster) => {
     const load = new BlockLoad(cluster.uri, BLOCKS, 1);
     load.start(8);
-    await waitFor("some writes", 20_000, () => Promise.resolve(load.writeCount > 200));
+    await load.waitForWrites(200);
     await cluster.stopNode(1, "SIGKILL");
     await cluster.waitDropped(1);
-    const countWhenDropped = load.writeCount;
-    await waitFor("writes without the leg", 20_000, () => Promise.resolve(load.writeCount > countWhenDropped + 200));
+    await load.waitForWrites(200);
     const away = (await cluster.legs())[1];
     assert.equal(away.state, "away");
     assert.ok((away.missingBytes ?? 0) > 0, `missing ${away.missingBytes}`);
@@ -41,7 +40,7 @@ Deno.test("the client is killed mid-write: the next attach makes the legs equal 
   await withCluster({ size: "64M" }, async (cluster) => {
     const load = new BlockLoad(cluster.uri, BLOCKS, 2);
     load.start(8);
-    await waitFor("some writes", 20_000, () => Promise.resolve(load.writeCount > 500));
+    await load.waitForWrites(500);
     await cluster.detach("SIGKILL");
     await assert.rejects(load.stop(), "the load must see its connection end");
     await cluster.attach();
@@ -95,14 +94,29 @@ Deno.test("a pool does not start on the leg that missed the last writes, and nam
   });
 });
 
-Deno.test("a second client is refused, and takes over only when told to", async () => {
+Deno.test("a second client is refused, takes over when told to, and fences the first off", async () => {
   await withCluster({ size: "64M" }, async (cluster) => {
-    const args = ["attach", "vol1", "--node", cluster.addresses[0], "--nbd", `${cluster.directory}/second.sock`];
-    const refused = await cluster.brmr(args, { BRMR_RUNTIME_DIR: `${cluster.directory}/second` });
+    const directory = `${cluster.directory}/second`;
+    const args = ["attach", "vol1", "--node", cluster.addresses[0], "--nbd", `${directory}.sock`];
+    const refused = await cluster.brmr(args, { BRMR_RUNTIME_DIR: directory });
     assert.equal(refused.code, 4, refused.stderr);
-    assert.match(refused.stderr, /--takeover/);
+    assert.match(refused.stderr, /take it over|--takeover/);
     const first = await NbdSocket.connect(cluster.uri);
     await first.write(0, new Uint8Array(4096).fill(7));
+    const thief = new ServerProcess("second client", brmrCommand([...args, "--takeover"]), {
+      BRMR_RUNTIME_DIR: directory,
+    });
+    try {
+      const second = await NbdSocket.connect(await thief.ready());
+      assert.deepEqual(await second.read(0, 4096), new Uint8Array(4096).fill(7));
+      await second.write(0, new Uint8Array(4096).fill(8));
+      // The first client's writes must not arrive any more: they fail, or their connection ends.
+      await assert.rejects(first.write(0, new Uint8Array(4096).fill(9)));
+      assert.deepEqual(await second.read(0, 4096), new Uint8Array(4096).fill(8));
+      await second.close();
+    } finally {
+      await thief.stop("SIGTERM");
+    }
     await first.close();
   });
 });

@@ -90,6 +90,16 @@ Deno.test("qemu-io patterns hold through write, flush, FUA, write-zeroes and dis
       "read -P 0xdd 6M 5M",
       "discard 8M 1M",
       "flush",
+      // Larger than any one request inside: 60 MiB.
+      "write -P 0xdd 63M 1M",
+      "write -z 4M 59M",
+      "read -P 0 4M 5M",
+      "read -P 0xdd 63M 1M",
+      "discard 0 64M",
+      "write -P 0xdd 9M 2M",
+      "write -P 0xcc 2M 4k",
+      "write -z 0 512k",
+      "write -z 4M 2M",
       "read -P 0xdd 9M 2M",
     ]);
     // What was written before the flush is there for a later client, on whichever leg it reads.

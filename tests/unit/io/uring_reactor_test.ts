@@ -295,9 +295,9 @@ Deno.test("with every descriptor taken, creating fails with what to do, step by 
 
 /** Descriptors open now, in order. */
 function openDescriptors(): number[] {
-  return Array.from(Deno.readDirSync("/proc/self/fd"), (entry) => Number(entry.name))
-    .filter((descriptor) => typeof statusOf(descriptor) !== "number") // without the one that listed them
-    .sort((a, b) => a - b);
+  // Asked one by one: listing /proc would need every permission Deno has.
+  return Array.from({ length: 1024 }, (_, descriptor) => descriptor)
+    .filter((descriptor) => typeof statusOf(descriptor) !== "number");
 }
 
 /** The limit that leaves room for exactly `room` further descriptors. */

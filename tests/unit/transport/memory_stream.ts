@@ -165,10 +165,6 @@ export class MemoryStream implements FrameStream {
     return this.#areaUsed + 64 + copyBytes <= areaBytes && this.#inPlaceCount < maxPieces;
   }
 
-  get isSendIdle(): boolean {
-    return this.#sending.length === 0 && this.#queued.length === 0;
-  }
-
   get queuedBytes(): number {
     return [...this.#sending, ...this.#queued].reduce((sum, piece) => sum + piece.lengthBytes, -this.#sentOfFirst);
   }

@@ -5,8 +5,8 @@
 
 import { deepStrictEqual, match, strictEqual } from "node:assert/strict";
 import { crc32 } from "node:zlib";
-import { Cmd, Opt, pattern } from "../unit/frontend/nbd_harness.ts";
-import { be32, concat, infoData, option, request } from "../unit/frontend/nbd_wire.ts";
+import { Cmd, Opt, pattern } from "../../unit/frontend/nbd_harness.ts";
+import { be32, concat, infoData, option, request } from "../../unit/frontend/nbd_wire.ts";
 
 const SERVER_SCRIPT = new URL("./nbd_ram_server.ts", import.meta.url).pathname;
 const MIB = 1 << 20;

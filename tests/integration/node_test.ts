@@ -1,0 +1,197 @@
+/** A storage node as its operator meets it: state directory, legs that are gone, strangers, odd requests. */
+
+import assert from "node:assert/strict";
+import { connectNode } from "../../lib/control/node_control_client.ts";
+import { ControlError } from "../../lib/control/control_api.ts";
+import { Cluster, waitFor, withCluster } from "./cluster.ts";
+
+const LIMIT_MS = 30_000;
+
+function connect(cluster: Cluster, index: number) {
+  return connectNode(cluster.addresses[index], { timeoutMs: LIMIT_MS });
+}
+
+async function startWithoutPool(body: (cluster: Cluster) => Promise<void>): Promise<void> {
+  const cluster = await Cluster.startNodes();
+  try {
+    await body(cluster);
+  } finally {
+    await cluster.close();
+  }
+}
+
+async function expectCode(promise: Promise<unknown>, code: string): Promise<void> {
+  await assert.rejects(promise, (error) => {
+    assert.ok(error instanceof ControlError, String(error));
+    assert.equal(error.code, code, error.message);
+    return true;
+  });
+}
+
+Deno.test("two storage nodes cannot share a state directory", async () => {
+  await startWithoutPool(async (cluster) => {
+    const state = `${cluster.directory}/state0`;
+    const second = await cluster.brmr(["serve", "--state", state, "--listen", "tcp://127.0.0.1:0"]);
+    assert.equal(second.code, 4, second.stderr);
+    assert.match(second.stderr, /used by another storage node/);
+  });
+});
+
+Deno.test("an address that other machines reach needs --insecure", async () => {
+  await startWithoutPool(async (cluster) => {
+    const args = ["serve", "--state", `${cluster.directory}/other`, "--listen", "tcp://0.0.0.0:0"];
+    const refused = await cluster.brmr(args);
+    assert.equal(refused.code, 4, refused.stderr);
+    assert.match(refused.stderr, /--insecure/);
+  });
+});
+
+Deno.test("a taken port is refused with what to do, and the state directory is free again", async () => {
+  await startWithoutPool(async (cluster) => {
+    const args = ["serve", "--state", `${cluster.directory}/other`, "--listen", `tcp://${cluster.addresses[0]}`];
+    for (let i = 0; i < 2; i++) {
+      const refused = await cluster.brmr(args);
+      assert.equal(refused.code, 4, refused.stderr);
+      assert.match(refused.stderr, /another process listens there/);
+    }
+  });
+});
+
+Deno.test("a node that was killed knows its legs again; one that is gone is reported as broken, the other is served", async () => {
+  await withCluster({}, async (cluster) => {
+    await cluster.detach();
+    const client = await connect(cluster, 0);
+    const before = await client.request("node.info", {});
+    client.close();
+    assert.equal(before.legs.length, 1);
+    await cluster.stopNode(0);
+    await cluster.startNode(0);
+    const again = await connect(cluster, 0);
+    const after = await again.request("node.info", {});
+    assert.equal(after.legs[0].snapshot.legUuid, before.legs[0].snapshot.legUuid);
+    assert.equal(after.broken.length, 0);
+    assert.ok(after.residentBytes > 0 && after.bufferBytes > 0);
+    again.close();
+
+    await cluster.stopNode(0);
+    await Deno.rename(cluster.legPaths[0], `${cluster.directory}/elsewhere.img`);
+    await cluster.startNode(0);
+    const bereft = await connect(cluster, 0);
+    const info = await bereft.request("node.info", {});
+    assert.equal(info.legs.length, 0);
+    assert.equal(info.broken.length, 1);
+    assert.equal(info.broken[0].path, cluster.legPaths[0]);
+    const ids = { poolUuid: before.legs[0].snapshot.poolUuid, legUuid: before.legs[0].snapshot.legUuid };
+    await expectCode(bereft.request("leg.delete", { ...ids, force: false }), "refused");
+    await bereft.request("leg.delete", { ...ids, force: true });
+    assert.equal((await bereft.request("node.info", {})).broken.length, 0);
+    bereft.close();
+  });
+});
+
+Deno.test("a foreign leg at a known path is not served", async () => {
+  await withCluster({}, async (cluster) => {
+    await cluster.detach();
+    await cluster.stopNode(0);
+    await cluster.stopNode(1);
+    await Deno.rename(cluster.legPaths[0], `${cluster.directory}/swap.img`);
+    await Deno.rename(cluster.legPaths[1], cluster.legPaths[0]);
+    await cluster.startNode(0);
+    const client = await connect(cluster, 0);
+    const info = await client.request("node.info", {});
+    client.close();
+    assert.equal(info.legs.length, 0);
+    assert.match(info.broken[0].message, /not the leg/);
+  });
+});
+
+Deno.test("odd requests are answered with a code, and the node goes on", async () => {
+  await startWithoutPool(async (cluster) => {
+    const client = await connect(cluster, 0);
+    // deno-lint-ignore no-explicit-any -- requests that the types forbid are what is tested
+    const ask = (op: string, request: unknown) => (client as any).request(op, request) as Promise<unknown>;
+    await expectCode(ask("no.such", {}), "bad-request");
+    await expectCode(ask("toString", {}), "bad-request");
+    await expectCode(ask("leg.probe", { path: "relative" }), "bad-request");
+    await expectCode(ask("leg.probe", { path: 7 }), "bad-request");
+    await expectCode(ask("leg.create", { poolUuid: "x" }), "bad-request");
+    await expectCode(ask("pool.status", { pool: "nobody" }), "not-found");
+    await expectCode(ask("pool.dirtyMap", { pool: "nobody", legIndex: 0, buckets: 0, maxRuns: 0 }), "bad-request");
+    await expectCode(ask("resync.set", { pool: "nobody", rateBytesPerSecond: -1 }), "bad-request");
+    const unknown = crypto.randomUUID();
+    await expectCode(ask("leg.delete", { poolUuid: unknown, legUuid: unknown, force: true }), "not-found");
+    assert.equal((await client.request("leg.probe", { path: `${cluster.directory}/none` })).kind, "absent");
+    client.close();
+  });
+});
+
+Deno.test("strangers' bytes end their connection and nothing else", async () => {
+  await startWithoutPool(async (cluster) => {
+    const [hostname, port] = cluster.addresses[0].split(":");
+    for (let round = 0; round < 20; round++) {
+      const stranger = await Deno.connect({ hostname, port: Number(port) });
+      const bytes = new Uint8Array(64 + round * 13);
+      crypto.getRandomValues(bytes);
+      await stranger.write(bytes);
+      // The node hangs up: an end of file or a reset, whichever comes first.
+      const end = await stranger.read(new Uint8Array(16)).catch(() => null);
+      assert.equal(end, null);
+      stranger.close();
+    }
+    const client = await connect(cluster, 0);
+    assert.equal((await client.request("node.info", {})).legs.length, 0);
+    client.close();
+  });
+});
+
+Deno.test("a leg in use is not deleted; deleting a pool removes the files the nodes made", async () => {
+  await withCluster({}, async (cluster) => {
+    const refused = await cluster.brmr(["pool", "delete", cluster.poolName, "--yes"]);
+    assert.notEqual(refused.code, 0, "deleted under a running client");
+    const client = await connect(cluster, 0);
+    const { snapshot } = (await client.request("pool.status", { pool: cluster.poolName })).legs[0];
+    await expectCode(
+      client.request("leg.delete", { poolUuid: snapshot.poolUuid, legUuid: snapshot.legUuid, force: false }),
+      "in-use",
+    );
+    await cluster.detach();
+    await client.request("leg.delete", { poolUuid: snapshot.poolUuid, legUuid: snapshot.legUuid, force: false });
+    client.close();
+    await assert.rejects(Deno.stat(cluster.legPaths[0]), Deno.errors.NotFound);
+  });
+});
+
+Deno.test("brmr detach ends the client in an orderly way, and a second client of the pool on one machine is refused", async () => {
+  await withCluster({}, async (cluster) => {
+    const client = cluster.client;
+    const second = await cluster.brmr([
+      ...["attach", cluster.poolName, "--node", cluster.addresses[0]],
+      ...["--nbd", `${cluster.directory}/second.sock`, "--takeover"],
+    ]);
+    assert.equal(second.code, 4, second.stderr);
+    assert.match(second.stderr, /already runs on this machine/);
+    await cluster.expect(["detach", cluster.poolName]);
+    await waitFor("the client to end", LIMIT_MS, () => Promise.resolve(client.hasEnded));
+    await assert.rejects(Deno.lstat(`${cluster.directory}/client-${cluster.poolName}.sock`), Deno.errors.NotFound);
+    const node = await connect(cluster, 0);
+    const { snapshot } = (await node.request("pool.status", { pool: cluster.poolName })).legs[0];
+    node.close();
+    assert.equal(snapshot.session, null);
+    assert.equal(snapshot.hotExtents, 0, "a clean detach leaves nothing to compare");
+  });
+});
+
+Deno.test("a client whose pool is taken over says so and ends with an error", async () => {
+  await withCluster({}, async (cluster) => {
+    const first = cluster.client;
+    const runtime = `${cluster.directory}/elsewhere`;
+    const command = ["attach", cluster.poolName, "--takeover", "--node", cluster.addresses[0]];
+    const thief = cluster.brmr([...command, "--nbd", `${cluster.directory}/thief.sock`], { BRMR_RUNTIME_DIR: runtime });
+    await waitFor("the first client to end", LIMIT_MS, () => Promise.resolve(first.hasEnded));
+    assert.match(first.log, /attached by/);
+    assert.notEqual(await first.stop("SIGTERM"), 0);
+    const ended = await cluster.brmr(["detach", cluster.poolName], { BRMR_RUNTIME_DIR: runtime });
+    assert.equal(ended.code, 0, ended.stderr);
+    assert.equal((await thief).code, 0);
+  });
+});
