@@ -91,11 +91,13 @@ export class Checks {
     }
   }
 
-  /** Whether `disk` certainly or possibly lacks what `whole` has in a chunk. */
+  /** Whether `disk` lacks, or may come to lack, an acked write that `whole` has in a chunk. */
   #lacks(whole: SimDisk, disk: SimDisk, chunk: number): boolean {
     const sectorsPerChunk = this.#world.plan.shape.chunkBytes / SECTOR_BYTES;
     for (let sector = chunk * sectorsPerChunk; sector < (chunk + 1) * sectorsPerChunk; sector++) {
-      if (disk.stable[sector] !== whole.current[sector]) return true;
+      const value = whole.current[sector];
+      if (disk.stable[sector] === value || value <= 0) continue;
+      if (this.ackTicks[Math.floor(value / MAX_SECTORS_PER_WRITE)] !== undefined) return true;
     }
     return false;
   }
@@ -176,7 +178,7 @@ export class Checks {
         );
       }
       const holds = firstLacking(leg.disk, firstSector, sectorCount, firstValue, false) < 0;
-      if (!holds) this.#expectSuspicion(leg.legIndex, firstSector, sectorCount, inSyncMask);
+      if (!holds) this.#expectSuspicion(leg.legIndex, firstSector, sectorCount, servingMask());
     }
   }
 
