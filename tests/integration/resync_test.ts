@@ -33,8 +33,8 @@ Deno.test("a leg pulls what it missed and not a byte more, also when every write
     const node = await connectNode(cluster.addresses[1], { timeoutMs: LIMIT_MS });
     const { snapshot } = (await node.request("pool.status", { pool: cluster.poolName })).legs[0];
     node.close();
-    assert.equal(snapshot.resync?.state, "done");
-    assert.equal(snapshot.resync?.copiedBytes, missed, "bytes copied / bytes missed is 1.0");
+    assert.equal(snapshot.lastResync?.state, "done");
+    assert.equal(snapshot.lastResync?.copiedBytes, missed, "bytes copied / bytes missed is 1.0");
     assert.equal(await cluster.detach(), 0);
     await cluster.stopNode(0, "SIGTERM");
     await cluster.stopNode(1, "SIGTERM");
