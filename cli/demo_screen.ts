@@ -117,7 +117,8 @@ export function renderHeat(pulse: Pick<DemoPulse, "buckets" | "chunksPerBucket">
     let dirty = 0;
     for (let bucket = first; bucket < end; bucket++) dirty += pulse.buckets[bucket];
     const share = dirty / ((end - first) * pulse.chunksPerBucket);
-    text += dirty === 0 ? "·" : SHADES[Math.max(1, Math.min(8, Math.round(share * 8)))];
+    // By the root, so that a few dirty chunks among many are seen to become more.
+    text += dirty === 0 ? "·" : SHADES[Math.max(1, Math.min(8, Math.round(Math.sqrt(share) * 8)))];
   }
   return text;
 }

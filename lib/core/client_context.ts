@@ -24,6 +24,8 @@ export interface ClientPoolOptions {
   /** Where the legs are, as told by any leg's record. */
   readonly legs: readonly { readonly legIndex: number; readonly address: string }[];
   readonly nowMs: number;
+  /** Wall clock at `nowMs`, in ms since 1970: for what people are told only. */
+  readonly wallMs?: number;
   /** A number in [0, 1): for back-off only. */
   readonly nextRandom: () => number;
   /** Requests in flight at most: a power of two. */
@@ -151,6 +153,11 @@ export class ClientContext {
 
   get heartbeatLimitMs(): number {
     return this.options.heartbeatLimitMs ?? 3000;
+  }
+
+  /** Wall clock as of the last tick; never 0. */
+  get wallMs(): number {
+    return Math.max(1, Math.floor((this.options.wallMs ?? 0) + this.nowMs - this.options.nowMs));
   }
 
   /** All configured legs. */

@@ -15,6 +15,8 @@ import type { ClientContext, LegLink } from "./client_context.ts";
 import { OutputKind } from "./output.ts";
 import { RangeCounter } from "./range_counter.ts";
 import { RequestState, RequestTable } from "./request_table.ts";
+import { SequenceWindow } from "./sequence_window.ts";
+import { slowLegs } from "./slow_legs.ts";
 import { bitCount } from "./start_rule.ts";
 
 const EIO = -5;
@@ -23,13 +25,11 @@ const EINVAL = -22;
 const INTERNAL_TAG = -1;
 /** Requests kept back for the client's own flushes. */
 const RESERVED = 4;
-/** Writes between the oldest unfinished and the newest. A power of two. */
-const SEQUENCE_WINDOW = 16384;
 const MESSAGE_TYPE = [MessageType.READ, MessageType.WRITE, MessageType.WRITE_ZEROES, MessageType.DISCARD];
 
 /** What the I/O path asks of the membership. */
 export interface LegFailure {
-  /** This leg has failed: it must leave the active set. */
+  /** This leg has failed: it must leave the active legs. */
   failLeg(legIndex: number, reason: string): void;
   /** The last in-sync leg has failed a write, which legs under resync may have done. */
   writeFailed(): void;
@@ -44,8 +44,7 @@ export class ClientIo {
   readonly #waitingRanges = new RangeCounter();
   #waiting: number[] = [];
   readonly #held: number[] = [];
-  readonly #done = new Uint8Array(SEQUENCE_WINDOW);
-  #stableSequence = 1;
+  readonly #window = new SequenceWindow();
   #writeBytesInFlight = 0;
   #flushInFlight = false;
   #wantsFlush = false;
@@ -69,7 +68,6 @@ export class ClientIo {
     return this.#requests.freeCount > RESERVED;
   }
 
-  /** Requests under way. */
   get count(): number {
     return this.#requests.count;
   }
@@ -80,7 +78,7 @@ export class ClientIo {
 
   /** Every write up to here is complete. */
   get stableSequence(): number {
-    return this.#stableSequence;
+    return this.#window.stable;
   }
 
   /** A request of an application. Completed exactly once by output COMPLETE. */
@@ -177,7 +175,7 @@ export class ClientIo {
     }
   }
 
-  /** An epoch is in force: legs outside the active set need not answer any more. */
+  /** An epoch is in force: legs outside the active legs need not answer any more. */
   epochCommitted(): void {
     const requests = this.#requests;
     const active = this.#pool.activeMask;
@@ -214,8 +212,7 @@ export class ClientIo {
     const pool = this.#pool;
     pool.sequence = 1;
     pool.watermark = 1;
-    this.#stableSequence = 1;
-    this.#done.fill(0);
+    this.#window.reset();
     this.#flushInFlight = false;
     this.#wantsFlush = false;
     this.#lastFlushMs = pool.nowMs;
@@ -254,7 +251,7 @@ export class ClientIo {
   /** A flush of the client's own, if there is anything to flush. Returns whether one is in flight. */
   flushAll(): boolean {
     if (this.#flushInFlight) return true;
-    if (this.#stableSequence <= this.#pool.watermark) return false;
+    if (this.#window.stable <= this.#pool.watermark) return false;
     this.#internalFlush();
     return true;
   }
@@ -315,7 +312,7 @@ export class ClientIo {
     if (this.#writers.any(offset, lengthBytes)) return true;
     if (kind === RequestKind.READ) return false;
     return this.#readers.any(offset, lengthBytes) ||
-      this.#pool.sequence - this.#stableSequence >= SEQUENCE_WINDOW - 1 ||
+      this.#window.isFull(this.#pool.sequence) ||
       (requests.slot[request] >= 0 && this.#writeBytesInFlight > 0 &&
         this.#writeBytesInFlight + lengthBytes > (this.#pool.options.maxWriteBytes ?? 32 * 1024 * 1024));
   }
@@ -336,10 +333,10 @@ export class ClientIo {
     }
     requests.waitMask[request] = pool.activeMask;
     if (kind === RequestKind.FLUSH) {
-      requests.sequence[request] = this.#stableSequence;
+      requests.sequence[request] = this.#window.stable;
       for (let mask = pool.activeMask & ~pool.lostMask; mask !== 0; mask &= mask - 1) {
         const link = pool.links[31 - Math.clz32(mask & -mask)] as LegLink;
-        pool.send(link, MessageType.FLUSH, requests.requestId(request)).message.sequence = this.#stableSequence;
+        pool.send(link, MessageType.FLUSH, requests.requestId(request)).message.sequence = this.#window.stable;
       }
       return;
     }
@@ -407,7 +404,7 @@ export class ClientIo {
         this.#flushFailed = requests.status[request] !== 0;
       }
     } else this.#release(request);
-    if (kind !== RequestKind.FLUSH && kind !== RequestKind.READ) this.#markDone(requests.sequence[request]);
+    if (kind !== RequestKind.FLUSH && kind !== RequestKind.READ) this.#window.markDone(requests.sequence[request]);
     this.#end(request);
     if (this.#waiting.length > 0) this.#retryWaiting();
   }
@@ -436,16 +433,6 @@ export class ClientIo {
     const output = this.#pool.outputs.push(OutputKind.COMPLETE);
     output.tag = tag;
     output.status = status;
-  }
-
-  #markDone(sequence: number): void {
-    this.#done[sequence & (SEQUENCE_WINDOW - 1)] = 1;
-    let next = (this.#stableSequence + 1) & (SEQUENCE_WINDOW - 1);
-    while (this.#done[next] === 1) {
-      this.#done[next] = 0;
-      this.#stableSequence++;
-      next = (this.#stableSequence + 1) & (SEQUENCE_WINDOW - 1);
-    }
   }
 
   #wait(request: number): void {
@@ -491,7 +478,7 @@ export class ClientIo {
 
   #maybeFlush(): void {
     const pool = this.#pool;
-    if (!this.#isServing || this.#flushInFlight || this.#stableSequence <= pool.watermark) return;
+    if (!this.#isServing || this.#flushInFlight || this.#window.stable <= pool.watermark) return;
     const isDue = pool.nowMs - this.#lastFlushMs >= (pool.options.flushIntervalMs ?? 2000);
     if (isDue || this.#wantsFlush) this.#internalFlush();
   }
@@ -507,16 +494,8 @@ export class ClientIo {
   /** A leg that keeps a request for too long is dropped, as long as others remain. */
   #dropSlowLegs(): void {
     const pool = this.#pool;
-    const requests = this.#requests;
     const limitMs = pool.options.legTimeoutMs ?? 20_000;
-    let slowMask = 0;
-    for (let request = 0; request < requests.capacity; request++) {
-      if (requests.state[request] !== RequestState.ACTIVE) continue;
-      if (pool.nowMs - requests.issuedMs[request] <= limitMs) continue;
-      slowMask |= requests.waitMask[request];
-      if (requests.readLeg[request] >= 0) slowMask |= 1 << requests.readLeg[request];
-    }
-    slowMask &= ~pool.lostMask;
+    const slowMask = slowLegs(this.#requests, pool.nowMs - limitMs) & ~pool.lostMask;
     for (let mask = slowMask; mask !== 0; mask &= mask - 1) {
       const index = 31 - Math.clz32(mask & -mask);
       const remaining = bitCount(pool.inSyncMask & ~pool.lostMask & ~(1 << index));

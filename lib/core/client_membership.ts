@@ -11,18 +11,26 @@
  */
 
 import { assert } from "../base/assert.ts";
-import { type LegEntry, MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
+import type { SharedEpoch } from "../disk_format/records.ts";
 import type { Grant, Refusal, ResyncReport } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
+import { ClaimRound } from "./claim_round.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
+import {
+  foundingRecord,
+  type GrantedLeg,
+  planStart,
+  withLegsJoined,
+  withLegsLeft,
+  withLegUnknown,
+} from "./epoch_changes.ts";
 import { OutputKind } from "./output.ts";
-import { CONTROL_REQUEST_IDS } from "./request_table.ts";
+import { ResyncSessions, sendJoin, sendResync } from "./resync_orders.ts";
 import { bitCount, decideStart, indicesOf, type LegEvidence } from "./start_rule.ts";
 
 /** How long to wait for the last legs when those at hand would do. */
 const GRACE_MS = 1500;
-const CLAIM_TIMEOUT_MS = 15_000;
 const MOST_ADMIT_BACKOFF_MS = 10_000;
 
 /** An epoch record on its way to the legs. */
@@ -37,22 +45,21 @@ export class ClientMembership {
   readonly #pool: ClientContext;
   readonly #io: ClientIo;
   readonly #closeLink: (link: LegLink, reason: string) => void;
+  readonly #claims: ClaimRound;
+  readonly #sessions = new ResyncSessions();
   #proposal: Proposal | null = null;
   /** The newest record we have sent or taken over. */
   #latest: SharedEpoch | null = null;
   #assembleStartedMs = 0;
-  #claimStartedMs = 0;
   #retryAtMs = 0;
-  #claimMask = 0;
-  #highestPromise = 0;
   #reconcileMask = 0;
   #suspects: number[] = [];
   #distrustMask = 0;
-  #resyncCounter = 0;
 
   constructor(pool: ClientContext, io: ClientIo, closeLink: (link: LegLink, reason: string) => void) {
     this.#pool = pool;
     this.#io = io;
+    this.#claims = new ClaimRound(pool);
     this.#closeLink = closeLink;
   }
 
@@ -66,7 +73,7 @@ export class ClientMembership {
   /** A leg has greeted us. */
   handleWelcome(link: LegLink): void {
     const pool = this.#pool;
-    this.#highestPromise = Math.max(this.#highestPromise, link.welcome?.record?.promisedGeneration ?? 0);
+    this.#claims.notePromise(link.welcome?.record?.promisedGeneration ?? 0);
     if (pool.phase === "greet") this.#maybeClaim();
     else if (pool.phase === "ready") this.#claimLate(link);
   }
@@ -77,7 +84,7 @@ export class ClientMembership {
     if (link.state !== "claiming" || grant.generation !== pool.generation) return;
     link.state = "claimed";
     link.grant = grant;
-    this.#claimMask &= ~(1 << link.legIndex);
+    this.#claims.settle(link);
     if (pool.phase === "claim") this.#maybeEstablish();
     else if (pool.phase === "ready") this.#admitAll();
   }
@@ -86,7 +93,7 @@ export class ClientMembership {
   handleRefusal(link: LegLink, message: Message, refusal: Refusal): void {
     const pool = this.#pool;
     link.lastRefusal = refusal.message;
-    this.#highestPromise = Math.max(this.#highestPromise, refusal.generation ?? 0);
+    this.#claims.notePromise(refusal.generation ?? 0);
     if (link.state === "claiming") {
       if (refusal.code === "held") {
         this.#refuse(`Leg ${link.legIndex} (${link.address}): ${refusal.message}`);
@@ -145,7 +152,7 @@ export class ClientMembership {
     link.report = null;
     link.doneEpoch = -1;
     link.grant = null;
-    this.#claimMask &= ~bit;
+    this.#claims.settle(link);
     if (pool.phase === "greet") this.#maybeClaim();
     else if (pool.phase === "claim") this.#maybeEstablish();
     else if ((pool.phase === "establish" || pool.phase === "reconcile") && (pool.activeMask & bit) !== 0) {
@@ -155,7 +162,7 @@ export class ClientMembership {
     }
   }
 
-  /** An active leg has failed: it leaves the active set. */
+  /** An active leg has failed: it leaves the active legs. */
   failLeg(legIndex: number, reason: string): void {
     const link = this.#pool.links[legIndex];
     if (link === null || (this.#pool.lostMask & (1 << legIndex)) !== 0) return;
@@ -168,11 +175,8 @@ export class ClientMembership {
   tick(): void {
     const pool = this.#pool;
     if (pool.phase === "greet") this.#maybeClaim();
-    else if (pool.phase === "claim" && pool.nowMs - this.#claimStartedMs > CLAIM_TIMEOUT_MS) {
-      for (const index of indicesOf(this.#claimMask)) {
-        const link = pool.links[index];
-        if (link !== null) this.#closeLink(link, "it does not answer a claim");
-      }
+    else if (pool.phase === "claim") {
+      for (const link of this.#claims.overdue()) this.#closeLink(link, "it does not answer a claim");
     } else if (pool.phase === "ready") {
       this.#admitAll();
       this.#maybeJoin();
@@ -220,7 +224,8 @@ export class ClientMembership {
     const elapsedMs = pool.nowMs - this.#assembleStartedMs;
     const decision = decideStart(evidence);
     if (decision.ok && (unresolved === 0 || elapsedMs >= GRACE_MS)) {
-      this.#claim();
+      pool.phase = "claim";
+      this.#claims.begin();
       return;
     }
     if (!pool.wasReady && elapsedMs >= (pool.options.assembleTimeoutMs ?? 5000) && !decision.ok) {
@@ -228,31 +233,6 @@ export class ClientMembership {
         .map((link) => ` Leg ${link?.legIndex}: ${link?.lastRefusal}.`).join("");
       this.#refuse(decision.reason + "." + refusals);
     }
-  }
-
-  #claim(): void {
-    const pool = this.#pool;
-    pool.generation = Math.max(pool.generation, this.#highestPromise) + 1;
-    pool.phase = "claim";
-    this.#claimStartedMs = pool.nowMs;
-    this.#claimMask = 0;
-    for (const link of pool.links) {
-      if (link !== null && link.state === "greeted") {
-        this.#claimMask |= 1 << link.legIndex;
-        this.#sendClaim(link);
-      }
-    }
-  }
-
-  #sendClaim(link: LegLink): void {
-    const pool = this.#pool;
-    link.state = "claiming";
-    pool.send(link, MessageType.CLAIM, CONTROL_REQUEST_IDS + 3).body = {
-      generation: pool.generation,
-      clientUuid: pool.options.clientUuid,
-      clientName: pool.options.clientName,
-      takeover: pool.takeover,
-    };
   }
 
   /** A leg that greets while the pool is being served: claim it for our generation, then resync it. */
@@ -271,82 +251,33 @@ export class ClientMembership {
       this.#restart(`leg ${link.legIndex} has promised generation ${promised} to another client`);
       return;
     }
-    this.#sendClaim(link);
+    this.#claims.send(link);
   }
 
   #maybeEstablish(): void {
     const pool = this.#pool;
-    if (this.#claimMask !== 0) return;
-    const granted: { link: LegLink; grant: Grant }[] = [];
-    const evidence: LegEvidence[] = [];
+    if (!this.#claims.isOver) return;
+    const granted: GrantedLeg[] = [];
     for (const link of pool.links) {
       if (link === null || link.state !== "claimed" || link.grant === null) continue;
-      granted.push({ link, grant: link.grant });
-      evidence.push({
-        legIndex: link.legIndex,
-        legUuid: link.welcome?.legUuid ?? "",
-        shared: link.grant.record.shared as SharedEpoch,
-      });
+      granted.push({ legIndex: link.legIndex, legUuid: link.welcome?.legUuid ?? "", grant: link.grant });
     }
-    const decision = decideStart(evidence);
-    if (!decision.ok) {
-      this.#restart(decision.reason);
+    const plan = planStart(granted, this.#distrustMask);
+    if (!plan.ok) {
+      this.#restart(plan.reason);
       return;
     }
-    let memberMask = decision.memberMask;
-    const least = Math.max(1, decision.record.minInSync);
-    const trusted = granted.filter(({ link, grant }) =>
-      (memberMask & (1 << link.legIndex)) !== 0 && !grant.intentsLost &&
-      (this.#distrustMask & (1 << link.legIndex)) === 0
-    );
-    let doubtMask = 0;
-    if (trusted.length >= least) {
-      const trustedMask = trusted.reduce((mask, { link }) => mask | (1 << link.legIndex), 0);
-      doubtMask = memberMask & ~trustedMask;
-      memberMask = trustedMask;
-    }
-    const members = granted.filter(({ link }) => (memberMask & (1 << link.legIndex)) !== 0);
-    // If only legs without an intent log remain, what others may lack is unknown: everything.
-    const allUnknown = members.every(({ grant }) => grant.intentsLost);
-    const suspects = new Set<number>();
-    for (const { grant } of members) for (const extent of grant.intents) suspects.add(extent);
-    this.#suspects = [...suspects];
-    this.#establish(decision.record, memberMask, doubtMask, allUnknown);
-  }
-
-  #establish(record: SharedEpoch, memberMask: number, doubtMask: number, allUnknown: boolean): void {
-    const pool = this.#pool;
     pool.phase = "establish";
-    pool.inSyncMask = memberMask;
-    pool.activeMask = memberMask;
+    pool.inSyncMask = plan.memberMask;
+    pool.activeMask = plan.memberMask;
     pool.lostMask = 0;
-    const legs = record.legs.map((entry, index): LegEntry | null => {
-      if (entry === null) return null;
-      const bit = 1 << index;
-      const isMember = (memberMask & bit) !== 0;
-      const isUnknown = (doubtMask & bit) !== 0 || (allUnknown && !isMember);
-      return {
-        ...entry,
-        mapIncarnation: entry.mapIncarnation + (isUnknown ? 1 : 0),
-        mapDefaultDirty: isUnknown ? true : entry.mapDefaultDirty,
-        outSinceMs: isMember ? 0 : entry.outSinceMs,
-      };
-    });
+    this.#suspects = plan.suspects;
+    const shared = foundingRecord(plan, pool.generation);
     for (const link of pool.links) {
-      const entry = link === null ? null : legs[link.legIndex];
+      const entry = link === null ? null : shared.legs[link.legIndex];
       if (link !== null && entry) link.legUuid = entry.uuid;
     }
-    this.#send(
-      {
-        ...record,
-        generation: pool.generation,
-        epoch: record.epoch + 1,
-        inSyncMask: memberMask,
-        legs,
-      },
-      record.inSyncMask & ~memberMask,
-      this.#suspects,
-    );
+    this.#send(shared, plan.record.inSyncMask & ~plan.memberMask, plan.suspects);
   }
 
   /** Sends a record to every active leg that is not lost. */
@@ -407,23 +338,13 @@ export class ClientMembership {
     // One that has been up since it acked lacks nothing that was acked.
     const source = links.find((link) => link.grant?.unbroken === true) ?? links[0];
     this.#reconcileMask = pool.inSyncMask & ~(1 << source.legIndex);
-    for (const link of links) {
-      if (link === source) continue;
-      link.resyncSession = this.#nextResyncSession();
-      const join = pool.send(source, MessageType.JOIN, CONTROL_REQUEST_IDS + 1).message;
-      join.legIndex = link.legIndex;
-      join.resyncSession = link.resyncSession;
+    const targets = links.filter((link) => link !== source);
+    for (const link of targets) {
+      link.resyncSession = this.#sessions.next(pool.generation);
+      sendJoin(pool, source, link);
     }
-    for (const link of links) {
-      if (link === source) continue;
-      pool.send(link, MessageType.RESYNC, CONTROL_REQUEST_IDS + 1).body = {
-        resyncSession: link.resyncSession,
-        mode: "reconcile",
-        sources: [source.legIndex],
-        extents: this.#suspects,
-        shared: this.#latest,
-      };
-    }
+    const order = { sources: [source.legIndex], extents: this.#suspects, shared: this.#latest as SharedEpoch };
+    for (const link of targets) sendResync(pool, link, { mode: "reconcile", ...order });
     pool.event("info", "reconcile", `The last session ended uncleanly: ${this.#suspects.length} extents are compared`);
   }
 
@@ -463,24 +384,13 @@ export class ClientMembership {
     const sources = indicesOf(pool.inSyncMask & ~pool.lostMask);
     if (sources.length === 0 || this.#latest === null) return;
     if (!this.#areIntentsSuspected(link)) return;
-    link.resyncSession = this.#nextResyncSession();
+    link.resyncSession = this.#sessions.next(pool.generation);
     link.doneEpoch = -1;
     link.admittedAfter = pool.sequence;
     link.report = null;
-    for (const index of indicesOf(pool.activeMask & ~pool.lostMask)) {
-      const join = pool.send(pool.links[index] as LegLink, MessageType.JOIN, CONTROL_REQUEST_IDS + 1).message;
-      join.legIndex = link.legIndex;
-      join.resyncSession = link.resyncSession;
-      join.sequence = pool.sequence;
-    }
+    for (const index of indicesOf(pool.activeMask & ~pool.lostMask)) sendJoin(pool, pool.links[index] as LegLink, link);
     pool.activeMask |= bit;
-    pool.send(link, MessageType.RESYNC, CONTROL_REQUEST_IDS + 1).body = {
-      resyncSession: link.resyncSession,
-      mode: "dirty",
-      sources,
-      extents: [],
-      shared: this.#latest,
-    };
+    sendResync(pool, link, { mode: "dirty", sources, extents: [], shared: this.#latest });
     pool.event("info", "resync-started", `Leg ${link.legIndex} (${link.address}) is back and resyncs`, link.legIndex);
   }
 
@@ -497,14 +407,9 @@ export class ClientMembership {
     }
     if (link.suspectedFrom > 0) return (pool.record?.epoch ?? 0) >= link.suspectedFrom;
     if (this.#proposal !== null || this.#latest === null) return false;
-    const latest = this.#latest;
-    const legs = latest.legs.map((entry, index): LegEntry | null =>
-      entry !== null && index === link.legIndex && link.grant?.intentsLost
-        ? { ...entry, mapIncarnation: entry.mapIncarnation + 1, mapDefaultDirty: true }
-        : entry
-    );
-    link.suspectedFrom = latest.epoch + 1;
-    this.#send({ ...latest, epoch: latest.epoch + 1, legs }, 0, link.grant.intents);
+    const shared = withLegUnknown(this.#latest, link.grant.intentsLost ? link.legIndex : -1);
+    link.suspectedFrom = shared.epoch;
+    this.#send(shared, 0, link.grant.intents);
     return false;
   }
 
@@ -523,11 +428,7 @@ export class ClientMembership {
       if ((pool.activeMask & (1 << link.legIndex)) !== 0) joinMask |= 1 << link.legIndex;
     }
     if (joinMask === 0) return;
-    const legs = latest.legs.map((entry, index): LegEntry | null => {
-      if (entry === null || (joinMask & (1 << index)) === 0) return entry;
-      return { ...entry, mapIncarnation: entry.mapIncarnation + 1, mapDefaultDirty: false, outSinceMs: 0 };
-    });
-    this.#send({ ...latest, epoch: latest.epoch + 1, inSyncMask: latest.inSyncMask | joinMask, legs }, 0, []);
+    this.#send(withLegsJoined(latest, joinMask), 0, []);
   }
 
   /** Active legs are lost (none: only resyncs begin again): a new epoch without them, or, if too few remain, assemble anew. */
@@ -547,10 +448,7 @@ export class ClientMembership {
       ? pool.activeMask & ~pool.lostMask & ~inSyncMask
       : 0;
     pool.lostMask |= restartMask;
-    const legs = latest.legs.map((entry, index): LegEntry | null =>
-      entry !== null && (mask & (1 << index)) !== 0 && entry.outSinceMs === 0 ? { ...entry, outSinceMs: 1 } : entry
-    );
-    this.#send({ ...latest, epoch: latest.epoch + 1, inSyncMask, legs }, pool.lostMask, []);
+    this.#send(withLegsLeft(latest, inSyncMask, mask, pool.wallMs), pool.lostMask, []);
     this.#restartResyncs(restartMask);
   }
 
@@ -574,7 +472,7 @@ export class ClientMembership {
     pool.watermark = 0;
     this.#proposal = null;
     this.#latest = null;
-    this.#claimMask = 0;
+    this.#claims.abandon();
     this.#reconcileMask = 0;
     pool.inSyncMask = 0;
     pool.activeMask = 0;
@@ -613,17 +511,9 @@ export class ClientMembership {
   #isActive(link: LegLink): boolean {
     return (this.#pool.activeMask & (1 << link.legIndex)) !== 0;
   }
-
-  /** Unique within the pool's life: the generation, and a counter under it. */
-  #nextResyncSession(): number {
-    this.#resyncCounter = (this.#resyncCounter + 1) & 0xfff;
-    return (((this.#pool.generation & 0xfffff) << 12) | Math.max(1, this.#resyncCounter)) >>> 0;
-  }
 }
 
 /** The request id of an EPOCH frame. */
 export function epochRequestId(epoch: number): number {
   return 0xf1000000 + (epoch % 0x1000000);
 }
-
-assert(MAX_LEGS === 8, "Masks of legs are eight bits wide", MAX_LEGS);

@@ -66,26 +66,30 @@ export interface CoreEvent {
   readonly legIndex?: number;
 }
 
-/** A ring of outputs, of fixed size. Overflow is a bug in the core's bounds and crashes. */
+/** Room for outputs at first; the ring doubles up to its capacity, and keeps what it grew to. */
+const FIRST_ROOM = 64;
+
+/** A ring of outputs, of bounded size. Overflow is a bug in the core's bounds and crashes. */
 export class OutputQueue {
-  /** Filled as far as it was ever used: most queues stay shallow. */
-  readonly #ring: (Output | undefined)[];
-  readonly #indexMask: number;
+  readonly #capacity: number;
+  #ring: Output[] = [];
+  #indexMask: number;
   #head = 0;
   #tail = 0;
 
   /** @param capacity a power of two */
   constructor(capacity: number) {
     assert((capacity & (capacity - 1)) === 0, "Capacity is a power of two", capacity);
-    this.#ring = new Array(capacity);
-    this.#indexMask = capacity - 1;
+    this.#capacity = capacity;
+    this.#indexMask = Math.min(capacity, FIRST_ROOM) - 1;
   }
 
   /** A fresh output at the end of the queue, to be filled in by the caller. */
   push(kind: number): Output {
-    assert(this.#tail - this.#head <= this.#indexMask, "Output queue has room", this.#tail - this.#head);
+    if (this.#tail - this.#head > this.#indexMask) this.#grow();
     const index = this.#tail & this.#indexMask;
-    const output = this.#ring[index] ?? (this.#ring[index] = new Output());
+    if (index === this.#ring.length) this.#ring.push(new Output());
+    const output = this.#ring[index];
     this.#tail++;
     output.kind = kind;
     output.slot = -1;
@@ -99,7 +103,7 @@ export class OutputQueue {
   /** The next thing to do, or null. */
   poll(): Output | null {
     if (this.#head === this.#tail) return null;
-    const output = this.#ring[this.#head & this.#indexMask] as Output;
+    const output = this.#ring[this.#head & this.#indexMask];
     this.#head++;
     return output;
   }
@@ -107,5 +111,17 @@ export class OutputQueue {
   /** Outputs waiting. */
   get length(): number {
     return this.#tail - this.#head;
+  }
+
+  /** Twice the room. Outputs keep their objects and their order. */
+  #grow(): void {
+    const count = this.#tail - this.#head;
+    assert(count < this.#capacity, "Output queue has room", count);
+    const ring: Output[] = [];
+    for (let i = 0; i < count; i++) ring.push(this.#ring[(this.#head + i) & this.#indexMask]);
+    this.#ring = ring;
+    this.#indexMask = 2 * (this.#indexMask + 1) - 1;
+    this.#head = 0;
+    this.#tail = count;
   }
 }

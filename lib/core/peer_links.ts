@@ -8,6 +8,9 @@ import { MAX_LEGS } from "../disk_format/records.ts";
 
 const FIRST_BACKOFF_MS = 50;
 const MOST_BACKOFF_MS = 2000;
+/** A peer is asked whether it is there this often, and is given up when it has been silent for the limit. */
+const PING_MS = 1000;
+const SILENCE_LIMIT_MS = 3000;
 
 /** State of one link. */
 interface Link {
@@ -16,6 +19,8 @@ interface Link {
   connection: number;
   retryAtMs: number;
   backoffMs: number;
+  lastHeardMs: number;
+  lastPingMs: number;
 }
 
 /** Links to peers, by leg index. */
@@ -24,7 +29,15 @@ export class PeerLinks {
 
   /** A link to this leg is wanted. */
   want(legIndex: number, address: string): void {
-    this.#links[legIndex] = { state: "down", address, connection: -1, retryAtMs: 0, backoffMs: FIRST_BACKOFF_MS };
+    this.#links[legIndex] = {
+      state: "down",
+      address,
+      connection: -1,
+      retryAtMs: 0,
+      backoffMs: FIRST_BACKOFF_MS,
+      lastHeardMs: 0,
+      lastPingMs: 0,
+    };
   }
 
   mayConnect(legIndex: number, nowMs: number): boolean {
@@ -40,12 +53,37 @@ export class PeerLinks {
   }
 
   /** A connect has succeeded. False when nobody waits for it. */
-  connected(legIndex: number, connection: number): boolean {
+  connected(legIndex: number, connection: number, nowMs: number): boolean {
     const link = this.#links[legIndex];
     if (link === null || link.state !== "connecting") return false;
     link.state = "greeting";
     link.connection = connection;
+    link.lastHeardMs = nowMs;
+    link.lastPingMs = nowMs;
     return true;
+  }
+
+  /** Something came from this leg. */
+  heard(legIndex: number, nowMs: number): void {
+    const link = this.#links[legIndex];
+    if (link !== null) link.lastHeardMs = nowMs;
+  }
+
+  /** This process was stopped: silence says nothing. */
+  excuseSilence(nowMs: number): void {
+    for (const link of this.#links) if (link !== null) link.lastHeardMs = nowMs;
+  }
+
+  /** Calls `ping` for open links that are due, and `silent` for those from which nothing came for too long. */
+  watch(nowMs: number, ping: (connection: number) => void, silent: (connection: number) => void): void {
+    for (const link of this.#links) {
+      if (link === null || link.connection < 0) continue;
+      if (nowMs - link.lastHeardMs > SILENCE_LIMIT_MS) silent(link.connection);
+      else if (nowMs - link.lastPingMs >= PING_MS) {
+        link.lastPingMs = nowMs;
+        ping(link.connection);
+      }
+    }
   }
 
   greeted(legIndex: number): void {

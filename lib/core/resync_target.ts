@@ -33,6 +33,8 @@ import type { ResyncSnapshot } from "./snapshot.ts";
 
 /** How often the client is told. */
 const REPORT_MS = 250;
+/** A tick this late means that the process was stopped: then silence of peers says nothing. */
+const STOPPED_MS = 1500;
 /** How often a resync looks after itself. */
 const TICK_MS = 100;
 
@@ -52,6 +54,7 @@ export class ResyncTarget {
   readonly #clear: ResyncClear;
   #clientConnection = -1;
   #lastReportMs = 0;
+  #lastTickMs = 0;
 
   constructor(leg: LegContext, metadata: LegMetadata) {
     this.#leg = leg;
@@ -164,7 +167,7 @@ export class ResyncTarget {
   /** Output CONNECT has succeeded. */
   handleConnected(legIndex: number, connection: number): void {
     const leg = this.#leg;
-    if (!this.isActive || !this.#job.links.connected(legIndex, connection)) {
+    if (!this.isActive || !this.#job.links.connected(legIndex, connection, leg.nowMs)) {
       leg.close(connection);
       return;
     }
@@ -200,6 +203,7 @@ export class ResyncTarget {
   handleMessage(connection: number, message: Message, slot: number, body: unknown): boolean {
     const job = this.#job;
     const legIndex = job.links.indexOf(connection);
+    if (legIndex >= 0) job.links.heard(legIndex, this.#leg.nowMs);
     if (legIndex < 0 || !this.isActive) return false;
     if (message.type === MessageType.PULL_DATA) {
       this.#pull.handleData(message, slot);
@@ -306,6 +310,7 @@ export class ResyncTarget {
     const leg = this.#leg;
     const job = this.#job;
     if (job.phase === "off") return;
+    this.#watchPeers();
     job.throttle.observe(leg.nowMs, leg.counters.writtenBytes + leg.counters.readBytes);
     job.progress.tick(leg.nowMs);
     if (job.phase === "pull" && this.#pull.isRetryDue) {
@@ -315,6 +320,23 @@ export class ResyncTarget {
     if (leg.nowMs - this.#lastReportMs >= REPORT_MS && job.phase !== "done") {
       this.#report(job.isPaused ? "paused" : "running");
     }
+  }
+
+  /** A connection between legs may fall silent without closing; what was asked over it would never be answered. */
+  #watchPeers(): void {
+    const leg = this.#leg;
+    const links = this.#job.links;
+    if (leg.nowMs - this.#lastTickMs > STOPPED_MS) links.excuseSilence(leg.nowMs);
+    this.#lastTickMs = leg.nowMs;
+    links.watch(
+      leg.nowMs,
+      (connection) => leg.send(connection, MessageType.PING, 0),
+      (connection) => {
+        leg.close(connection);
+        leg.peers.delete(connection);
+        this.handleClosed(connection);
+      },
+    );
   }
 
   /** When `tick` or `pump` wants to be called next. */

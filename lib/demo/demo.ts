@@ -210,7 +210,7 @@ class Demo {
       seed: 1,
     });
     await this.#pulseUntil("load", after(LOAD_MS), () => Promise.resolve(NOTHING_MISSING));
-    this.#end("load", `${this.#load.ackedCount} random 4 KiB writes acked by both legs`);
+    this.#end("load", `${this.#load.ackedCount.toLocaleString("en")} random 4 KiB writes acked by both legs`);
   }
 
   async #kill(): Promise<number> {

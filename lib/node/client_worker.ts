@@ -101,7 +101,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     // core answers; the next turn may wait for ever, so all of that is done before it.
     do {
       this.#hasSent = false;
-      if (this.#isPaused && this.#memoryFreed) {
+      // Memory may have been freed by a frontend, which does not tell.
+      if (this.#isPaused) {
         this.#isPaused = false;
         this.transport.resume();
       }

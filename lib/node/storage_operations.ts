@@ -54,6 +54,7 @@ export class StorageOperations {
   /** Legs that are to be closed and have become quiet. */
   afterTurn(): void {
     if (this.#closing.length === 0) return;
+    for (const { driver } of this.#closing) driver.retryReads(); // the worker does so for legs in service only
     const quiet = this.#closing.filter(({ driver }) => driver.isQuiet);
     this.#closing = this.#closing.filter(({ driver }) => !driver.isQuiet);
     for (const { driver, requestId } of quiet) {

@@ -109,6 +109,7 @@ function runClient(start: ClientStart): void {
     clientName: start.clientName,
     legs: legAddresses(start.shared),
     nowMs: reactor.nowMs,
+    wallMs: Date.now(),
     nextRandom: Math.random,
     maxWriteBytes: Math.floor(pool.totalBytes / 2),
     heartbeatLimitMs: start.heartbeatMs,

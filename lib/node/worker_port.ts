@@ -9,7 +9,7 @@
 
 import { ControlError } from "../control/control_api.ts";
 import { MailboxSender } from "../io/mailbox.ts";
-import type { MailboxMessage, WorkerReport, WorkerStart } from "./worker_messages.ts";
+import type { MailboxMessage, PlainError, WorkerReport, WorkerStart } from "./worker_messages.ts";
 
 /** How long the worker may take for one operation before main gives up on it. */
 const REQUEST_LIMIT_MS = 60_000;
@@ -74,11 +74,7 @@ export class WorkerPort {
         this.#end(null);
         return;
       case "fatal": {
-        const error = report.error !== undefined
-          ? new ControlError(report.error.code, report.error.message)
-          : new ControlError("internal", `The data plane failed: ${report.message}`);
-        if (report.error === undefined) error.stack = report.stack;
-        this.#end(error);
+        this.#end(fatalError(report.message, report.stack, report.error));
         return;
       }
       default:
@@ -86,7 +82,7 @@ export class WorkerPort {
     }
   }
 
-  #end(error: ControlError | null): void {
+  #end(error: Error | null): void {
     if (this.#isOver) return;
     this.#isOver = true;
     for (const waiting of this.#waiting.values()) {
@@ -131,4 +127,12 @@ export class WorkerPort {
       this.#end(new ControlError("internal", `The data plane does not listen: ${(error as Error).message}`))
     );
   }
+}
+
+/** A bug of the data plane keeps its stack, which a report of it needs. */
+function fatalError(message: string, stack: string, known: PlainError | undefined): Error {
+  if (known !== undefined) return new ControlError(known.code, known.message);
+  const error = new Error(`The data plane failed: ${message}`);
+  error.stack = `The data plane failed: ${stack}`;
+  return error;
 }

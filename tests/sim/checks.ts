@@ -5,13 +5,12 @@
  * @module
  */
 
-import { decodeIntentBlock, INTENT_SLOTS_PER_BLOCK } from "../../lib/disk_format/intent_block.ts";
-import { decodeEpochRecord } from "../../lib/disk_format/epoch_record.ts";
+import { INTENT_SLOTS_PER_BLOCK } from "../../lib/disk_format/intent_block.ts";
 import { type Layout, mapPageOffset } from "../../lib/disk_format/layout.ts";
-import { CHUNKS_PER_MAP_PAGE, decodeMapPage } from "../../lib/disk_format/map_page.ts";
+import { CHUNKS_PER_MAP_PAGE } from "../../lib/disk_format/map_page.ts";
 import { BLOCK_BYTES, compareRank, type EpochRecord } from "../../lib/disk_format/records.ts";
 import { pickTwin } from "../../lib/disk_format/twin.ts";
-import { peekRecord } from "./disk_image.ts";
+import { decodeIntents, decodePage, decodeRecord, peekRecord } from "./disk_image.ts";
 import type { LegProcess } from "./leg_process.ts";
 import { MAX_SECTORS_PER_WRITE, nameValue } from "./oracle.ts";
 import type { SimDisk } from "./sim_disk.ts";
@@ -53,7 +52,7 @@ export class Checks {
     const found = pickTwin(
       leg.disk.block(offset),
       leg.disk.block(offset + BLOCK_BYTES),
-      decodeEpochRecord,
+      decodeRecord,
       null,
     );
     if (!found.ok) throw new Violation("monotone", `both copies of the epoch record of ${leg.name} are bad`);
@@ -198,7 +197,7 @@ export class Checks {
     view.pages.clear();
     for (let block = 0; block < this.#layout.intentBlockCount; block++) {
       const offset = this.#layout.intentOffset + block * 2 * BLOCK_BYTES;
-      const found = pickTwin(disk.block(offset), disk.block(offset + BLOCK_BYTES), decodeIntentBlock, null);
+      const found = pickTwin(disk.block(offset), disk.block(offset + BLOCK_BYTES), decodeIntents, null);
       if (!found.ok) continue;
       const slots = Math.min(
         INTENT_SLOTS_PER_BLOCK,
@@ -210,7 +209,7 @@ export class Checks {
       for (let page = 0; page < this.#layout.mapPageCount; page++) {
         const offset = mapPageOffset(this.#layout, legIndex, page);
         if (!disk.blocks.has(offset)) continue;
-        const found = pickTwin(disk.block(offset), disk.block(offset + BLOCK_BYTES), decodeMapPage, null);
+        const found = pickTwin(disk.block(offset), disk.block(offset + BLOCK_BYTES), decodePage, null);
         const key = legIndex * this.#layout.mapPageCount + page;
         if (found.ok) view.pages.set(key, { incarnation: found.value.mapIncarnation, words: found.value.words });
         else if (!found.neverWritten) view.pages.set(key, null);

@@ -223,7 +223,7 @@ export class ClientProcess extends Process {
     if (state === "detached" && this.detaching) {
       this.world.onDetached(this.#detachedWhenReady && core.snapshot().inSyncMask !== 0);
     } else if (state === "refused") this.world.onRefused();
-    else if (!this.#applicationPending && this.canSubmit) {
+    else if (!this.#applicationPending && this.world.wantsTurn && this.canSubmit) {
       this.#applicationPending = true;
       const world = this.world;
       const atMs = world.nowMs + world.application.thinkMs();

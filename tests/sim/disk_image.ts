@@ -6,7 +6,7 @@
  */
 
 import type { LoadedMapPage } from "../../lib/core/leg_context.ts";
-import type { BlockDecoder } from "../../lib/disk_format/block_header.ts";
+import type { BlockDecoder, DecodeResult } from "../../lib/disk_format/block_header.ts";
 import { decodeEpochRecord, encodeEpochRecord } from "../../lib/disk_format/epoch_record.ts";
 import {
   decodeIntentBlock,
@@ -45,6 +45,25 @@ export interface PoolShape {
   readonly minInSync: number;
   readonly ioTimeoutMs: number;
 }
+
+/**
+ * A decoder that remembers: blocks never change once written, both copies of a record are often one object here, and the checkers
+ * look at the same blocks again and again.
+ */
+function remembering<T>(decode: BlockDecoder<T>): BlockDecoder<T> {
+  const known = new WeakMap<Uint8Array, DecodeResult<T>>();
+  return (block, identity) => {
+    let result = known.get(block);
+    if (result === undefined) known.set(block, result = decode(block, identity));
+    return result;
+  };
+}
+
+/** The production decoders. */
+export const decodeRecord = remembering(decodeEpochRecord);
+export const decodeIntents = remembering(decodeIntentBlock);
+export const decodePage = remembering(decodeMapPage);
+const decodeSuper = remembering(decodeSuperblock);
 
 /** Makes `disk` a fresh leg of the pool. */
 export function formatDisk(disk: SimDisk, shape: PoolShape): void {
@@ -96,16 +115,16 @@ export function formatDisk(disk: SimDisk, shape: PoolShape): void {
 
 /** Reads a leg's metadata, and mends copies that are not like the one that was chosen. */
 export function loadDisk(disk: SimDisk): DiskImage {
-  const superblock = need(disk, pick(disk, 0, decodeSuperblock, null), "superblock").value;
+  const superblock = need(disk, pick(disk, 0, decodeSuper, null), "superblock").value;
   const layout = layoutOf(superblock);
   const identity = { poolUuid: superblock.poolUuid, legUuid: superblock.legUuid };
-  const epoch = need(disk, pick(disk, layout.epochOffset, decodeEpochRecord, identity), "epoch record");
+  const epoch = need(disk, pick(disk, layout.epochOffset, decodeRecord, identity), "epoch record");
   let metadataSequence = epoch.sequence;
 
   const intentSlots = new Uint32Array(superblock.hotExtentCount).fill(0xffffffff);
   let intentsDamaged = false;
   for (let block = 0; block < layout.intentBlockCount; block++) {
-    const found = pick(disk, intentBlockOffset(layout, block), decodeIntentBlock, identity);
+    const found = pick(disk, intentBlockOffset(layout, block), decodeIntents, identity);
     if (!found.ok) {
       intentsDamaged = true;
       continue;
@@ -124,7 +143,7 @@ export function loadDisk(disk: SimDisk): DiskImage {
     for (let page = 0; page < layout.mapPageCount; page++) {
       const offset = mapPageOffset(layout, legIndex, page);
       if (!disk.blocks.has(offset) && !disk.blocks.has(offset + BLOCK_BYTES)) continue;
-      const found = pick(disk, offset, decodeMapPage, identity);
+      const found = pick(disk, offset, decodePage, identity);
       if (found.ok) {
         metadataSequence = Math.max(metadataSequence, found.sequence);
         const { mapIncarnation, words } = found.value;
@@ -139,7 +158,7 @@ export function loadDisk(disk: SimDisk): DiskImage {
 
 /** The record on a disk as a start would find it, without mending anything. */
 export function peekRecord(disk: SimDisk, epochOffset: number): EpochRecord {
-  const found = pickTwin(disk.block(epochOffset), disk.block(epochOffset + BLOCK_BYTES), decodeEpochRecord, null);
+  const found = pickTwin(disk.block(epochOffset), disk.block(epochOffset + BLOCK_BYTES), decodeRecord, null);
   return need(disk, found, "epoch record").value;
 }
 

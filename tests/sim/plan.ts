@@ -133,7 +133,7 @@ export function drawPlan(seed: number): Plan {
     downMeanMs: drawn(0.5, 300, 4000),
     bootsAreKnown: happens(prng, 0.8),
     turnMs: drawn(0.5, 0, 0.1),
-    requestCount: between(prng, 80, 260),
+    requestCount: between(prng, 60, 200),
     queueDepth: drawn(0.3, 1, between(prng, 2, 16)),
     thinkMeanMs: drawn(0.4, 0.5, 40 * part(prng)),
     mostSectors: drawn(0.5, 8, between(prng, 1, 40)),

@@ -33,7 +33,7 @@ import type { Trace } from "./trace.ts";
 import { Violation } from "./violation.ts";
 
 /** How long the load may last. */
-const LOAD_LIMIT_MS = 150_000;
+const LOAD_LIMIT_MS = 60_000;
 /** How long the pool may take to become whole after the last fault. */
 const CALM_LIMIT_MS = 180_000;
 const INSPECT_MS = 250;
@@ -285,6 +285,14 @@ export class World {
   }
 
   // ---- stages ---------------------------------------------------------------------------------------------------------
+
+  /** Whether the application has something to submit. */
+  get wantsTurn(): boolean {
+    const application = this.application;
+    if (this.stage === "verify") return application.inFlight.size === 0;
+    return this.stage === "load" && application.begun < this.plan.requestCount &&
+      application.inFlight.size < this.plan.queueDepth;
+  }
 
   /** The application may submit. */
   applicationTurn(): void {

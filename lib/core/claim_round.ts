@@ -1,0 +1,76 @@
+/**
+ * One round of claims: the generation asked for, and which legs have not answered yet.
+ *
+ * @module
+ */
+
+import { MessageType } from "../wire/message.ts";
+import type { ClientContext, LegLink } from "./client_context.ts";
+import { CONTROL_REQUEST_IDS } from "./request_table.ts";
+import { indicesOf } from "./start_rule.ts";
+
+const CLAIM_TIMEOUT_MS = 15_000;
+
+/** The claims of a client. */
+export class ClaimRound {
+  readonly #pool: ClientContext;
+  #waitMask = 0;
+  #startedMs = 0;
+  #highestPromise = 0;
+
+  constructor(pool: ClientContext) {
+    this.#pool = pool;
+  }
+
+  /** Whether every leg that was asked has answered or is gone. */
+  get isOver(): boolean {
+    return this.#waitMask === 0;
+  }
+
+  /** A leg has told which generation it has promised. The next claim goes beyond. */
+  notePromise(generation: number): void {
+    this.#highestPromise = Math.max(this.#highestPromise, generation);
+  }
+
+  /** Claims every leg that has greeted, for a generation that none of them has promised. */
+  begin(): void {
+    const pool = this.#pool;
+    pool.generation = Math.max(pool.generation, this.#highestPromise) + 1;
+    this.#startedMs = pool.nowMs;
+    this.#waitMask = 0;
+    for (const link of pool.links) {
+      if (link === null || link.state !== "greeted") continue;
+      this.#waitMask |= 1 << link.legIndex;
+      this.send(link);
+    }
+  }
+
+  /** Claims one leg for the generation in force. */
+  send(link: LegLink): void {
+    const pool = this.#pool;
+    link.state = "claiming";
+    pool.send(link, MessageType.CLAIM, CONTROL_REQUEST_IDS + 3).body = {
+      generation: pool.generation,
+      clientUuid: pool.options.clientUuid,
+      clientName: pool.options.clientName,
+      takeover: pool.takeover,
+    };
+  }
+
+  /** This leg has answered, or is gone. */
+  settle(link: LegLink): void {
+    this.#waitMask &= ~(1 << link.legIndex);
+  }
+
+  /** Nothing is waited for any more. */
+  abandon(): void {
+    this.#waitMask = 0;
+  }
+
+  /** Legs that have kept us waiting too long. */
+  overdue(): LegLink[] {
+    const pool = this.#pool;
+    if (pool.nowMs - this.#startedMs <= CLAIM_TIMEOUT_MS) return [];
+    return indicesOf(this.#waitMask).map((index) => pool.links[index] as LegLink);
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * The epoch records that a client makes, as pure functions of the one before: a founding one after a start, then legs that leave and join.
+ *
+ * @module
+ */
+
+import type { LegEntry, SharedEpoch } from "../disk_format/records.ts";
+import type { Grant } from "../wire/bodies.ts";
+import { bitCount, decideStart, type LegEvidence } from "./start_rule.ts";
+
+/** A leg that has granted our claim. */
+export interface GrantedLeg {
+  readonly legIndex: number;
+  readonly legUuid: string;
+  readonly grant: Grant;
+}
+
+/** How a pool starts. */
+export type StartPlan =
+  | {
+    readonly ok: true;
+    /** The newest record found. */
+    readonly record: SharedEpoch;
+    readonly memberMask: number;
+    /** Legs whose own record has them in sync, but which cannot say what they may have been writing. */
+    readonly doubtMask: number;
+    /** No member can say that: whatever others may lack, it may be anything. */
+    readonly isAllUnknown: boolean;
+    /** Extents that may differ between the members. */
+    readonly suspects: number[];
+  }
+  | { readonly ok: false; readonly reason: string };
+
+/** Plans a start from the legs that have granted the claim; those in `distrustMask` only if it cannot be done without. */
+export function planStart(granted: readonly GrantedLeg[], distrustMask: number): StartPlan {
+  const evidence = granted.map(({ legIndex, legUuid, grant }): LegEvidence => ({
+    legIndex,
+    legUuid,
+    shared: grant.record.shared as SharedEpoch,
+  }));
+  const decision = decideStart(evidence);
+  if (!decision.ok) return decision;
+  let trustedMask = 0;
+  for (const { legIndex, grant } of granted) {
+    if (!grant.intentsLost && (distrustMask & (1 << legIndex)) === 0) trustedMask |= 1 << legIndex;
+  }
+  trustedMask &= decision.memberMask;
+  const isEnough = bitCount(trustedMask) >= Math.max(1, decision.record.minInSync);
+  const memberMask = isEnough ? trustedMask : decision.memberMask;
+  const members = granted.filter(({ legIndex }) => (memberMask & (1 << legIndex)) !== 0);
+  const suspects = new Set<number>();
+  for (const { grant } of members) for (const extent of grant.intents) suspects.add(extent);
+  return {
+    ok: true,
+    record: decision.record,
+    memberMask,
+    doubtMask: decision.memberMask & ~memberMask,
+    isAllUnknown: members.every(({ grant }) => grant.intentsLost),
+    suspects: [...suspects],
+  };
+}
+
+/** The first record of a generation. */
+export function foundingRecord(plan: StartPlan & { ok: true }, generation: number): SharedEpoch {
+  const { record, memberMask } = plan;
+  const legs = record.legs.map((entry, index): LegEntry | null => {
+    if (entry === null) return null;
+    const bit = 1 << index;
+    const isMember = (memberMask & bit) !== 0;
+    const isUnknown = (plan.doubtMask & bit) !== 0 || (plan.isAllUnknown && !isMember);
+    const known = isUnknown ? wholly(entry, true) : entry;
+    return { ...known, outSinceMs: isMember ? 0 : entry.outSinceMs };
+  });
+  return { ...record, generation, epoch: record.epoch + 1, inSyncMask: memberMask, legs };
+}
+
+/** The record in which the in-sync set is `inSyncMask` and the legs of `leftMask` are out since `wallMs`. */
+export function withLegsLeft(latest: SharedEpoch, inSyncMask: number, leftMask: number, wallMs: number): SharedEpoch {
+  const legs = latest.legs.map((entry, index): LegEntry | null => {
+    const hasLeft = entry !== null && (leftMask & (1 << index)) !== 0 && entry.outSinceMs === 0;
+    return hasLeft ? { ...entry, outSinceMs: wallMs } : entry;
+  });
+  return { ...latest, epoch: latest.epoch + 1, inSyncMask, legs };
+}
+
+/** The record in which the legs of `joinMask` are in sync: their dirty maps start over, clean. */
+export function withLegsJoined(latest: SharedEpoch, joinMask: number): SharedEpoch {
+  const legs = latest.legs.map((entry, index): LegEntry | null =>
+    entry === null || (joinMask & (1 << index)) === 0 ? entry : { ...wholly(entry, false), outSinceMs: 0 }
+  );
+  return { ...latest, epoch: latest.epoch + 1, inSyncMask: latest.inSyncMask | joinMask, legs };
+}
+
+/** The record after `latest` with the same set, in which leg `unknownLeg` (or none: -1) may lack anything. */
+export function withLegUnknown(latest: SharedEpoch, unknownLeg: number): SharedEpoch {
+  const legs = latest.legs.map((entry, index): LegEntry | null =>
+    entry !== null && index === unknownLeg ? wholly(entry, true) : entry
+  );
+  return { ...latest, epoch: latest.epoch + 1, legs };
+}
+
+/** The entry with a new dirty map, all dirty or all clean. */
+function wholly(entry: LegEntry, dirty: boolean): LegEntry {
+  return { ...entry, mapIncarnation: entry.mapIncarnation + 1, mapDefaultDirty: dirty };
+}

@@ -1,0 +1,48 @@
+/**
+ * What a client sends to have a leg resynced: JOIN to those who know what it lacks, RESYNC to the leg itself.
+ *
+ * @module
+ */
+
+import type { SharedEpoch } from "../disk_format/records.ts";
+import type { ResyncOrder } from "../wire/bodies.ts";
+import { MessageType } from "../wire/message.ts";
+import type { ClientContext, LegLink } from "./client_context.ts";
+import { CONTROL_REQUEST_IDS } from "./request_table.ts";
+
+/** Request id of both. */
+export const RESYNC_ORDER_ID = CONTROL_REQUEST_IDS + 1;
+
+/** Numbers the resync sessions of a client: unique within the pool's life, by the generation and a counter under it. */
+export class ResyncSessions {
+  #counter = 0;
+
+  next(generation: number): number {
+    this.#counter = (this.#counter + 1) & 0xfff;
+    return (((generation & 0xfffff) << 12) | Math.max(1, this.#counter)) >>> 0;
+  }
+}
+
+/** Announces the resync session of `target` to another leg. */
+export function sendJoin(pool: ClientContext, to: LegLink, target: LegLink): void {
+  const message = pool.send(to, MessageType.JOIN, RESYNC_ORDER_ID).message;
+  message.legIndex = target.legIndex;
+  message.resyncSession = target.resyncSession;
+  message.sequence = pool.sequence;
+}
+
+/** Orders `target` to pull what it lacks. */
+export function sendResync(
+  pool: ClientContext,
+  target: LegLink,
+  order: { mode: ResyncOrder["mode"]; sources: number[]; extents: number[]; shared: SharedEpoch },
+): void {
+  const { mode, sources, extents, shared } = order;
+  pool.send(target, MessageType.RESYNC, RESYNC_ORDER_ID).body = {
+    resyncSession: target.resyncSession,
+    mode,
+    sources,
+    extents,
+    shared,
+  };
+}

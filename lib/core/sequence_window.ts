@@ -1,0 +1,44 @@
+/**
+ * Which writes of a client are complete: the highest sequence up to which all are. Bounded: the newest write may be at most a window ahead
+ * of the oldest unfinished one.
+ *
+ * @module
+ */
+
+/** Sequences in the window. A power of two. */
+const WINDOW = 16384;
+const INDEX_MASK = WINDOW - 1;
+
+/** Completed sequences. Sequence 1 stands for all that was before the session. */
+export class SequenceWindow {
+  readonly #done = new Uint8Array(WINDOW);
+  #stable = 1;
+
+  /** Every write up to here is complete. */
+  get stable(): number {
+    return this.#stable;
+  }
+
+  /** Whether the write after `sequence` would be too far ahead. */
+  isFull(sequence: number): boolean {
+    return sequence - this.#stable >= WINDOW - 1;
+  }
+
+  /** The write `sequence` is complete. */
+  markDone(sequence: number): void {
+    const done = this.#done;
+    done[sequence & INDEX_MASK] = 1;
+    let next = (this.#stable + 1) & INDEX_MASK;
+    while (done[next] === 1) {
+      done[next] = 0;
+      this.#stable++;
+      next = (this.#stable + 1) & INDEX_MASK;
+    }
+  }
+
+  /** A new session. */
+  reset(): void {
+    this.#done.fill(0);
+    this.#stable = 1;
+  }
+}
