@@ -113,6 +113,7 @@ export class ResyncTarget {
     const job = this.#job;
     if (job.phase === "off") return;
     if (job.phase !== "done") this.#leg.event("info", "resync-stopped", `The resync stops: ${reason}`);
+    this.last = this.snapshot();
     job.phase = "off";
     job.pulls.clear();
     this.#clear.reset();
@@ -122,6 +123,9 @@ export class ResyncTarget {
       this.#leg.close(connection);
     });
   }
+
+  /** How the resync before ended; null before the first one. */
+  last: ResyncSnapshot | null = null;
 
   /** Pauses, resumes, limits. */
   setResync(paused: boolean | undefined, limitBytesPerSecond: number | undefined): void {
