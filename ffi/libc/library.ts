@@ -42,6 +42,8 @@ const SYMBOLS = {
   eventfd: { parameters: ["u32", "i32"], result: "i32" },
   // write(2) once more, with its size_t given as a pointer object: that keeps the call fast. See `wakeEventfd`.
   write_word: { name: "write", parameters: ["i32", "pointer", "pointer"], result: "i32" },
+  // Its ssize_t fits 32 bits, since no message of ours is longer than 2 GiB: see `sendNow`.
+  sendmsg: { parameters: ["i32", "pointer", "i32"], result: "i32" },
   clock_gettime: { parameters: ["i32", "pointer"], result: "i32" },
   prctl: { parameters: ["i32", "buffer"], result: "i32" },
   getrlimit64: { parameters: ["i32", "buffer"], result: "i32" },

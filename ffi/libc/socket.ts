@@ -25,6 +25,7 @@ export const SocketOption = {
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
 const SO_ERROR = 4;
+const MSG_DONTWAIT_NOSIGNAL = 0x4040;
 const IPPROTO_TCP = 6;
 const TCP_CONGESTION = 13;
 const SOL_SOCKET = 1;
@@ -54,6 +55,15 @@ export function listenOn(socket: number, backlog: number): number {
 /** connect(2), which waits. For unix sockets and probes only. */
 export function connectNow(socket: number, address: Uint8Array<ArrayBuffer>): number {
   return resultOrErrno(libc().connect(socket, address, address.length));
+}
+
+/**
+ * sendmsg(2) of a `struct msghdr` without waiting: the bytes taken, which may be fewer than there are, or a negative errno;
+ * -EAGAIN when the socket has no room. For the data path: a fast call without allocation.
+ */
+export function sendNow(socket: number, message: Deno.PointerValue): number {
+  const result = libc().sendmsg(socket, message, MSG_DONTWAIT_NOSIGNAL);
+  return result < 0 ? -errno() : result;
 }
 
 /** shutdown(2), both directions. */

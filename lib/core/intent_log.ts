@@ -9,6 +9,10 @@
  * on every active leg), and nothing else needs it (`mayForget`: dirty pages that touch it are saved). Forgetting is lazy: on
  * disk an extent may linger, which only widens what is compared after a crash.
  *
+ * While the log has much room, an extent brings its neighbours along, an aligned group of them, in the same record write:
+ * where one write goes others follow, and each would wait for a record write of its own. They cost a slot until they are
+ * forgotten like any other, and after a crash their comparison.
+ *
  * What an unclean end means is told by this log alone: it is empty if and only if the last session ended cleanly.
  *
  * @module
@@ -18,6 +22,9 @@ import { assert } from "../base/assert.ts";
 
 /** A slot that holds no extent. */
 export const FREE_SLOT = 0xffffffff;
+
+/** Extents of a group. */
+const GROUP_EXTENTS = 16;
 
 /** What `pin` found. */
 export const Pin = {
@@ -45,10 +52,15 @@ export class IntentLog {
   readonly #written: Float64Array;
   readonly #writing: Float64Array;
   #hand = 0;
+  readonly #extentCount: number;
 
-  /** @param slots as loaded from disk: extent numbers or FREE_SLOT; its length is the size of the log */
-  constructor(slots: Uint32Array, slotsPerBlock: number) {
+  /**
+   * @param slots as loaded from disk: extent numbers or FREE_SLOT; its length is the size of the log
+   * @param extentCount extents of the pool
+   */
+  constructor(slots: Uint32Array, slotsPerBlock: number, extentCount: number) {
     this.slotsPerBlock = slotsPerBlock;
+    this.#extentCount = extentCount;
     this.blockCount = Math.ceil(slots.length / slotsPerBlock);
     this.#slots = slots.slice();
     this.#inFlight = new Uint16Array(slots.length);
@@ -102,19 +114,13 @@ export class IntentLog {
     let pending = false;
     for (let extent = first; extent <= last; extent++) {
       let slot = this.#byExtent.get(extent);
-      if (slot === undefined) {
-        slot = this.#free.pop() as number;
-        this.#slots[slot] = extent;
-        this.#byExtent.set(extent, slot);
-        const block = this.#blockOf(slot);
-        this.#version[block]++;
-        this.#durableFrom[slot] = this.#version[block];
-      }
+      if (slot === undefined) slot = this.#add(extent);
       this.#inFlight[slot]++;
       this.#touched[slot] = 1;
       this.#sequence[slot] = Math.max(this.#sequence[slot], sequence);
       if (!this.#isSlotDurable(slot)) pending = true;
     }
+    if (missing > 0) this.#addGroupOf(last);
     return pending ? Pin.PENDING : Pin.HOT;
   }
 
@@ -198,6 +204,25 @@ export class IntentLog {
       if (this.#version[block] !== this.#written[block]) return false;
     }
     return true;
+  }
+
+  #add(extent: number): number {
+    const slot = this.#free.pop() as number;
+    this.#slots[slot] = extent;
+    this.#byExtent.set(extent, slot);
+    this.#touched[slot] = 0;
+    const block = this.#blockOf(slot);
+    this.#version[block]++;
+    this.#durableFrom[slot] = this.#version[block];
+    return slot;
+  }
+
+  /** Adds the neighbours of `extent`, if more than half of the log stays free: what is surely written comes first. */
+  #addGroupOf(extent: number): void {
+    if ((this.#free.length - GROUP_EXTENTS) * 2 < this.#slots.length) return;
+    const start = extent - extent % GROUP_EXTENTS;
+    const end = Math.min(start + GROUP_EXTENTS, this.#extentCount);
+    for (let each = start; each < end; each++) if (!this.#byExtent.has(each)) this.#add(each);
   }
 
   #needsWrite(block: number): boolean {

@@ -148,7 +148,8 @@ export class LegContext {
     this.extentBytes = options.superblock.extentBytes;
     this.chunksPerExtent = this.extentBytes / this.chunkBytes;
     this.operations = new OperationTable(2 * this.creditRequests + 256);
-    this.intents = new IntentLog(options.intentSlots, INTENT_SLOTS_PER_BLOCK);
+    const extentCount = Math.ceil(options.superblock.sizeBytes / this.extentBytes);
+    this.intents = new IntentLog(options.intentSlots, INTENT_SLOTS_PER_BLOCK, extentCount);
     this.unflushed = new UnflushedSet(this.chunkCount);
     this.nowMs = options.nowMs;
     this.lastWriteMs = options.nowMs;

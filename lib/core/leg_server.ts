@@ -30,8 +30,11 @@ export type { LegServerOptions, LoadedMapPage } from "./leg_context.ts";
 const ESTALE = -116;
 /** How often a leg looks after itself. */
 const TICK_MS = 500;
-/** A leg without writes for this long forgets its hot extents, so that a crash while idle has nothing to compare. */
-const IDLE_MS = 1500;
+/**
+ * A leg without writes for this long forgets its hot extents, so that a crash while idle has nothing to compare. Much longer
+ * than the pauses of an application at work, since after each the first write into an extent waits for the intent log.
+ */
+const IDLE_MS = 30_000;
 
 /** One leg. */
 export class LegServer {
@@ -191,6 +194,7 @@ export class LegServer {
       session: leg.session === null ? null : { clientName: leg.session.clientName, generation: leg.session.generation },
       dirty,
       resync,
+      lastResync: this.#target.last,
       extentBytes: leg.extentBytes,
       hotExtents: leg.intents.size,
       hotExtentLimit: leg.intents.capacity,

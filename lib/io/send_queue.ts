@@ -45,6 +45,8 @@ export class SendQueue {
   readonly #lengths = new Int32Array(MAX_PIECES);
   #first = 0;
   #count = 0;
+  /** Pieces with a token. */
+  #tokenCount = 0;
   /** Pieces that the send under way covers. */
   #inFlight = 0;
 
@@ -130,6 +132,11 @@ export class SendQueue {
     return true;
   }
 
+  /** Whether nothing that is queued has a token, so that `consume` calls nobody. */
+  get isWithoutTokens(): boolean {
+    return this.#tokenCount === 0;
+  }
+
   /** Fixes what the next send covers and fills the message header. Returns the number of its pieces (>= 1). */
   prepareSend(): number {
     const first = this.#first;
@@ -138,12 +145,10 @@ export class SendQueue {
     let bytes = 0;
     while (pieces < limit && bytes < MAX_SEND_BYTES) bytes += this.#iovecs[(first + pieces++) * 4 + 2];
     this.#inFlight = pieces;
-    if (pieces > 1) {
-      const address = this.#iovecsAddress + first * IOVEC_BYTES;
-      this.#message[4] = address;
-      this.#message[5] = address / TWO_32;
-      this.#message[6] = pieces;
-    }
+    const address = this.#iovecsAddress + first * IOVEC_BYTES;
+    this.#message[4] = address;
+    this.#message[5] = address / TWO_32;
+    this.#message[6] = pieces;
     return pieces;
   }
 
@@ -193,6 +198,7 @@ export class SendQueue {
     this.#iovecs[at + 1] = address / TWO_32;
     this.#iovecs[at + 2] = lengthBytes;
     this.#tokens[piece] = token;
+    if (token !== NO_TOKEN) this.#tokenCount++;
     this.#lengths[piece] = lengthBytes;
     this.#occupies[piece] = occupies;
   }
@@ -209,7 +215,9 @@ export class SendQueue {
     if (this.#head >= this.#areaBytes) this.#head -= this.#areaBytes;
     if (this.#count === 0) this.#runEnd = -1;
     const token = this.#tokens[piece];
-    if (token !== NO_TOKEN) this.#onSent(token, result);
+    if (token === NO_TOKEN) return;
+    this.#tokenCount--;
+    this.#onSent(token, result);
   }
 
   /** Offset of `lengthBytes` free bytes in one run, -1 when there are none. */

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { mapAnonymous } from "../../ffi/libc/memory.ts";
+import { mapAnonymous, pointerTo } from "../../ffi/libc/memory.ts";
 
 /** Pieces (iovecs) that can be queued at once; a power of two, at most the kernel's UIO_MAXIOV of 1024. */
 export const MAX_PIECES = 512;
@@ -28,6 +28,8 @@ export class StreamMemory {
   /** `struct msghdr` as words; zero but for msg_iov (word 4, 5) and msg_iovlen (word 6). */
   readonly message: Uint32Array;
   readonly messageAddress: number;
+  /** The same, as calls take it. */
+  readonly messagePointer: Deno.PointerValue;
   readonly #spares: StreamMemory[];
 
   constructor(stagingBytes: number, sendAreaBytes: number, spares: StreamMemory[]) {
@@ -44,6 +46,7 @@ export class StreamMemory {
     this.iovecsAddress = address + iovecsAt;
     this.message = new Uint32Array(buffer, messageAt, MESSAGE_BYTES / 4);
     this.messageAddress = address + messageAt;
+    this.messagePointer = pointerTo(this.messageAddress);
     this.#spares = spares;
   }
 

@@ -9,7 +9,9 @@
  *
  * Sending. What is queued is a ring of *pieces*, which is the iovec the kernel takes: a run of bytes in the send area
  * (frames queued one after the other are one piece), or a payload in its own place. A send takes what is queued at
- * that moment; when it is done, the next one starts by itself.
+ * that moment; when it is done, the next one starts by itself. Small frames, which nobody waits for to leave, are sent by
+ * a call of its own at the end of the turn: a send on the ring would complete at once, too, and its completion would cut
+ * short the wait that the same io_uring_enter begins, for a turn that has nothing to do.
  *
  * Dying. Whatever ends the stream (close, end of file, an error), the socket is shut down, which ends what is in flight; then
  * every token goes back, the descriptor is closed, and `onClosed` is the last thing the protocol hears.
@@ -20,6 +22,7 @@
 import { assert } from "../base/assert.ts";
 import { Errno } from "../../ffi/libc/errno.ts";
 import { CompletionFlag } from "../../ffi/uring/constants.ts";
+import { sendNow } from "../../ffi/libc/socket.ts";
 import { SendQueue } from "./send_queue.ts";
 import { type StreamMemory, takeStreamMemory } from "./stream_memory.ts";
 import type { StreamProtocol, StreamSocket } from "./stream_socket.ts";
@@ -89,6 +92,8 @@ export class UringStreamSocket implements StreamSocket {
 
   // Sending and dying.
   #isSending = false;
+  /** Something was refused because the queue is full. */
+  #isRoomAwaited = false;
   #closesWhenSent = false;
   #isDying = false;
   #isShuttingDown = false;
@@ -117,7 +122,10 @@ export class UringStreamSocket implements StreamSocket {
   }
 
   get canSend(): boolean {
-    return !this.#isDying && !this.#closesWhenSent && this.#queue.hasRoomForFrame;
+    if (this.#isDying || this.#closesWhenSent) return false;
+    const hasRoom = this.#queue.hasRoomForFrame;
+    if (!hasRoom) this.#isRoomAwaited = true;
+    return hasRoom;
   }
 
   get isSendIdle(): boolean {
@@ -143,23 +151,40 @@ export class UringStreamSocket implements StreamSocket {
   }
 
   reserve(lengthBytes: number): number {
-    return this.#isDying || this.#closesWhenSent ? -1 : this.#queue.reserve(lengthBytes);
+    if (this.#isDying || this.#closesWhenSent) return -1;
+    const place = this.#queue.reserve(lengthBytes);
+    if (place < 0) this.#isRoomAwaited = true;
+    return place;
   }
 
   queuePayload(bytes: Uint8Array, address: number, lengthBytes: number, token: number): boolean {
     if (this.#isDying || this.#closesWhenSent) return false;
-    return this.#queue.queuePayload(bytes, address, lengthBytes, token);
+    const isQueued = this.#queue.queuePayload(bytes, address, lengthBytes, token);
+    if (!isQueued) this.#isRoomAwaited = true;
+    return isQueued;
   }
 
   flushSends(): void {
     if (this.#isSending || this.#isDying || this.#queue.isEmpty) return;
-    this.#isSending = true;
     const queue = this.#queue;
+    // Who was refused for want of room tries again after the next turn, so there has to be one.
+    if (!this.#isRoomAwaited && queue.isWithoutTokens && this.#sendAtOnce()) return;
+    this.#isSending = true;
     if (queue.prepareSend() === 1) {
       this.#reactor.send(this.#owner, TOKEN_SEND, this.#file, queue.firstAddress, queue.firstLength, true);
     } else {
       this.#reactor.sendMessage(this.#owner, TOKEN_SEND, this.#file, queue.messageAddress, true);
     }
+  }
+
+  /** Sends without the ring what the socket takes. Whether that was all. */
+  #sendAtOnce(): boolean {
+    const queue = this.#queue;
+    queue.prepareSend();
+    const result = sendNow(this.#socket, this.#memory.messagePointer);
+    // What is wrong with the socket is left for the send on the ring to tell, in its own time.
+    queue.consume(result > 0 ? result : 0);
+    return queue.isEmpty;
   }
 
   resumeReceiving(): void {
@@ -177,8 +202,8 @@ export class UringStreamSocket implements StreamSocket {
   /** Ends the stream once all that is queued has left. Nothing more can be queued. The peer's pace decides when. */
   closeWhenSent(): void {
     this.#closesWhenSent = true;
+    this.flushSends();
     if (this.#queue.isEmpty && !this.#isSending) this.#die(0);
-    else this.flushSends();
   }
 
   /** From the reactor. */
@@ -316,6 +341,7 @@ export class UringStreamSocket implements StreamSocket {
 
   #sent(result: number): void {
     this.#isSending = false;
+    this.#isRoomAwaited = false;
     if (result > 0) {
       // Sends started by `onSent` wait: the pieces of this one are still being taken off the queue.
       this.#isSending = true;

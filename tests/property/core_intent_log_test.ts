@@ -9,8 +9,10 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { FREE_SLOT, IntentLog, Pin } from "../../lib/core/intent_log.ts";
 
-const SLOTS = 10;
-const SLOTS_PER_BLOCK = 4;
+/** One log without room for neighbours, and one with. */
+const SHAPES = [{ slotCount: 10, slotsPerBlock: 4 }, { slotCount: 60, slotsPerBlock: 24 }];
+/** Extents of the pool; the last group is not whole. */
+const EXTENT_COUNT = 20;
 
 const step = fc.oneof(
   { weight: 5, arbitrary: fc.record({ kind: fc.constant("pin" as const), first: fc.nat(14), span: fc.nat(2) }) },
@@ -23,8 +25,9 @@ const step = fc.oneof(
 
 Deno.test("an extent that is durable for a write stays on disk until the write is flushed everywhere", () => {
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
-      const log = new IntentLog(new Uint32Array(SLOTS).fill(FREE_SLOT), SLOTS_PER_BLOCK);
+    fc.property(fc.constantFrom(...SHAPES), fc.array(step, { maxLength: 120 }), (shape, steps) => {
+      const { slotCount, slotsPerBlock } = shape;
+      const log = new IntentLog(new Uint32Array(slotCount).fill(FREE_SLOT), slotsPerBlock, EXTENT_COUNT);
       const disk: Uint32Array[] = Array.from({ length: log.blockCount }, () => new Uint32Array(0));
       const writing = new Map<number, Uint32Array>();
       /** Writes: their extents, their number, whether they are in flight. */
@@ -70,12 +73,30 @@ Deno.test("an extent that is durable for a write stays on disk until the write i
             assert.ok(onDisk.has(extent), `extent ${extent} of durable write ${write.sequence} is on disk`);
           }
         }
-        assert.equal(log.size + log.freeCount, SLOTS);
+        assert.equal(log.size + log.freeCount, slotCount);
+        assert.ok(log.extents().every((extent) => extent < EXTENT_COUNT), "no extent lies past the pool's end");
         assert.ok(inTransit.length <= log.blockCount);
       }
     }),
     { numRuns: 400 },
   );
+});
+
+Deno.test("an extent brings its group along in the same record write, as long as half of the log stays free", () => {
+  const log = new IntentLog(new Uint32Array(96).fill(FREE_SLOT), 96, 1000);
+  assert.equal(log.pin(21, 21, 1), Pin.PENDING);
+  assert.deepEqual(log.extents().sort((a, b) => a - b), Array.from({ length: 16 }, (_, i) => 16 + i));
+  const block = log.nextBlockToWrite(false);
+  log.beginWrite(block);
+  log.endWrite(block, true);
+  assert.equal(log.pin(30, 31, 2), Pin.HOT, "a neighbour's write need not wait");
+  assert.equal(log.pin(999, 999, 3), Pin.PENDING);
+  assert.equal(log.size, 16 + 8, "the pool's last group ends with the pool");
+  log.pin(100, 100, 4);
+  assert.equal(log.size, 40);
+  log.pin(300, 300, 5);
+  assert.equal(log.size, 41, "when half of the log would not stay free, an extent comes alone");
+  assert.equal(log.forget(Infinity, 0, true, () => true), 41 - 6, "neighbours that nobody wrote are forgotten");
 });
 
 /** All writes up to here have ended and count as flushed everywhere. */

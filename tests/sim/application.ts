@@ -128,6 +128,14 @@ export class Application {
     this.forget(request);
   }
 
+  /** Whether a request in flight touches these bytes. */
+  touches(offset: number, lengthBytes: number): boolean {
+    for (const { firstSector, sectorCount } of this.inFlight.values()) {
+      if (bytesOf(firstSector) < offset + lengthBytes && offset < bytesOf(firstSector + sectorCount)) return true;
+    }
+    return false;
+  }
+
   /** The client process is gone: what was in flight may have happened, or may not, or may yet. */
   abandonAll(): void {
     this.#world.oracle.tick();

@@ -61,7 +61,7 @@ export class ClientProcess extends Process {
       poolUuid: shape.poolUuid,
       poolName: "sim",
       clientUuid: world.newUuid(),
-      clientName: `client life ${this.life}`,
+      clientName: this.sessionName,
       sizeBytes: shape.sizeBytes,
       logicalBlockBytes: 512,
       extentBytes: shape.extentBytes,
@@ -101,6 +101,11 @@ export class ClientProcess extends Process {
   }
 
   // ---- requests -----------------------------------------------------------------------------------------------------
+
+  /** The name under which this life's sessions run. */
+  get sessionName(): string {
+    return `client life ${this.life}`;
+  }
 
   /** Whether a request can be given to the core now. */
   get canSubmit(): boolean {

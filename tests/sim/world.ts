@@ -28,7 +28,7 @@ import { nameValue, Oracle } from "./oracle.ts";
 import { drawUuid, type Plan } from "./plan.ts";
 import type { Process } from "./process.ts";
 import { type DiskOperation, SimDisk } from "./sim_disk.ts";
-import { SlotTable } from "./slots.ts";
+import { SlotOwner, SlotTable } from "./slots.ts";
 import type { Trace } from "./trace.ts";
 import { Violation } from "./violation.ts";
 
@@ -446,8 +446,11 @@ export class World {
           );
         }
       }
-      const used = this.slots.usedBy(leg.id).filter((slot) => slot.sends === 0).length;
-      if (used > 0) throw new Violation("slots", `${leg.name} holds ${used} slots at rest`);
+      const used = this.slots.usedBy(leg.id).filter((slot) => slot.owner === SlotOwner.CORE && slot.sends === 0);
+      if (used.length > 0) {
+        const names = used.map((slot) => `${slot.index} of ${nameValue(slot.values[0])}`).join(", ");
+        throw new Violation("slots", `${leg.name} holds ${used.length} slots at rest: ${names}`);
+      }
     }
   }
 }
