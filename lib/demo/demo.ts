@@ -78,6 +78,9 @@ export interface DemoOptions {
 }
 
 const POOL = "demo";
+/** What the two commands read of the environment. */
+const ENVIRONMENT =
+  "--allow-env=BRMR_*,XDG_RUNTIME_DIR,XDG_CONFIG_HOME,HOME,NO_COLOR,FORCE_COLOR,TERM,NOTIFY_SOCKET,TMPDIR,COLUMNS";
 const BUCKET_COUNT = 64;
 /** How long load runs before the kill, and how long the node stays away. */
 const LOAD_MS = 2_000;
@@ -315,8 +318,8 @@ class Demo {
       "--allow-ffi",
       "--allow-read",
       `--allow-write=${this.#directory}`,
-      "--allow-sys=hostname,uid",
-      "--allow-env",
+      "--allow-sys=hostname",
+      ENVIRONMENT,
     ], ["serve", "--state", `${this.#directory}/state-${name}`, "--listen", `tcp://${this.#addresses[index]}`]);
   }
 

@@ -15,7 +15,7 @@ import { RamHost } from "../../unit/frontend/ram_host.ts";
 
 const [address, sizeMib = "64", blockBytes = "512", access = ""] = Deno.args;
 const pool = new SlabBufferPool({ totalBytes: 64 << 20 });
-const reactor = UringReactor.create({ entries: 1024, pool });
+const reactor = UringReactor.create({ entries: 1024, completionEntries: 256, pool });
 const host = new RamHost(pool, {
   sizeBytes: Number(sizeMib) << 20,
   logicalBlockBytes: Number(blockBytes),
