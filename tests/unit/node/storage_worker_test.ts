@@ -1,5 +1,6 @@
 /** The storage node's data plane at its network side: who may say what, and who gets memory when it is short. */
 
+import "../../ffi/libc_opened.ts";
 import assert from "node:assert/strict";
 import type { LegServer } from "../../../lib/core/leg_server.ts";
 import { OutputKind, OutputQueue } from "../../../lib/core/output.ts";
