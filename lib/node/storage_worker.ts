@@ -178,7 +178,7 @@ export class StorageWorker implements TransportHandler, LegHost {
   }
 
   reportEvent(driver: LegDriver, event: CoreEvent): void {
-    this.#report({ kind: "event", pool: driver.poolUuid, event });
+    this.#report({ kind: "event", pool: driver.poolName, event });
   }
 
   // ---- what the transport tells -----------------------------------------------------------------------------------
