@@ -360,6 +360,8 @@ export class ClientMembership {
     this.#distrustMask = 0;
     pool.phase = "ready";
     pool.wasReady = true;
+    // It takes the pool over once: if another takes it from us later, we have lost it.
+    pool.takeover = false;
     pool.event("info", "ready", `The pool is served by legs ${indicesOf(pool.inSyncMask).join(", ")}`);
     this.#io.resume();
     for (const link of pool.links) if (link !== null && link.state === "greeted") this.#claimLate(link);

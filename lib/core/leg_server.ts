@@ -194,6 +194,7 @@ export class LegServer {
       session: leg.session === null ? null : { clientName: leg.session.clientName, generation: leg.session.generation },
       dirty,
       resync,
+      lastResync: this.#target.last,
       extentBytes: leg.extentBytes,
       hotExtents: leg.intents.size,
       hotExtentLimit: leg.intents.capacity,

@@ -54,6 +54,7 @@ export class ResyncTarget {
   readonly #clear: ResyncClear;
   #clientConnection = -1;
   #lastReportMs = 0;
+  #nextTickMs = 0;
   #lastTickMs = 0;
 
   constructor(leg: LegContext, metadata: LegMetadata) {
@@ -92,6 +93,7 @@ export class ResyncTarget {
     this.#map.reset();
     this.#pull.begin();
     this.#clear.reset();
+    this.#nextTickMs = leg.nowMs;
     leg.adoptIncarnations(order.shared);
     for (const index of job.sources) job.links.want(index, order.shared.legs[index]?.address ?? "");
     if (order.mode === "reconcile") {
@@ -111,6 +113,7 @@ export class ResyncTarget {
     const job = this.#job;
     if (job.phase === "off") return;
     if (job.phase !== "done") this.#leg.event("info", "resync-stopped", `The resync stops: ${reason}`);
+    this.last = this.snapshot();
     job.phase = "off";
     job.pulls.clear();
     this.#clear.reset();
@@ -120,6 +123,9 @@ export class ResyncTarget {
       this.#leg.close(connection);
     });
   }
+
+  /** How the resync before ended; null before the first one. */
+  last: ResyncSnapshot | null = null;
 
   /** Pauses, resumes, limits. */
   setResync(paused: boolean | undefined, limitBytesPerSecond: number | undefined): void {
@@ -310,6 +316,7 @@ export class ResyncTarget {
     const leg = this.#leg;
     const job = this.#job;
     if (job.phase === "off") return;
+    this.#nextTickMs = leg.nowMs + TICK_MS;
     this.#watchPeers();
     job.throttle.observe(leg.nowMs, leg.counters.writtenBytes + leg.counters.readBytes);
     job.progress.tick(leg.nowMs);
@@ -344,7 +351,7 @@ export class ResyncTarget {
     const job = this.#job;
     if (job.phase === "off") return Infinity;
     const now = this.#leg.nowMs;
-    let next = now + TICK_MS;
+    let next = this.#nextTickMs;
     if (job.phase === "pull" && !job.isPaused && job.throttle.rate(now) !== Infinity) {
       next = Math.min(next, now + job.throttle.waitMs(now));
     }

@@ -54,7 +54,10 @@ export interface LegSnapshot {
   readonly state: LegState;
   readonly session: { readonly clientName: string; readonly generation: number } | null;
   readonly dirty: readonly DirtySnapshot[];
+  /** The resync under way. */
   readonly resync: ResyncSnapshot | null;
+  /** The resync before it, as it ended; null before the first one since the leg was opened. */
+  readonly lastResync: ResyncSnapshot | null;
   /** Bytes one entry of the intent log stands for. */
   readonly extentBytes: number;
   readonly hotExtents: number;

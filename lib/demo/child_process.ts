@@ -41,7 +41,8 @@ export class BrmrProcess {
       stdin: "null",
       stdout: "piped",
       stderr: "piped",
-      env,
+      // Nobody waits to hear from a child: not the service manager that may have started us.
+      env: { ...env, NOTIFY_SOCKET: "" },
     }).spawn();
     this.pid = this.#process.pid;
     this.#readers = [

@@ -2,8 +2,8 @@
  * The table of NBD requests being worked on, in preallocated typed arrays: nothing is allocated per request.
  *
  * A *request* is what a client asked, from its header to the last byte of its answer being queued. A *part* is what the
- * host is asked: at most 1 MiB of data, or 1 GiB of zeroes or trim. A part owns its pool slot. Requests and parts are
- * named by small numbers; a part's number is the host's `tag`.
+ * host is asked: at most 1 MiB of data, or as much of zeroes or trim as it takes at once. A part owns its pool slot.
+ * Requests and parts are named by small numbers; a part's number is the host's `tag`.
  *
  * The table is shared by all connections of a server. It knows nothing of sockets or of the host.
  *

@@ -30,8 +30,6 @@ import { type NbdRequestTable, NONE } from "./nbd_request_table.ts";
 import { Receive, Wait } from "./nbd_receive_state.ts";
 import type { Waiter } from "./waiting_line.ts";
 
-/** Zeroes and trims are handed to the host in pieces of at most 1 GiB. */
-const MAX_EFFECT_BYTES = 1 << 30;
 /** The largest refused payload that is drained; a client that announces more is broken or malicious, and is dropped. */
 const MAX_DRAIN_BYTES = 64 << 20;
 const TWO_32 = 4294967296;
@@ -307,7 +305,7 @@ export class NbdTransmission implements Waiter {
       }
       const request = this.#request;
       const isRead = table.command[request] === Command.READ;
-      const lengthBytes = this.#nextPartBytes(isRead ? MAX_REQUEST_BYTES : MAX_EFFECT_BYTES);
+      const lengthBytes = this.#nextPartBytes(isRead ? MAX_REQUEST_BYTES : admission.host.geometry.maxRangeBytes);
       const slot = isRead ? this.#obtainSlot(lengthBytes) : NONE;
       if (isRead && slot === NONE) return this.#beginEarly();
       const part = this.#openPart(slot, lengthBytes);

@@ -26,13 +26,16 @@ import type { WorkerReport } from "./worker_messages.ts";
 const REFUSE = -2;
 const NO_BYTES = new Uint8Array(0);
 
+/** A pool that tells how often memory was given back. */
+export type CountingPool = BufferPool & { readonly freedCount: number };
+
 /** The data plane. `transport` and `frontends` complete it. */
 export class ClientWorker implements TransportHandler, FrontendHost {
   readonly geometry: PoolGeometry;
   readonly core: ClientPool;
   transport!: Transport;
   readonly frontends: Frontend[] = [];
-  readonly #pool: BufferPool;
+  readonly #pool: CountingPool;
   readonly #reactor: Reactor;
   readonly #report: (report: WorkerReport) => void;
 
@@ -67,12 +70,14 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   #memoryFreed = false;
   /** A connection waits for memory. */
   #isPaused = false;
+  /** What the pool's `freedCount` was then: while it is the same, asking again is in vain. */
+  #pausedAtCount = 0;
   /** Something was queued to be sent since the last flush. */
   #hasSent = false;
 
   constructor(
     reactor: Reactor,
-    pool: BufferPool,
+    pool: CountingPool,
     core: ClientPool,
     geometry: PoolGeometry,
     report: (report: WorkerReport) => void,
@@ -105,23 +110,27 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   afterTurn(): void {
     const nowMs = this.#reactor.nowMs;
     if (this.core.nextDeadlineMs <= nowMs) this.tick(nowMs);
-    if ((this.#wasBlocked && this.core.canSubmit) || this.#memoryFreed) {
-      this.#wasBlocked = false;
-      this.#memoryFreed = false;
-      for (let i = 0; i < this.frontends.length; i++) this.frontends[i].onReady();
-    }
     // Flushing may tell of payloads that have left, which completes requests, and of connections that failed, to which the
     // core answers; the next turn may wait for ever, so all of that is done before it.
     do {
       this.#hasSent = false;
-      // Memory may have been freed by a frontend, which does not tell.
-      if (this.#isPaused) {
+      if (this.#isBlockedNoMore || this.#memoryFreed) {
+        this.#wasBlocked = false;
+        this.#memoryFreed = false;
+        for (let i = 0; i < this.frontends.length; i++) this.frontends[i].onReady();
+      }
+      if (this.#isPaused && this.#pool.freedCount !== this.#pausedAtCount) {
         this.#isPaused = false;
         this.transport.resume();
       }
       this.transport.flushSends();
       for (let i = 0; i < this.frontends.length; i++) this.frontends[i].flushSends();
-    } while (this.#hasSent);
+    } while (this.#hasSent || this.#isBlockedNoMore);
+  }
+
+  /** Whether a frontend was told to wait and need not any longer. */
+  get #isBlockedNoMore(): boolean {
+    return this.#wasBlocked && this.core.canSubmit;
   }
 
   /** Begins to assemble the pool. */
@@ -308,6 +317,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     if (slot < 0) slot = this.#pool.allocate(message.payloadLength);
     if (slot < 0) {
       this.#isPaused = true;
+      this.#pausedAtCount = this.#pool.freedCount;
       return slot;
     }
     this.#placingSlot[connection] = slot;

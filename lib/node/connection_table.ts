@@ -29,6 +29,7 @@ export class ConnectionTable {
   readonly keys = new ConnectionKeys();
   readonly #sinceMs: number[] = [];
   readonly #placedSlots: number[] = [];
+  readonly #pendingCounts: number[] = [];
   /** Connections that have not said who they are. */
   strangerCount = 0;
 
@@ -40,12 +41,14 @@ export class ConnectionTable {
       this.#legIndices.push(-1);
       this.#sinceMs.push(0);
       this.#placedSlots.push(-1);
+      this.#pendingCounts.push(0);
     }
     this.#roles[connection] = role;
     this.#drivers[connection] = driver;
     this.#legIndices[connection] = legIndex;
     this.keys.open(connection);
     this.#sinceMs[connection] = nowMs;
+    this.#pendingCounts[connection] = 0;
     if (role === ConnectionRole.STRANGER) this.strangerCount++;
   }
 
@@ -81,6 +84,15 @@ export class ConnectionTable {
 
   setPlacedSlot(connection: number, slot: number): void {
     this.#placedSlots[connection] = slot;
+  }
+
+  /** An operator's requests that have not been answered. */
+  pendingCount(connection: number): number {
+    return this.#pendingCounts[connection];
+  }
+
+  addPending(connection: number, count: number): void {
+    this.#pendingCounts[connection] += count;
   }
 
   sinceMs(connection: number): number {

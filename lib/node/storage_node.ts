@@ -32,7 +32,7 @@ export interface StorageNodeOptions {
   readonly insecure?: boolean;
   /** The module that calls `runWorker()` when it runs in a worker. */
   readonly workerUrl: string | URL;
-  /** Things an operator wants to know; `pool` is a pool's UUID, or empty. */
+  /** Things an operator wants to know; `pool` is a pool's name, or empty. */
   readonly onEvent?: (pool: string, event: CoreEvent) => void;
   /** The node listens and all legs were opened (or found broken). */
   readonly onReady?: (node: { addresses: readonly string[]; nodeName: string; legs: number; broken: number }) => void;

@@ -28,7 +28,9 @@ const CONTROL_IDLE_LIMIT_MS = 300_000;
 /** How often connections are looked over for the two limits above. */
 const SWEEP_MS = 2_000;
 /** Most connections at once; more are turned away, so that strangers cannot use up memory. */
-const OPEN_LIMIT = 1024;
+const OPEN_LIMIT = 256;
+/** Requests of one operator that may wait for an answer; the main isolate keeps them in memory. */
+const CONTROL_PENDING_LIMIT = 16;
 /** Largest control payload: an operator's or a peer's JSON. */
 const CONTROL_PAYLOAD_LIMIT_BYTES = 1 << 20;
 /** Largest payload of a connection that has not introduced itself. */
@@ -194,7 +196,7 @@ export class StorageWorker implements TransportHandler, LegHost {
   }
 
   reportEvent(driver: LegDriver, event: CoreEvent): void {
-    this.#report({ kind: "event", pool: driver.poolUuid, event });
+    this.#report({ kind: "event", pool: driver.poolName, event });
   }
 
   // ---- what the transport tells -----------------------------------------------------------------------------------
@@ -334,7 +336,7 @@ export class StorageWorker implements TransportHandler, LegHost {
       protocol,
       features,
       instance: this.#instance,
-      creditRequests: 16,
+      creditRequests: CONTROL_PENDING_LIMIT,
       creditBytes: CONTROL_PAYLOAD_LIMIT_BYTES,
     };
     const message = this.#reply.reset(MessageType.WELCOME);
@@ -364,6 +366,13 @@ export class StorageWorker implements TransportHandler, LegHost {
       });
       return;
     }
+    if (this.#connections.pendingCount(connection) >= CONTROL_PENDING_LIMIT) {
+      this.freeSlot(slot);
+      const text = `At most ${CONTROL_PENDING_LIMIT} requests may wait for an answer`;
+      this.#refuse(connection, message.requestId, { code: "busy", message: text });
+      return;
+    }
+    this.#connections.addPending(connection, 1);
     const text = new TextDecoder().decode(this.pool.bytes(slot).slice(0, message.payloadLength));
     this.freeSlot(slot);
     this.#report({
@@ -378,6 +387,7 @@ export class StorageWorker implements TransportHandler, LegHost {
   sendControlReply(reply: ControlReply): void {
     const connection = this.#connections.keys.connectionOf(reply.key);
     if (connection === -1) return;
+    this.#connections.addPending(connection, -1);
     const message = this.#reply.reset(MessageType.CONTROL_REPLY);
     message.requestId = reply.requestId;
     let payload = new TextEncoder().encode(JSON.stringify(reply.reply));

@@ -75,7 +75,7 @@ function runStorage(start: StorageStart): void {
   const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
   const worker = new StorageWorker(reactor, pool, start.nodeUuid, report);
   worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker, {
-    maxConnections: 2048,
+    maxConnections: 512,
     report: reportTransport,
   });
   const operations = new StorageOperations(worker, reactor, report);

@@ -18,7 +18,7 @@ function kernelWithout(unknownFlags: number, seen: number[] = []): UringKernel {
 
 function refusalOf(kernel: UringKernel): UringUnavailable {
   try {
-    UringReactor.create({ entries: 8, kernel });
+    UringReactor.create({ entries: 8, completionEntries: 256, kernel });
   } catch (error) {
     assert.ok(error instanceof UringUnavailable, String(error));
     return error;

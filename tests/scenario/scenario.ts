@@ -18,6 +18,7 @@
  *     flush
  *     run N ms
  *     until idle | until ready | until detached | until refused | until in-sync MASK | until resyncing leg-N [N s]
+ *     takeover                    the other client ("client-2") takes the pool from the one that has it
  *     kill|power leg-N|client          start leg-N|client [takeover]          pause leg-N|client N ms          detach
  *     cut WHO to WHO N ms              break WHO WHO                          slow leg-N FACTOR
  *     fail leg-N read|write|zero|flush|metadata           the next such operation ends with EIO
@@ -146,7 +147,7 @@ function obey(world: World, words: readonly string[]): void {
       };
       const [first, count] = words[0] === "flush" ? [0, 0] : words[1].split("+").map(Number);
       if (!client.canSubmit) throw new Error("the client takes no requests now");
-      client.submit(application.begin(kinds[words[0]], words[2] === "fua" ? RequestFlag.FUA : 0, first, count));
+      client.submit(application.begin(client, kinds[words[0]], words[2] === "fua" ? RequestFlag.FUA : 0, first, count));
       return;
     }
     case "run":
@@ -166,6 +167,9 @@ function obey(world: World, words: readonly string[]): void {
       return;
     case "pause":
       processOf(world, words[1]).pausedUntilMs = world.nowMs + Number(words[2]);
+      return;
+    case "takeover":
+      world.takeOver();
       return;
     case "detach":
       client.detach();
@@ -263,5 +267,5 @@ function legOf(world: World, name: string) {
 }
 
 function processOf(world: World, name: string): Process {
-  return name === "client" ? world.client : legOf(world, name);
+  return world.clients.find((each) => each.name === name) ?? legOf(world, name);
 }

@@ -10,6 +10,7 @@ import { between, happens, part, under } from "./chance.ts";
 import { MAX_SECTORS_PER_WRITE } from "./oracle.ts";
 import { SECTOR_BYTES, type Slot } from "./slots.ts";
 import { Violation } from "./violation.ts";
+import type { ClientProcess } from "./client_process.ts";
 import type { World } from "./world.ts";
 
 /** One request of the application. */
@@ -31,8 +32,11 @@ const KIND_NAMES = ["read", "write", "write-zeroes", "discard", "flush"];
 /** Draws requests and judges their outcomes. */
 export class Application {
   readonly #world: World;
-  /** Requests in flight, by tag. */
-  readonly inFlight = new Map<number, AppRequest>();
+  /** Requests in flight at the current client, by tag. */
+  get inFlight(): Map<number, AppRequest> {
+    return this.#world.client.inFlight;
+  }
+
   readonly #spare: AppRequest[] = [];
   #nextTag = 1;
   #writes = 0;
@@ -47,7 +51,7 @@ export class Application {
   }
 
   /** A random request, begun as far as the oracle is concerned. Its slot is the caller's to fill with `fill`. */
-  draw(): AppRequest {
+  draw(client: ClientProcess): AppRequest {
     const { prng, plan } = this.#world;
     const dice = under(prng, 100);
     let kind: number = RequestKind.READ;
@@ -55,7 +59,7 @@ export class Application {
     else if (dice < plan.writeShare + plan.zeroShare) kind = RequestKind.WRITE_ZEROES;
     else if (dice < plan.writeShare + plan.zeroShare + plan.discardShare) kind = RequestKind.DISCARD;
     else if (dice < plan.writeShare + plan.zeroShare + plan.discardShare + plan.flushShare) kind = RequestKind.FLUSH;
-    if (kind === RequestKind.FLUSH) return this.begin(kind, 0, 0, 0);
+    if (kind === RequestKind.FLUSH) return this.begin(client, kind, 0, 0, 0);
     let sectorCount = 1 + under(prng, plan.mostSectors);
     // Half of the requests are whole, aligned chunks.
     const aligned = happens(prng, 0.5);
@@ -66,11 +70,11 @@ export class Application {
     if (first + sectorCount > plan.spanSectors) sectorCount = plan.spanSectors - first;
     const fua = kind !== RequestKind.READ && happens(prng, plan.fuaChance) ? RequestFlag.FUA : 0;
     const noHole = kind === RequestKind.WRITE_ZEROES && happens(prng, 0.3) ? RequestFlag.NO_HOLE : 0;
-    return this.begin(kind, fua | noHole, first, sectorCount);
+    return this.begin(client, kind, fua | noHole, first, sectorCount);
   }
 
   /** Begins a request. */
-  begin(kind: number, flags: number, firstSector: number, sectorCount: number): AppRequest {
+  begin(client: ClientProcess, kind: number, flags: number, firstSector: number, sectorCount: number): AppRequest {
     const oracle = this.#world.oracle;
     const request = this.#spare.pop() ?? new AppRequest();
     request.tag = this.#nextTag++;
@@ -85,20 +89,21 @@ export class Application {
     if (kind !== RequestKind.READ && kind !== RequestKind.FLUSH) {
       oracle.beginWrite(firstSector, sectorCount, request.firstValue, request.invoke);
     }
-    this.inFlight.set(request.tag, request);
+    client.inFlight.set(request.tag, request);
     this.begun++;
-    if (this.#world.tracing) this.#world.trace("app", `begins ${this.describe(request)}`);
+    if (this.#world.tracing) this.#world.trace(client.appName, `begins ${this.describe(request)}`);
     return request;
   }
 
   /** The core says how a request ended, and its promise is to be checked at this moment. */
-  judge(tag: number, status: number, inSyncMask: () => number): AppRequest {
-    const request = this.inFlight.get(tag);
+  judge(client: ClientProcess, tag: number, status: number, inSyncMask: () => number): AppRequest {
+    const request = client.inFlight.get(tag);
     if (request === undefined) {
       throw new Violation("exactly-once", `request ${tag} completes a second time, or never was`);
     }
-    this.inFlight.delete(tag);
-    if (status !== 0) return request;
+    client.inFlight.delete(tag);
+    // What a superseded client is told late was promised in another world: only the oracle can judge it.
+    if (status !== 0 || client !== this.#world.client) return request;
     const checks = this.#world.checks;
     if (request.kind === RequestKind.FLUSH) checks.onFlushComplete(request.invoke, inSyncMask());
     else if (request.kind !== RequestKind.READ) {
@@ -109,17 +114,18 @@ export class Application {
   }
 
   /** The request is answered. */
-  finish(request: AppRequest, status: number): void {
+  finish(client: ClientProcess, request: AppRequest, status: number): void {
     const world = this.#world;
     const oracle = world.oracle;
-    if (world.tracing) world.trace("app", `${this.describe(request)} ends with ${status}`);
+    if (world.tracing) world.trace(client.appName, `${this.describe(request)} ends with ${status}`);
     if (status === 0) this.succeeded++;
     else this.failed++;
     if (request.kind === RequestKind.FLUSH) {
       if (status === 0) oracle.ackFlush(request.invoke);
       else oracle.failFlush();
     } else if (request.kind === RequestKind.READ) {
-      if (status === 0) this.#checkRead(request);
+      // A superseded client that has not heard of it may still be answered by a leg that has not heard of it either.
+      if (status === 0 && client === world.client) this.#checkRead(request);
     } else if (status === 0) {
       const fua = (request.flags & RequestFlag.FUA) !== 0;
       oracle.ackWrite(request.firstSector, request.sectorCount, request.invoke, fua);
@@ -128,11 +134,21 @@ export class Application {
     this.forget(request);
   }
 
+  /** Whether a request in flight touches these bytes. */
+  touches(offset: number, lengthBytes: number): boolean {
+    for (const client of this.#world.clients) {
+      for (const { firstSector, sectorCount } of client.inFlight.values()) {
+        if (bytesOf(firstSector) < offset + lengthBytes && offset < bytesOf(firstSector + sectorCount)) return true;
+      }
+    }
+    return false;
+  }
+
   /** The client process is gone: what was in flight may have happened, or may not, or may yet. */
-  abandonAll(): void {
+  abandonAll(client: ClientProcess): void {
     this.#world.oracle.tick();
-    for (const request of this.inFlight.values()) this.#spare.push(request);
-    this.inFlight.clear();
+    for (const request of client.inFlight.values()) this.#spare.push(request);
+    client.inFlight.clear();
   }
 
   forget(request: AppRequest): void {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { INTENT_SLOTS_PER_BLOCK } from "../../lib/disk_format/intent_block.ts";
+import { FREE_INTENT_SLOT, INTENT_SLOTS_PER_BLOCK } from "../../lib/disk_format/intent_block.ts";
 import { type Layout, mapPageOffset } from "../../lib/disk_format/layout.ts";
 import { CHUNKS_PER_MAP_PAGE } from "../../lib/disk_format/map_page.ts";
 import { BLOCK_BYTES, compareRank, type EpochRecord } from "../../lib/disk_format/records.ts";
@@ -31,6 +31,8 @@ export class Checks {
   readonly #world: World;
   readonly #layout: Layout;
   readonly #views: DurableView[] = [];
+  /** By leg: what its intent log held on disk when it was last written. */
+  readonly #intents: Set<number>[] = [];
   readonly #lastRecords: (EpochRecord | null)[] = [];
   /** By generation: the client it was promised to. */
   readonly #claimants = new Map<number, string>();
@@ -43,12 +45,81 @@ export class Checks {
     for (let i = 0; i < world.plan.legCount; i++) {
       this.#views.push({ version: -1, record: null, intents: new Set(), pages: new Map() });
       this.#lastRecords.push(null);
+      this.#intents.push(new Set());
     }
   }
 
   /** A metadata copy was written at `offset` (of the record, not of the copy), or torn. */
   onMetadata(leg: LegProcess, offset: number): void {
-    if (offset !== this.#layout.epochOffset) return;
+    if (offset === this.#layout.epochOffset) this.#onRecord(leg, offset);
+    else if (offset < this.#layout.mapOffset) this.#onIntents(leg);
+  }
+
+  /** What leaves the intent log while a leg is missing must be in the dirty pages by then, unless it is clean. */
+  #onIntents(leg: LegProcess): void {
+    const before = this.#intents[leg.legIndex];
+    const after = this.#readIntents(leg.disk);
+    this.#intents[leg.legIndex] = after;
+    const record = this.#lastRecords[leg.legIndex];
+    const world = this.#world;
+    const legCount = world.plan.legCount;
+    if (record === null || record.shared.inSyncMask === (1 << legCount) - 1) return;
+    const { chunkBytes, extentBytes, sizeBytes } = world.plan.shape;
+    const chunksPerExtent = extentBytes / chunkBytes;
+    // A leg out of sync is relied upon by nobody; it saves its maps before it joins.
+    if ((record.shared.inSyncMask & (1 << leg.legIndex)) === 0) return;
+    for (const extent of before) {
+      if (after.has(extent)) continue;
+      const session = leg.core!.snapshot().session;
+      // What a dead client had under way is nobody's promise.
+      if (session === null || session.clientName !== world.client.sessionName) return;
+      for (let missing = 0; missing < legCount; missing++) {
+        const bits = leg.core!.dirtyMap(missing);
+        if (bits === null || (record.shared.inSyncMask & (1 << missing)) !== 0) continue;
+        const view = this.#view(leg);
+        const end = Math.min((extent + 1) * chunksPerExtent, sizeBytes / chunkBytes);
+        for (let chunk = bits.next(extent * chunksPerExtent); chunk >= 0 && chunk < end; chunk = bits.next(chunk + 1)) {
+          // The unflushed set is a superset: what the leg has on stable storage all the same need not be remembered.
+          if (!this.#lacks(leg.disk, world.legs[missing].disk, chunk)) continue;
+          if (this.#isSuspected(view, missing, chunk) || world.application.touches(chunk * chunkBytes, chunkBytes)) {
+            continue;
+          }
+          throw new Violation(
+            "suspicion",
+            `${leg.name} forgets extent ${extent} while leg ${missing} lacks chunk ${chunk} of it, which is in no dirty page`,
+          );
+        }
+      }
+    }
+  }
+
+  /** Whether `disk` lacks, or may come to lack, an acked write that `whole` has in a chunk. */
+  #lacks(whole: SimDisk, disk: SimDisk, chunk: number): boolean {
+    const sectorsPerChunk = this.#world.plan.shape.chunkBytes / SECTOR_BYTES;
+    for (let sector = chunk * sectorsPerChunk; sector < (chunk + 1) * sectorsPerChunk; sector++) {
+      const value = whole.current[sector];
+      if (disk.stable[sector] === value || value <= 0) continue;
+      if (this.ackTicks[Math.floor(value / MAX_SECTORS_PER_WRITE)] !== undefined) return true;
+    }
+    return false;
+  }
+
+  #readIntents(disk: SimDisk): Set<number> {
+    const intents = new Set<number>();
+    for (let block = 0; block < this.#layout.intentBlockCount; block++) {
+      const offset = this.#layout.intentOffset + block * 2 * BLOCK_BYTES;
+      const found = pickTwin(disk.block(offset), disk.block(offset + BLOCK_BYTES), decodeIntents, null);
+      if (!found.ok) continue;
+      const slots = Math.min(
+        INTENT_SLOTS_PER_BLOCK,
+        this.#world.plan.shape.hotExtentCount - block * INTENT_SLOTS_PER_BLOCK,
+      );
+      for (let i = 0; i < slots; i++) if (found.value.slots[i] !== FREE_INTENT_SLOT) intents.add(found.value.slots[i]);
+    }
+    return intents;
+  }
+
+  #onRecord(leg: LegProcess, offset: number): void {
     const found = pickTwin(
       leg.disk.block(offset),
       leg.disk.block(offset + BLOCK_BYTES),
@@ -77,7 +148,7 @@ export class Checks {
       }
     }
     this.#lastRecords[leg.legIndex] = record;
-    this.#world.losses.recordSeen(record.shared);
+    this.#world.losses.recordSeen(leg.legIndex, record.shared, last === null ? null : last.shared);
   }
 
   /** A write, write-zeroes or discard is about to be completed with success. */
@@ -109,7 +180,7 @@ export class Checks {
         );
       }
       const holds = firstLacking(leg.disk, firstSector, sectorCount, firstValue, false) < 0;
-      if (!holds) this.#expectSuspicion(leg.legIndex, firstSector, sectorCount, inSyncMask);
+      if (!holds) this.#expectSuspicion(leg.legIndex, firstSector, sectorCount, servingMask());
     }
   }
 
@@ -193,18 +264,8 @@ export class Checks {
     if (view.version === disk.metadataVersion) return view;
     view.version = disk.metadataVersion;
     view.record = peekRecord(disk, this.#layout.epochOffset);
-    view.intents.clear();
+    view.intents = this.#readIntents(disk);
     view.pages.clear();
-    for (let block = 0; block < this.#layout.intentBlockCount; block++) {
-      const offset = this.#layout.intentOffset + block * 2 * BLOCK_BYTES;
-      const found = pickTwin(disk.block(offset), disk.block(offset + BLOCK_BYTES), decodeIntents, null);
-      if (!found.ok) continue;
-      const slots = Math.min(
-        INTENT_SLOTS_PER_BLOCK,
-        this.#world.plan.shape.hotExtentCount - block * INTENT_SLOTS_PER_BLOCK,
-      );
-      for (let i = 0; i < slots; i++) view.intents.add(found.value.slots[i]);
-    }
     for (let legIndex = 0; legIndex < this.#world.plan.legCount; legIndex++) {
       for (let page = 0; page < this.#layout.mapPageCount; page++) {
         const offset = mapPageOffset(this.#layout, legIndex, page);

@@ -27,6 +27,10 @@ interface HeldCompletion {
 /** A client and its machine. */
 export class ClientProcess extends Process {
   core: ClientPool | null = null;
+  /** The application's requests that this client has not answered, by tag. */
+  readonly inFlight = new Map<number, AppRequest>();
+  /** The application above it, in traces. */
+  readonly appName: string;
   /** By slot index: completions that wait for the transport. */
   readonly #held = new Map<number, HeldCompletion>();
   /** By connection: the slot that a payload is being received into. */
@@ -38,8 +42,9 @@ export class ClientProcess extends Process {
   /** Whether the pool was being served when it began to detach: only then can the end be a clean one. */
   #detachedWhenReady = false;
 
-  constructor(world: World, id: number) {
-    super(world, id, "client");
+  constructor(world: World, id: number, name: string) {
+    super(world, id, name);
+    this.appName = name === "client" ? "app" : `app of ${name}`;
     this.placesPayloads = true;
   }
 
@@ -61,7 +66,7 @@ export class ClientProcess extends Process {
       poolUuid: shape.poolUuid,
       poolName: "sim",
       clientUuid: world.newUuid(),
-      clientName: `client life ${this.life}`,
+      clientName: this.sessionName,
       sizeBytes: shape.sizeBytes,
       logicalBlockBytes: 512,
       extentBytes: shape.extentBytes,
@@ -83,7 +88,7 @@ export class ClientProcess extends Process {
     this.end(power);
     this.core = null;
     this.#held.clear();
-    world.application.abandonAll();
+    world.application.abandonAll(this);
   }
 
   /** Ends by itself, after it has detached. */
@@ -101,6 +106,11 @@ export class ClientProcess extends Process {
   }
 
   // ---- requests -----------------------------------------------------------------------------------------------------
+
+  /** The name under which this life's sessions run. */
+  get sessionName(): string {
+    return `${this.name} life ${this.life}`;
+  }
 
   /** Whether a request can be given to the core now. */
   get canSubmit(): boolean {
@@ -221,9 +231,9 @@ export class ClientProcess extends Process {
     if (isReady && !this.#wasReady) this.world.losses.served(core.snapshot().inSyncMask);
     this.#wasReady = isReady;
     if (state === "detached" && this.detaching) {
-      this.world.onDetached(this.#detachedWhenReady && core.snapshot().inSyncMask !== 0);
-    } else if (state === "refused") this.world.onRefused();
-    else if (!this.#applicationPending && this.world.wantsTurn && this.canSubmit) {
+      this.world.onDetached(this, this.#detachedWhenReady && core.snapshot().inSyncMask !== 0);
+    } else if (state === "refused") this.world.onRefused(this);
+    else if (!this.#applicationPending && this.world.wantsTurn(this) && this.canSubmit) {
       this.#applicationPending = true;
       const world = this.world;
       const atMs = world.nowMs + world.application.thinkMs();
@@ -234,7 +244,7 @@ export class ClientProcess extends Process {
   /** The application's turn has come. */
   onApplication(): void {
     this.#applicationPending = false;
-    this.world.applicationTurn();
+    this.world.applicationTurn(this);
     if (this.alive) this.settle();
   }
 
@@ -273,7 +283,7 @@ export class ClientProcess extends Process {
   }
 
   #complete(tag: number, status: number): void {
-    const request = this.world.application.judge(tag, status, () => this.core!.snapshot().inSyncMask);
+    const request = this.world.application.judge(this, tag, status, () => this.core!.snapshot().inSyncMask);
     const slot = request.slot;
     if (slot !== null && slot.sends > 0) this.#held.set(slot.index, { request, status });
     else this.#finish(request, status);
@@ -281,7 +291,7 @@ export class ClientProcess extends Process {
 
   #finish(request: AppRequest, status: number): void {
     const slot = request.slot;
-    this.world.application.finish(request, status);
+    this.world.application.finish(this, request, status);
     if (slot !== null) this.world.slots.free(slot);
     this.world.onRequestDone();
   }

@@ -65,6 +65,11 @@ export function strike(world: World, fault: number): void {
     case Fault.DETACH:
       if (client.canSubmit) client.detach();
       return;
+    case Fault.TAKE_OVER:
+      if (client.alive && happens(prng, 0.5)) {
+        client.pausedUntilMs = Math.max(client.pausedUntilMs, world.nowMs + exponential(prng, 1000));
+      }
+      return world.takeOver();
     case Fault.ROT: {
       const dead = legs.filter((each) => !each.alive);
       if (dead.length > 0) rot(world, dead[under(prng, dead.length)]);

@@ -25,12 +25,14 @@ export class Losses {
     this.newest = first;
   }
 
-  /** A record was written, whole, to one copy on one disk. */
-  recordSeen(shared: SharedEpoch): void {
-    if (compareRank(shared, this.newest) <= 0) return;
-    // A leg joins only when it lacks nothing and has flushed.
-    if (shared.generation === this.newest.generation) this.#forget(shared.inSyncMask & ~this.newest.inSyncMask);
-    this.newest = shared;
+  /** A record was written, whole, to one copy on the disk of leg `legIndex`, which held `last` before. */
+  recordSeen(legIndex: number, shared: SharedEpoch, last: SharedEpoch | null): void {
+    // A leg joins only when it lacks nothing and has flushed; that it is up to take note of it is its own doing.
+    const bit = 1 << legIndex;
+    const joins = last !== null && last.generation === shared.generation &&
+      (shared.inSyncMask & ~last.inSyncMask & bit) !== 0;
+    if (joins) this.#forget(bit);
+    if (compareRank(shared, this.newest) > 0) this.newest = shared;
   }
 
   /**

@@ -28,6 +28,7 @@ export const Fault = {
   ROT: 13,
   THROTTLE: 14,
   POWER_CLIENT_AND_LEG: 15,
+  TAKE_OVER: 16,
 } as const;
 
 /** Names, for traces. */

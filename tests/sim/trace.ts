@@ -53,13 +53,47 @@ export function describeOutput(output: Output): string {
   }
 }
 
+/** What a body says, without what every one says. */
 function describeBody(body: unknown): string {
   if (body instanceof Uint32Array) return `words [${body.subarray(0, 16).join(" ")}${body.length > 16 ? " …" : ""}]`;
-  return shorten(JSON.stringify(body, (key, value) => key === "legs" || key === "historyId" ? undefined : value));
+  const words: string[] = [];
+  describeFields(body as Record<string, unknown>, words);
+  return shorten(words.join(", "));
 }
 
+function describeFields(body: Record<string, unknown>, words: string[]): void {
+  for (const [key, value] of Object.entries(body)) {
+    if (SILENT.has(key) || value === false || value === 0 || value === "") continue;
+    if (key === "record") describeFields(value as Record<string, unknown>, words);
+    else if (key === "shared") {
+      const shared = value as { generation: number; epoch: number; inSyncMask: number };
+      words.push(`record ${shared.generation}.${shared.epoch} in-sync ${shared.inSyncMask.toString(2)}`);
+    } else if (key === "droppedMask") words.push(`drops ${(value as number).toString(2)}`);
+    else if (Array.isArray(value)) {
+      if (value.length > 0) words.push(`${key} [${value.join(" ")}]`);
+    } else words.push(value === true ? key : `${key} ${value}`);
+  }
+}
+
+/** Fields that tell nothing about what goes on. */
+const SILENT = new Set([
+  "protocol",
+  "features",
+  "poolUuid",
+  "senderUuid",
+  "senderName",
+  "clientUuid",
+  "promisedTo",
+  "bootId",
+  "instance",
+  "legUuid",
+  "creditRequests",
+  "creditBytes",
+  "rateBytesPerSecond",
+]);
+
 function shorten(text: string): string {
-  return text.length <= 300 ? text : `${text.slice(0, 300)}…`;
+  return text.length <= 240 ? text : `${text.slice(0, 240)}…`;
 }
 
 /** Lines of a world's life; the last ones, or all. */

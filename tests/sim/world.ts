@@ -28,7 +28,7 @@ import { nameValue, Oracle } from "./oracle.ts";
 import { drawUuid, type Plan } from "./plan.ts";
 import type { Process } from "./process.ts";
 import { type DiskOperation, SimDisk } from "./sim_disk.ts";
-import { SlotTable } from "./slots.ts";
+import { SlotOwner, SlotTable } from "./slots.ts";
 import type { Trace } from "./trace.ts";
 import { Violation } from "./violation.ts";
 
@@ -60,7 +60,9 @@ export class World {
   readonly network: Network;
   readonly layout: Layout;
   readonly legs: LegProcess[] = [];
-  readonly client: ClientProcess;
+  /** The client that has the pool, and a second one that may take it over. */
+  client: ClientProcess;
+  readonly clients: ClientProcess[] = [];
   readonly processes: Process[] = [];
   readonly application: Application;
   readonly checks: Checks;
@@ -89,7 +91,7 @@ export class World {
     lab.slots.clear();
     lab.oracle.reset(sectorsOf(plan.shape));
     this.layout = computeLayout(plan.shape);
-    this.network = new Network(lab.heap, this.prng, plan.network, plan.legCount + 1);
+    this.network = new Network(lab.heap, this.prng, plan.network, plan.legCount + 2);
     for (let i = 0; i < plan.legCount; i++) {
       while (lab.disks.length <= i) lab.disks.push(new SimDisk(lab.disks.length));
       const disk = lab.disks[i];
@@ -100,9 +102,13 @@ export class World {
       this.legs.push(leg);
       this.processes.push(leg);
     }
-    this.client = new ClientProcess(this, plan.legCount);
-    this.client.turnMs = plan.turnMs;
-    this.processes.push(this.client);
+    for (const name of ["client", "client-2"]) {
+      const client = new ClientProcess(this, plan.legCount + this.clients.length, name);
+      client.turnMs = plan.turnMs;
+      this.clients.push(client);
+      this.processes.push(client);
+    }
+    this.client = this.clients[0];
     this.application = new Application(this);
     this.checks = new Checks(this, this.layout);
     this.losses = new Losses(this, peekRecord(lab.disks[0], this.layout.epochOffset).shared);
@@ -240,7 +246,7 @@ export class World {
         process.drainNow();
         return;
       case EventKind.APPLICATION:
-        this.client.onApplication();
+        (process as ClientProcess).onApplication();
         return;
       case EventKind.CONNECT_FAILED:
         process.onConnectFailed(event.a);
@@ -260,8 +266,9 @@ export class World {
 
   #start(process: Process, life: number, takeover: boolean): void {
     if (process.alive || process.life !== life) return;
-    if (process === this.client) this.client.start(takeover);
-    else (process as LegProcess).start();
+    if (process instanceof ClientProcess) {
+      if (process === this.client) process.start(takeover);
+    } else (process as LegProcess).start();
   }
 
   /** Someone wants to reach "leg-2:1". */
@@ -270,6 +277,15 @@ export class World {
     const leg = this.legs[legIndex];
     if (leg === undefined) throw new Violation("assertion", `a core wants to connect to ${address}`);
     this.network.connect(from, leg, tag);
+  }
+
+  /** The other client takes the pool over. The one that has it may go on for a while, not knowing. */
+  takeOver(): void {
+    const former = this.client;
+    const next = this.clients.find((each) => each !== former)!;
+    if (next.alive) next.kill(false);
+    this.client = next;
+    next.start(true);
   }
 
   onEvent(_who: string, _event: CoreEvent): void {}
@@ -287,31 +303,34 @@ export class World {
   // ---- stages ---------------------------------------------------------------------------------------------------------
 
   /** Whether the application has something to submit. */
-  get wantsTurn(): boolean {
-    const application = this.application;
-    if (this.stage === "verify") return application.inFlight.size === 0;
-    return this.stage === "load" && application.begun < this.plan.requestCount &&
-      application.inFlight.size < this.plan.queueDepth;
+  wantsTurn(client: ClientProcess): boolean {
+    if (this.stage === "verify") return client.inFlight.size === 0;
+    return this.stage === "load" && this.application.begun < this.plan.requestCount &&
+      client.inFlight.size < this.plan.queueDepth;
   }
 
   /** The application may submit. */
-  applicationTurn(): void {
+  applicationTurn(client: ClientProcess): void {
     const application = this.application;
     if (this.stage === "load") {
       let burst = 1 + under(this.prng, this.plan.queueDepth);
       while (
-        burst-- > 0 && application.begun < this.plan.requestCount && application.inFlight.size < this.plan.queueDepth &&
-        this.client.canSubmit
-      ) this.client.submit(application.draw());
-      if (application.begun >= this.plan.requestCount && application.inFlight.size === 0) this.#calmDown();
+        burst-- > 0 && application.begun < this.plan.requestCount && client.inFlight.size < this.plan.queueDepth &&
+        client.canSubmit
+      ) client.submit(application.draw(client));
+      this.#endLoadWhenDone();
     } else if (this.stage === "verify" && this.client.canSubmit && application.inFlight.size === 0) this.#verify();
   }
 
   onRequestDone(): void {
+    this.#endLoadWhenDone();
+  }
+
+  /** Not at once: a client may be in the midst of completing requests. */
+  #endLoadWhenDone(): void {
     const application = this.application;
-    if (this.stage === "load" && application.begun >= this.plan.requestCount && application.inFlight.size === 0) {
-      this.#calmDown();
-    }
+    if (this.stage !== "load" || application.begun < this.plan.requestCount || application.inFlight.size > 0) return;
+    this.heap.push(this.nowMs, EventKind.CALM, this, 0);
   }
 
   #calmDown(): void {
@@ -320,9 +339,11 @@ export class World {
     this.#calmSinceMs = this.nowMs;
     this.note("faults end");
     this.network.heal();
+    for (const client of this.clients) if (client !== this.client) client.kill(false);
     for (const process of this.processes) {
       process.slowness = 1;
-      if (!process.alive) this.scheduleStart(process, part(this.prng) * 1000, true);
+      const isNeeded = process === this.client || !(process instanceof ClientProcess);
+      if (!process.alive && isNeeded) this.scheduleStart(process, part(this.prng) * 1000, true);
     }
     for (const leg of this.legs) {
       if (!leg.alive) continue;
@@ -381,16 +402,20 @@ export class World {
     const step = this.#verifySteps++;
     if (step < 4) {
       const first = under(this.prng, plan.spanSectors);
-      client.submit(application.begin(RequestKind.WRITE, 0, first, 1));
+      client.submit(application.begin(client, RequestKind.WRITE, 0, first, 1));
     } else if (this.#verifyAt < this.oracle.sectorCount) {
       const count = Math.min(VERIFY_SECTORS, this.oracle.sectorCount - this.#verifyAt);
-      client.submit(application.begin(RequestKind.READ, 0, this.#verifyAt, count));
+      client.submit(application.begin(client, RequestKind.READ, 0, this.#verifyAt, count));
       this.#verifyAt += count;
     } else if (this.unwholeness() === "") client.detach(); // a leg may have been dropped for a silence from before
   }
 
   /** The client has detached. `clean`: with the legs' consent. */
-  onDetached(clean: boolean): void {
+  onDetached(client: ClientProcess, clean: boolean): void {
+    if (client !== this.client) {
+      client.kill(false);
+      return;
+    }
     if (this.application.inFlight.size > 0) {
       throw new Violation(
         "exactly-once",
@@ -404,8 +429,15 @@ export class World {
     const leaked = this.slots.usedBy(this.client.id).length;
     if (leaked > 0) throw new Violation("slots", `the client detached with ${leaked} slots in use`);
     if (this.stage === "verify") {
-      this.compareDisks();
-      this.stage = "end";
+      if (client.core!.snapshot().inSyncMask === (1 << this.plan.legCount) - 1) {
+        this.compareDisks();
+        this.stage = "end";
+        return;
+      }
+      // A leg was dropped at the last moment, e.g. for a disk operation from the time of faults: once more.
+      this.stage = "calm";
+      client.leave();
+      this.scheduleStart(client, 100, true);
     } else if (this.stage === "scenario") this.client.leave();
     else {
       this.client.leave();
@@ -414,7 +446,12 @@ export class World {
   }
 
   /** The client was refused the pool and gives up; someone will try again. */
-  onRefused(): void {
+  onRefused(client: ClientProcess): void {
+    if (client !== this.client) {
+      this.note(`${client.name} has lost the pool: ${client.core!.refusal}`);
+      client.kill(false);
+      return;
+    }
     this.#refusals++;
     this.#lastRefusal = this.client.core!.refusal;
     if (this.stage !== "scenario") this.note(`the client is refused: ${this.#lastRefusal}`);
@@ -446,8 +483,11 @@ export class World {
           );
         }
       }
-      const used = this.slots.usedBy(leg.id).filter((slot) => slot.sends === 0).length;
-      if (used > 0) throw new Violation("slots", `${leg.name} holds ${used} slots at rest`);
+      const used = this.slots.usedBy(leg.id).filter((slot) => slot.owner === SlotOwner.CORE && slot.sends === 0);
+      if (used.length > 0) {
+        const names = used.map((slot) => `${slot.index} of ${nameValue(slot.values[0])}`).join(", ");
+        throw new Violation("slots", `${leg.name} holds ${used.length} slots at rest: ${names}`);
+      }
     }
   }
 }

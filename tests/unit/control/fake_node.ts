@@ -164,6 +164,7 @@ export function testSnapshot(
     session: null,
     dirty: [],
     resync: null,
+    lastResync: null,
     hotExtents: 0,
     hotExtentLimit: 2048,
     unflushedBytes: 0,

@@ -70,7 +70,8 @@ export class RamHost implements FrontendHost {
     assert(flags === 0 || kind !== RequestKind.READ, "reads carry no flags", flags);
     assert((flags & ~(RequestFlag.FUA | RequestFlag.NO_HOLE)) === 0, "known flags", flags);
     const carriesData = kind === RequestKind.READ || kind === RequestKind.WRITE;
-    assert(lengthBytes <= (carriesData ? MAX_REQUEST_BYTES : 1 << 30), "at most 1 MiB of data, 1 GiB of effect");
+    const mostBytes = carriesData ? MAX_REQUEST_BYTES : this.geometry.maxRangeBytes;
+    assert(lengthBytes <= mostBytes, "no more than the host takes at once", lengthBytes);
     assert(carriesData === (slot >= 0), "a slot where data is involved", slot);
     if (carriesData) assert(this.#pool.capacity(slot) >= lengthBytes, "the slot holds the data");
     const request = { kind, flags, offset, lengthBytes, slot, tag };

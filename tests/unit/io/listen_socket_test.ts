@@ -10,7 +10,7 @@ import { parseSocketAddress } from "../../../lib/io/socket_address.ts";
 import { UringReactor } from "../../../lib/io/uring_reactor.ts";
 
 function withReactor(body: (reactor: UringReactor, directory: string) => void): void {
-  const reactor = UringReactor.create({ entries: 16 });
+  const reactor = UringReactor.create({ entries: 16, completionEntries: 256 });
   const directory = Deno.makeTempDirSync({ prefix: "brmr-listen-" });
   try {
     body(reactor, directory);

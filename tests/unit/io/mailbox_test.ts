@@ -8,7 +8,7 @@ function withReceiver(
   sender: MailboxSender,
   body: (reactor: UringReactor, received: unknown[], receiver: MailboxReceiver) => Promise<void>,
 ): Promise<void> {
-  const reactor = UringReactor.create({ entries: 8 });
+  const reactor = UringReactor.create({ entries: 8, completionEntries: 256 });
   const received: unknown[] = [];
   const receiver = new MailboxReceiver(sender.port, reactor, (value) => received.push(value));
   return body(reactor, received, receiver).finally(() => {
@@ -108,7 +108,7 @@ Deno.test("after close() nothing is delivered", async () => {
 
 Deno.test("an onMessage that throws loses no later message", async () => {
   const sender = new MailboxSender();
-  const reactor = UringReactor.create({ entries: 8 });
+  const reactor = UringReactor.create({ entries: 8, completionEntries: 256 });
   const received: unknown[] = [];
   const receiver = new MailboxReceiver(sender.port, reactor, (value) => {
     if (value === "bad") throw new Error("broken");

@@ -5,7 +5,7 @@ import type { MailboxPort } from "../../../lib/io/mailbox.ts";
 import { UringReactor } from "../../../lib/io/uring_reactor.ts";
 
 self.onmessage = (event: MessageEvent<MailboxPort>) => {
-  const reactor = UringReactor.create({ entries: 8 });
+  const reactor = UringReactor.create({ entries: 8, completionEntries: 256 });
   let stopped = false;
   const receiver = new MailboxReceiver(event.data, reactor, (value) => {
     const message = value as { op: string; value?: unknown };

@@ -31,7 +31,7 @@ interface Bench {
 function withBench(registered: boolean, body: (bench: Bench) => void): void {
   const directory = Deno.makeTempDirSync({ prefix: "brmr-reactor-" });
   const pool = new SlabBufferPool({ totalBytes: 4 << 20 });
-  const reactor = UringReactor.create({ entries: 32, pool: registered ? pool : undefined });
+  const reactor = UringReactor.create({ entries: 32, completionEntries: 256, pool: registered ? pool : undefined });
   assert.equal(reactor.hasFixedBuffers, registered, reactor.fixedBuffersRefusal);
   const done = new Completions();
   const opened: number[] = [];
@@ -201,7 +201,7 @@ Deno.test("a misaligned O_DIRECT write is -EINVAL, a read of a write-only file -
 
 Deno.test("memory inside the pool, across its end and outside of it can be written from", () => {
   const pool = new SlabBufferPool({ totalBytes: 4 << 20 });
-  const reactor = UringReactor.create({ entries: 8, pool });
+  const reactor = UringReactor.create({ entries: 8, completionEntries: 256, pool });
   const directory = Deno.makeTempDirSync({ prefix: "brmr-reactor-" });
   const file = openFile(`${directory}/f`, OpenFlag.READ_WRITE | OpenFlag.CREATE | OpenFlag.DIRECT);
   const done = new Completions();

@@ -11,7 +11,7 @@ import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
 import { UringReactor } from "../../../lib/io/uring_reactor.ts";
 
 function withReactor(entries: number, body: (reactor: UringReactor, done: Completions, owner: number) => void): void {
-  const reactor = UringReactor.create({ entries });
+  const reactor = UringReactor.create({ entries, completionEntries: 256 });
   const done = new Completions();
   try {
     body(reactor, done, reactor.register(done));
@@ -61,7 +61,7 @@ Deno.test("wake() ends a turn that would wait for ever, also before it began, fr
 });
 
 Deno.test("a wake-up from another thread ends a turn that waits", async () => {
-  const reactor = UringReactor.create({ entries: 8 });
+  const reactor = UringReactor.create({ entries: 8, completionEntries: 256 });
   const worker = new Worker(new URL("./waker_worker.ts", import.meta.url).href, { type: "module" });
   await new Promise((resolve) => worker.onmessage = resolve);
   worker.postMessage({ eventfd: reactor.wakeDescriptor, afterMs: 30 });
@@ -130,7 +130,7 @@ Deno.test("a kernel that does not defer completions works the same", () => {
       return (params[2] & lacking) !== 0 ? -Errno.EINVAL : runningKernel.setup(entries, params);
     },
   };
-  const reactor = UringReactor.create({ entries: 8, kernel });
+  const reactor = UringReactor.create({ entries: 8, completionEntries: 256, kernel });
   assert.equal(reactor.setupFlags & SetupFlag.DEFER_TASKRUN, 0);
   const done = new Completions();
   const owner = reactor.register(done);
@@ -149,17 +149,17 @@ Deno.test("without locked memory the pool is used unregistered, and the reactor 
       op === RegisterOp.BUFFERS ? -Errno.ENOMEM : runningKernel.register(ring, op, argument, count),
   };
   const pool = new SlabBufferPool({ totalBytes: 1 << 20 });
-  const refused = UringReactor.create({ entries: 8, pool, kernel });
+  const refused = UringReactor.create({ entries: 8, completionEntries: 256, pool, kernel });
   assert.equal(refused.hasFixedBuffers, false);
   assert.match(refused.fixedBuffersRefusal, /ENOMEM.*ulimit -l/);
   refused.dispose();
-  const taken = UringReactor.create({ entries: 8, pool });
+  const taken = UringReactor.create({ entries: 8, completionEntries: 256, pool });
   assert.equal(taken.hasFixedBuffers, true, taken.fixedBuffersRefusal);
   taken.dispose();
 });
 
 Deno.test("fixed files: used while there is room, the raw descriptor when the table is full", () => {
-  const reactor = UringReactor.create({ entries: 8, fixedFiles: 2 });
+  const reactor = UringReactor.create({ entries: 8, completionEntries: 256, fixedFiles: 2 });
   const pair = newSocketPair();
   assert.ok(typeof pair !== "number");
   const [a, b] = pair;
@@ -257,7 +257,7 @@ Deno.test("owners are used again after unregister()", () => {
 });
 
 Deno.test("an assertion in a handler leaves the reactor usable", () => {
-  const reactor = UringReactor.create({ entries: 8 });
+  const reactor = UringReactor.create({ entries: 8, completionEntries: 256 });
   let fails = true;
   let count = 0;
   const owner = reactor.register({
@@ -277,7 +277,7 @@ Deno.test("an assertion in a handler leaves the reactor usable", () => {
 Deno.test("dispose() gives descriptors back and refuses while operations are in flight", () => {
   const descriptorsBefore = openDescriptors();
   for (let i = 0; i < 5; i++) {
-    const reactor = UringReactor.create({ entries: 8 });
+    const reactor = UringReactor.create({ entries: 8, completionEntries: 256 });
     const owner = reactor.register(new Completions());
     reactor.nop(owner, 1);
     assert.throws(() => reactor.dispose(), /nothing is in flight/);
@@ -297,7 +297,7 @@ Deno.test("with every descriptor taken, creating fails with what to do, step by 
   for (let room = 0; room < 4; room++) {
     assert.equal(setLimit(Limit.OPEN_FILES, limitWithRoom(openBefore, room), before.hard), 0);
     try {
-      UringReactor.create({ entries: 8 }).dispose();
+      UringReactor.create({ entries: 8, completionEntries: 256 }).dispose();
     } catch (error) {
       failures++;
       assert.match((error as Error).message, /Cannot make an (io_uring|eventfd): EMFILE/);

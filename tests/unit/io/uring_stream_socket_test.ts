@@ -15,7 +15,7 @@ const MIB = 1 << 20;
 const pool = new SlabBufferPool({ totalBytes: 24 * MIB });
 
 function withReactor(body: (reactor: UringReactor) => void): void {
-  const reactor = UringReactor.create({ entries: 64, pool });
+  const reactor = UringReactor.create({ entries: 64, completionEntries: 256, pool });
   const usedBefore = pool.usedBytes;
   try {
     body(reactor);

@@ -40,7 +40,7 @@ export function withDirectory(body: (directory: string) => void): void {
 /** A ring and a pool, and the completions that came. */
 export class Machine {
   readonly pool = new SlabBufferPool({ totalBytes: 16 * 1024 * 1024 });
-  readonly reactor = UringReactor.create({ entries: 64, pool: this.pool });
+  readonly reactor = UringReactor.create({ entries: 64, completionEntries: 256, pool: this.pool });
   /** Result by token. */
   readonly done = new Map<number, number>();
 

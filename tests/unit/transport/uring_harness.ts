@@ -15,10 +15,10 @@ import { checkClean, type Harness, type HarnessOptions, makeSides, POOL_BYTES } 
 const LIMIT_MS = 30_000;
 
 // libc is opened when first needed and stays open; here, so that no test is blamed for it.
-UringReactor.create({ entries: 8 }).dispose();
+UringReactor.create({ entries: 8, completionEntries: 256 }).dispose();
 
 export function uringHarness(options: HarnessOptions): Harness {
-  const reactor = UringReactor.create({ entries: 256 });
+  const reactor = UringReactor.create({ entries: 256, completionEntries: 256 });
   const network = new UringNetwork(reactor);
   const transports: TcpTransport[] = [];
   const sides = makeSides((pool, handler) => {
