@@ -30,6 +30,8 @@ export const Feature = {
   SUBMIT_STABLE: 1 << 2,
   FAST_POLL: 1 << 5,
   EXT_ARG: 1 << 8,
+  /** io_uring_enter takes a time to gather completions in (6.12). */
+  MIN_TIMEOUT: 1 << 15,
 } as const;
 
 /** Flags of io_uring_enter. */

@@ -69,6 +69,8 @@ export class UringRing {
   readonly descriptor: number;
   /** Flags the ring was made with (see {@link SetupFlag}). */
   readonly setupFlags: number;
+  /** Whether {@link enterFor} can gather. */
+  readonly canGather: boolean;
   readonly sqEntries: number;
   readonly cqEntries: number;
   /** Submission entries, {@link SQE_WORDS} words each. */
@@ -96,6 +98,7 @@ export class UringRing {
     this.sqEntries = params[0];
     this.cqEntries = params[1];
     this.setupFlags = params[2];
+    this.canGather = (params[5] & Feature.MIN_TIMEOUT) !== 0;
     const hasArray = (this.setupFlags & SetupFlag.NO_SQARRAY) === 0;
     const sqBytes = hasArray ? params[16] + this.sqEntries * 4 : 0;
     const cqBytes = params[25] + this.cqEntries * CQE_WORDS * 4;
@@ -174,9 +177,15 @@ export class UringRing {
     return result < 0 ? -errno() : result;
   }
 
-  /** io_uring_enter that waits at most `timeoutMs` (> 0, finite). -ETIME when the time is over and nothing was submitted. */
-  enterFor(toSubmit: number, minComplete: number, flags: number, timeoutMs: number): number {
+  /**
+   * io_uring_enter that waits at most `timeoutMs` (> 0, finite). -ETIME when the time is over and nothing was submitted.
+   * `gatherUs` (0 unless `canGather`): it returns at once when there are `minComplete` completions, and after that many
+   * microseconds as soon as there is one.
+   */
+  enterFor(toSubmit: number, minComplete: number, flags: number, timeoutMs: number, gatherUs = 0): number {
     const argument = this.#argument;
+    // The kernel does not look at the time limit before the gathering is over.
+    argument[3] = Math.min(gatherUs, timeoutMs * 1000);
     const seconds = Math.floor(timeoutMs / 1000);
     argument[8] = seconds;
     argument[9] = 0;

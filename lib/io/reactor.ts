@@ -72,9 +72,10 @@ export interface Reactor {
   /**
    * Submits what was prepared, waits until something completes, `deadlineMs` is reached or `wake()` is called, and
    * dispatches all completions. `deadlineMs` is on the monotonic clock; Infinity waits for ever, 0 does not wait.
-   * Returns the number of completions dispatched.
+   * With `gatherUs` it is not woken for the first completion, but when there are `enough` of them or that time is over
+   * (see `GatherTime`), where the kernel can. Returns the number of completions dispatched.
    */
-  turn(deadlineMs: number): number;
+  turn(deadlineMs: number, gatherUs?: number, enough?: number): number;
   /** Operations prepared or in flight. */
   readonly inFlightCount: number;
   /** Frees the ring. Only when nothing is in flight. */

@@ -324,7 +324,7 @@ export class UringReactor implements Reactor {
     return this.#wakeDescriptor;
   }
 
-  turn(deadlineMs: number): number {
+  turn(deadlineMs: number, gatherUs = 0, enough = 1): number {
     assert(!this.#dispatching, "turn() is not called by a completion handler");
     const words = this.#words;
     const ring = this.#ring;
@@ -336,6 +336,12 @@ export class UringReactor implements Reactor {
       if (submitting > 0) Atomics.store(words, ring.sqTailIndex, this.#sqTail);
       if (!waits || deadlineMs === 0) {
         result = ring.enter(submitting, 0, EnterFlag.GETEVENTS);
+      } else if (gatherUs > 0 && ring.canGather) {
+        // Without a limit the kernel would give up when the gathering is over; a second is as good as for ever.
+        const leftMs = Math.min(deadlineMs - monotonicMs(), 1000);
+        result = leftMs > 0
+          ? ring.enterFor(submitting, enough, EnterFlag.GETEVENTS, leftMs, gatherUs)
+          : ring.enter(submitting, 0, EnterFlag.GETEVENTS);
       } else if (deadlineMs === Infinity) {
         result = ring.enter(submitting, 1, EnterFlag.GETEVENTS);
       } else {

@@ -11,6 +11,7 @@ import { crc32 } from "node:zlib";
 import type { ClientPool } from "../core/client_pool.ts";
 import { type CoreEvent, type Output, OutputKind } from "../core/output.ts";
 import { type Message, MessageType } from "../wire/message.ts";
+import { GatherTime } from "../io/gather_time.ts";
 import type { Reactor } from "../io/reactor.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { Transport, TransportHandler } from "../transport/transport.ts";
@@ -59,6 +60,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   #requestFrontend = new Int32Array(256);
   #requestNext = new Int32Array(256);
   #freeRequest = 0;
+  #requestCount = 0;
+  readonly #gatherTime = new GatherTime();
 
   #submittingFrontend = 0;
   #wasBlocked = false;
@@ -91,6 +94,16 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   get deadlineMs(): number {
     return this.core.nextDeadlineMs;
+  }
+
+  /** Requests of frontends under way. */
+  get inFlightCount(): number {
+    return this.#requestCount;
+  }
+
+  /** How long the next turn may let completions gather. */
+  get gatherUs(): number {
+    return this.#gatherTime.us(this.#reactor.nowMs, this.#requestCount);
   }
 
   /** Timers, frontends that waited, and what is to leave. */
@@ -150,6 +163,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     if (this.#freeRequest === -1) this.#growRequests();
     const request = this.#freeRequest;
     this.#freeRequest = this.#requestNext[request];
+    this.#requestCount++;
     this.#requestTag[request] = tag;
     this.#requestSlot[request] = slot;
     this.#requestFrontend[request] = this.#submittingFrontend;
@@ -262,6 +276,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     const frontend = this.#requestFrontend[request];
     this.#requestNext[request] = this.#freeRequest;
     this.#freeRequest = request;
+    this.#requestCount--;
+    this.#gatherTime.note();
     this.frontends[frontend].complete(tag, this.#requestStatus[request]);
   }
 

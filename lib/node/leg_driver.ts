@@ -37,6 +37,8 @@ export interface LegHost {
   freeSlot(slot: number): void;
   /** Something was queued on the transport. */
   noteSent(): void;
+  /** A data request of a device has ended. */
+  noteBlockDone(): void;
   connectPeer(driver: LegDriver, legIndex: number, address: string): void;
   /** Connections are named by keys that are never used twice. */
   closeConnection(key: number): void;
@@ -93,6 +95,11 @@ export class LegDriver {
     return this.#operations.usedCount === 0 && this.#metadataInFlight === 0 && this.#waitingReads.length === 0;
   }
 
+  /** Data requests that the device has. */
+  get inFlightCount(): number {
+    return this.#operations.usedCount;
+  }
+
   /** Whether reads wait for memory. */
   get isStarved(): boolean {
     return this.#waitingReads.length > 0;
@@ -141,6 +148,7 @@ export class LegDriver {
     const token = this.#operations.token(operation);
     const slot = this.#operations.slot(operation);
     this.#operations.remove(operation);
+    this.#host.noteBlockDone();
     this.core.handleDiskDone(token, result, slot);
     this.drain();
   }

@@ -11,6 +11,7 @@
 import { Message, MessageType } from "../wire/message.ts";
 import type { Hello, Refusal, Welcome } from "../wire/bodies.ts";
 import type { CoreEvent } from "../core/output.ts";
+import { GatherTime } from "../io/gather_time.ts";
 import type { Reactor } from "../io/reactor.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { Transport, TransportHandler } from "../transport/transport.ts";
@@ -53,6 +54,7 @@ export class StorageWorker implements TransportHandler, LegHost {
   readonly #connections = new ConnectionTable();
   readonly #reply = new Message();
   readonly #ordinaryLimitBytes: number;
+  readonly #gatherTime = new GatherTime();
   #nextSweepMs = Infinity;
   #openCount = 0;
   /** Memory was given back since those who wait for it were last asked. */
@@ -102,6 +104,22 @@ export class StorageWorker implements TransportHandler, LegHost {
       if (legDeadlineMs < deadlineMs) deadlineMs = legDeadlineMs;
     }
     return deadlineMs;
+  }
+
+  /** Reads and writes of all legs under way. */
+  get inFlightCount(): number {
+    let count = 0;
+    for (let i = 0; i < this.#drivers.length; i++) count += this.#drivers[i].inFlightCount;
+    return count;
+  }
+
+  /** How long the next turn may let completions gather. */
+  get gatherUs(): number {
+    return this.#gatherTime.us(this.#reactor.nowMs, this.inFlightCount);
+  }
+
+  noteBlockDone(): void {
+    this.#gatherTime.note();
   }
 
   /** Timers, waiting reads, paused connections, and what is to leave. */

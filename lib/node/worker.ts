@@ -88,7 +88,7 @@ function runStorage(start: StorageStart): void {
   });
   worker.afterTurn();
   while (!isStopping) {
-    reactor.turn(worker.deadlineMs);
+    reactor.turn(worker.deadlineMs, worker.gatherUs, worker.inFlightCount);
     worker.afterTurn();
     operations.afterTurn();
   }
@@ -136,7 +136,7 @@ function runClient(start: ClientStart): void {
   worker.start(start.takeover);
   worker.afterTurn();
   while (!life.isOver) {
-    reactor.turn(Math.min(worker.deadlineMs, life.deadlineMs));
+    reactor.turn(Math.min(worker.deadlineMs, life.deadlineMs), worker.gatherUs, worker.inFlightCount);
     life.afterTurn();
     worker.afterTurn();
   }

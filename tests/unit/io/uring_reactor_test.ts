@@ -32,6 +32,22 @@ Deno.test("turn() waits for its deadline and no longer", () => {
   });
 });
 
+Deno.test("a turn that gathers returns with one completion when the time is over, at once with enough, and never empty", () => {
+  withReactor(8, (reactor, done, owner) => {
+    // Enough: the hour of gathering is not waited for.
+    for (let i = 0; i < 4; i++) reactor.nop(owner, i);
+    assert.equal(reactor.turn(Infinity, 3_600_000_000, 4), 4);
+    // Fewer than enough: a turn ends all the same, and has what there is.
+    reactor.nop(owner, 4);
+    assert.equal(reactor.turn(Infinity, 20_000, 100), 1);
+    assert.equal(done.list.length, 5);
+    // The deadline comes before the gathering is over.
+    const startMs = reactor.clockMs();
+    assert.equal(reactor.turn(startMs + 10, 3_600_000_000, 100), 0);
+    assert.ok(reactor.nowMs - startMs < 5000);
+  });
+});
+
 Deno.test("wake() ends a turn that would wait for ever, also before it began, from here or by the descriptor", () => {
   withReactor(8, (reactor) => {
     for (let i = 0; i < 5; i++) {
