@@ -183,7 +183,6 @@ export class ClientMembership {
     }
   }
 
-  /** Number of the newest record sent. */
   get epoch(): number {
     return this.#latest?.epoch ?? 0;
   }

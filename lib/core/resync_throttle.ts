@@ -9,7 +9,7 @@
  */
 
 /** Part of the foreground's traffic that resync may add while there is any. */
-const BUSY_SHARE = 0.3;
+const BUSY_SHARE = 0.42;
 /** Never slower than this, or a resync under a trickle of tiny writes would take for ever. Bytes per second. */
 const FLOOR_BYTES_PER_SECOND = 8 * 1024 * 1024;
 /** The client is quiet when it has sent nothing for this long. */
