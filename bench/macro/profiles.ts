@@ -17,6 +17,9 @@ import { cpuSeconds } from "./process_usage.ts";
 import { startQuorum } from "./qemu_quorum.ts";
 import { formatTable, median, writeJson } from "./statistics.ts";
 
+/** How long each profile runs on each side before the first round, in seconds. */
+const WARM_UP_SECONDS = 2;
+
 /** A pool under test. */
 interface Side {
   readonly name: string;
@@ -117,6 +120,8 @@ try {
   if (options.only !== "qemu") sides.push(await startBrmr(directory, sizeBytes));
   const raw = await startRaw(directory, sizeBytes);
   for (const side of sides) await fillOnce(side.target, sizeBytes);
+  // Neither side is measured cold: ours is compiled while it runs, and both have caches.
+  for (const side of sides) for (const profile of PROFILES) await measure(side, profile, WARM_UP_SECONDS, sizeBytes);
   for (let round = 0; round < rounds; round++) {
     for (const profile of PROFILES) {
       // Who goes first changes from round to round.
@@ -135,6 +140,12 @@ try {
   await Deno.remove(directory, { recursive: true });
 }
 
+/** Our rate over theirs, for each round. */
+function ratios(title: string): number[] {
+  const theirs = samples.get(`qemu quorum/${title}`)!;
+  return samples.get(`brmr/${title}`)!.map((sample, round) => sample.iops / theirs[round].iops);
+}
+
 const results = PROFILES.map((profile) => {
   const bySide = new Map(sides.map((side) => [side.name, summarize(samples.get(`${side.name}/${profile.title}`)!)]));
   const brmr = bySide.get("brmr");
@@ -144,7 +155,8 @@ const results = PROFILES.map((profile) => {
     profile: profile.title,
     brmr,
     qemuQuorum: qemu,
-    ratio: brmr && qemu ? brmr.iops / qemu.iops : undefined,
+    // Round by round, since the machine's speed may drift from one to the next.
+    ratio: brmr && qemu ? median(ratios(profile.title)) : undefined,
     rawFilePairIops: rawIops,
     // For reads the pair could serve twice the rate of one file.
     shareOfRaw: brmr ? brmr.iops / (profile.rw === "randread" ? 2 * rawIops : rawIops) : undefined,
@@ -170,7 +182,7 @@ console.log(formatTable([
   ]),
 ]));
 console.log(
-  `${rounds} rounds of ${seconds} s, medians; "of raw": share of what ${RAW} give each when both are driven at once ` +
+  `${rounds} rounds of ${seconds} s, medians (ratio: of the rounds' ratios); "of raw": share of what ${RAW} give each when both are driven at once ` +
     `(reads: of their sum); us/IO: CPU microseconds per I/O, both storage nodes together.`,
 );
 await writeJson(options.json, { rounds, seconds, sizeBytes, results });

@@ -9,6 +9,7 @@
  * @module
  */
 
+import { freePorts } from "./free_ports.ts";
 import type { ControlClient, NodeOperations } from "../control/control_api.ts";
 import { connectNode } from "../control/node_control_client.ts";
 import { NodeConnections } from "../control/node_connections.ts";
@@ -154,7 +155,7 @@ class Demo {
 
   async #start(): Promise<void> {
     this.#begin("start");
-    this.#addresses.push(...freeAddresses(2));
+    this.#addresses.push(...freePorts(2).map((port) => `127.0.0.1:${port}`));
     this.#options.onEvent({
       kind: "setting",
       directory: this.#directory,
@@ -385,12 +386,4 @@ const NOTHING_MISSING: Missing = {
 function after(durationMs: number): () => Promise<boolean> {
   const endMs = performance.now() + durationMs;
   return () => Promise.resolve(performance.now() >= endMs);
-}
-
-/** Addresses on loopback whose ports are free now. */
-function freeAddresses(count: number): string[] {
-  const listeners = Array.from({ length: count }, () => Deno.listen({ hostname: "127.0.0.1", port: 0 }));
-  const addresses = listeners.map((listener) => `127.0.0.1:${listener.addr.port}`);
-  for (const listener of listeners) listener.close();
-  return addresses;
 }

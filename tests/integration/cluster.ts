@@ -7,6 +7,7 @@
  * @module
  */
 
+import { freePorts } from "../../lib/demo/free_ports.ts";
 import { fileURLToPath } from "node:url";
 import { permissionFlags } from "../../cli/build/permissions.ts";
 
@@ -458,12 +459,4 @@ export async function expectCommand(path: string, args: readonly string[]): Prom
     throw new Error(`${path} ${args.join(" ")} ended with ${result.code}: ${result.stderr}${result.stdout}`);
   }
   return result.stdout;
-}
-
-/** Ports nobody listens on. All are held at once before any is let go, so that they differ. */
-function freePorts(count: number): number[] {
-  const listeners = Array.from({ length: count }, () => Deno.listen({ hostname: "127.0.0.1", port: 0 }));
-  const ports = listeners.map((listener) => listener.addr.port);
-  for (const listener of listeners) listener.close();
-  return ports;
 }
