@@ -12,7 +12,8 @@
 
 import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Grant, Refusal, ResyncReport, Welcome } from "../wire/bodies.ts";
-import { type Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
+import { type Message, MessageType } from "../wire/message.ts";
+import { checkAnswer, OUR_DIALECT } from "../wire/negotiate.ts";
 import { ClientContext, type ClientPoolOptions, type LegLink } from "./client_context.ts";
 import { ClientIo } from "./client_io.ts";
 import { ClientMembership } from "./client_membership.ts";
@@ -71,8 +72,8 @@ export class ClientPool {
     link.lastPingMs = pool.nowMs;
     this.#byConnection.set(connection, link);
     pool.send(link, MessageType.HELLO, HELLO_ID).body = {
-      protocol: PROTOCOL_VERSION,
-      features: 0,
+      protocol: OUR_DIALECT.newestProtocol,
+      features: OUR_DIALECT.features,
       role: "client",
       poolUuid: pool.options.poolUuid,
       legIndex,
@@ -123,13 +124,7 @@ export class ClientPool {
         this.#io.handleData(link, message);
         return;
       case MessageType.WELCOME:
-        if (link.state !== "greeting") return;
-        link.state = "greeted";
-        link.welcome = body as Welcome;
-        link.legUuid = link.welcome.legUuid ?? "";
-        link.backoffMs = 50;
-        link.lastRefusal = "";
-        this.#membership.handleWelcome(link);
+        this.#handleWelcome(link, body as Welcome);
         return;
       case MessageType.GRANT:
         this.#membership.handleGrant(link, body as Grant);
@@ -303,6 +298,22 @@ export class ClientPool {
       output.legIndex = link.legIndex;
       output.address = link.address;
     }
+  }
+
+  #handleWelcome(link: LegLink, welcome: Welcome): void {
+    if (link.state !== "greeting") return;
+    const agreement = checkAnswer(OUR_DIALECT, welcome);
+    if (!agreement.ok) {
+      link.lastRefusal = agreement.message;
+      this.#closeLink(link, agreement.message);
+      return;
+    }
+    link.state = "greeted";
+    link.welcome = welcome;
+    link.legUuid = welcome.legUuid ?? "";
+    link.backoffMs = 50;
+    link.lastRefusal = "";
+    this.#membership.handleWelcome(link);
   }
 
   /** Ends a link ourselves. What is in flight on it is dealt with at once, but for reads (see handleConnectionClosed). */

@@ -19,8 +19,9 @@
  * @module
  */
 
-import type { ResyncOrder } from "../wire/bodies.ts";
-import { type Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
+import type { Refusal, ResyncOrder, Welcome } from "../wire/bodies.ts";
+import { type Message, MessageType } from "../wire/message.ts";
+import { checkAnswer, OUR_DIALECT } from "../wire/negotiate.ts";
 import type { LegContext } from "./leg_context.ts";
 import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
 import { OperationKind } from "./operation_table.ts";
@@ -179,8 +180,8 @@ export class ResyncTarget {
     }
     leg.peers.set(connection, { role: "peer", legIndex });
     leg.send(connection, MessageType.HELLO, 0).body = {
-      protocol: PROTOCOL_VERSION,
-      features: 0,
+      protocol: OUR_DIALECT.newestProtocol,
+      features: OUR_DIALECT.features,
       role: "peer",
       poolUuid: leg.superblock.poolUuid,
       legIndex,
@@ -217,14 +218,10 @@ export class ResyncTarget {
     }
     switch (message.type) {
       case MessageType.WELCOME:
-        job.links.greeted(legIndex);
+        this.#handleWelcome(legIndex, connection, body as Welcome);
         break;
       case MessageType.REFUSE:
-        job.message = `Leg ${legIndex} refuses: ${(body as { message: string }).message}`;
-        job.links.lost(legIndex, this.#leg.nowMs);
-        this.#leg.peers.delete(connection);
-        this.#leg.close(connection);
-        this.#leaveSource(legIndex);
+        this.#giveUpLink(legIndex, connection, (body as Refusal).message);
         break;
       case MessageType.MAP_PART:
         this.#mapPart(message, body as Uint32Array | null);
@@ -408,6 +405,21 @@ export class ResyncTarget {
       job.source = next;
       break;
     }
+  }
+
+  #handleWelcome(legIndex: number, connection: number, welcome: Welcome): void {
+    const agreement = checkAnswer(OUR_DIALECT, welcome);
+    if (agreement.ok) this.#job.links.greeted(legIndex);
+    else this.#giveUpLink(legIndex, connection, agreement.message);
+  }
+
+  /** Nothing is to be had from this leg over this connection. It is tried again later. */
+  #giveUpLink(legIndex: number, connection: number, reason: string): void {
+    this.#job.message = `Leg ${legIndex} is no source: ${reason}`;
+    this.#job.links.lost(legIndex, this.#leg.nowMs);
+    this.#leg.peers.delete(connection);
+    this.#leg.close(connection);
+    this.#leaveSource(legIndex);
   }
 
   #mapPart(message: Message, runs: Uint32Array | null): void {
