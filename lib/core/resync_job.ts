@@ -31,6 +31,8 @@ export class ResyncJob {
   /** The source in use. */
   source = -1;
   isPaused = false;
+  /** Bytes that clients have moved at the source, as it told last. */
+  sourceForegroundBytes = 0;
   /** Nothing is asked of the source before this time: it has said "not yet". */
   waitUntilMs = 0;
   /** For people: the last thing that went wrong. */
@@ -87,6 +89,7 @@ export class ResyncJob {
     this.run++;
     this.source = this.sources[0];
     this.waitUntilMs = 0;
+    this.sourceForegroundBytes = 0;
     this.message = "";
     this.progress = new ResyncProgress(leg.nowMs);
     this.todo = new SparseBitmap(leg.chunkCount, !isReconcile);

@@ -85,6 +85,7 @@ export class ResyncPull {
   handleData(message: Message, slot: number): void {
     const job = this.#job;
     const { leg, pulls, todo } = job;
+    if (message.status === 0) job.sourceForegroundBytes = message.sequence;
     const pull = pulls.find(message.requestId);
     if (pull < 0 || pulls.state[pull] !== PullState.ASKED) {
       leg.freeSlot(slot);

@@ -199,6 +199,7 @@ export class ResyncSource {
     answer.message.offset = operations.offset[operation];
     answer.message.length = operations.lengthBytes[operation];
     answer.message.resyncSession = operations.session[operation];
+    answer.message.sequence = this.#leg.counters.readBytes + this.#leg.counters.writtenBytes;
     return answer;
   }
 }

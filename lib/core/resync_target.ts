@@ -315,7 +315,7 @@ export class ResyncTarget {
     if (job.phase === "off") return;
     this.#nextTickMs = leg.nowMs + TICK_MS;
     this.#watchPeers();
-    job.throttle.observe(leg.nowMs, leg.counters.writtenBytes + leg.counters.readBytes);
+    job.throttle.observe(leg.nowMs, leg.counters.writtenBytes + leg.counters.readBytes, job.sourceForegroundBytes);
     job.progress.tick(leg.nowMs);
     if (job.phase === "pull" && this.#pull.isRetryDue) {
       job.failed.clearAll();

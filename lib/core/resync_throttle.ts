@@ -2,7 +2,7 @@
  * How fast a resync may go: at full speed while the client is quiet, and at a share of the client's own traffic while it is
  * busy, so that the foreground keeps its rate. An operator's limit caps both.
  *
- * The share follows what the client does at this leg (every write of the pool passes here): allowed bytes per second =
+ * The share follows what clients do at this leg and at the source: allowed bytes per second =
  * max(floor, share × foreground bytes per second). It is a token bucket; time is passed in.
  *
  * @module
@@ -26,6 +26,7 @@ export class ResyncThrottle {
   #refilledMs: number;
   #sampledMs: number;
   #sampledBytes = 0;
+  #sampledSourceBytes = 0;
   #foregroundBytesPerSecond = 0;
   #lastForegroundMs = -Infinity;
 
@@ -43,15 +44,22 @@ export class ResyncThrottle {
     return this.#limit;
   }
 
-  /** The foreground has moved `totalBytes` so far. Call at every tick. */
-  observe(nowMs: number, totalBytes: number): void {
+  /**
+   * The foreground has moved so many bytes so far at this leg, and at the source. Call at every tick. Every write passes both, reads
+   * only the source: what counts is the busier one.
+   */
+  observe(nowMs: number, ownBytes: number, sourceBytes: number): void {
     const elapsedMs = nowMs - this.#sampledMs;
     if (elapsedMs < SAMPLE_MS) return;
-    const moved = totalBytes - this.#sampledBytes;
+    // The source may have changed, or not have told yet: then its count starts over.
+    const isSameSource = this.#sampledSourceBytes > 0 && sourceBytes >= this.#sampledSourceBytes;
+    const movedAtSource = isSameSource ? sourceBytes - this.#sampledSourceBytes : 0;
+    const moved = Math.max(ownBytes - this.#sampledBytes, movedAtSource);
     if (moved > 0) this.#lastForegroundMs = nowMs;
     this.#foregroundBytesPerSecond = this.#foregroundBytesPerSecond * 0.6 + (moved * 1000 / elapsedMs) * 0.4;
     this.#sampledMs = nowMs;
-    this.#sampledBytes = totalBytes;
+    this.#sampledBytes = ownBytes;
+    this.#sampledSourceBytes = sourceBytes;
   }
 
   /** Bytes per second allowed now; Infinity when nothing limits. */

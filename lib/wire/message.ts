@@ -87,7 +87,10 @@ export const MessageType = {
   MAP_PART: 31,
   /** Leg to peer leg: send `length` bytes at `offset`, read at a position at or past JOIN of `resyncSession`. */
   PULL: 32,
-  /** Answer: the payload is the data when status is 0. -EAGAIN: not at that position yet, ask again. */
+  /**
+   * Answer: the payload is the data when status is 0. -EAGAIN: not at that position yet, ask again. `sequence`: bytes that clients
+   * have moved at the answering leg so far, for the throttle.
+   */
   PULL_DATA: 33,
   /** Leg to peer leg: these chunks (payload: pairs of u32) of leg `legIndex` are synced and flushed. Acked. */
   CLEAR: 34,
