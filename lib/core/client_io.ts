@@ -119,7 +119,11 @@ export class ClientIo {
       }
       // The last good copy is never given up: the request fails instead.
       requests.status[request] = EIO;
-      if (requests.kind[request] !== RequestKind.FLUSH) this.#failure?.writeFailed();
+      if (requests.kind[request] !== RequestKind.FLUSH) {
+        this.#failure?.writeFailed();
+        // That may have ended the session: then the request is held, and sent again under the next one.
+        if (requests.find(message.requestId) !== request) return;
+      }
     }
     requests.waitMask[request] &= ~bit;
     if (requests.waitMask[request] === 0) this.#finish(request);
