@@ -55,6 +55,8 @@ export class ClientMembership {
   #reconcileMask = 0;
   #suspects: number[] = [];
   #distrustMask = 0;
+  /** The newest generation under which we have made a record. */
+  #ownGeneration = 0;
 
   constructor(pool: ClientContext, io: ClientIo, closeLink: (link: LegLink, reason: string) => void) {
     this.#pool = pool;
@@ -220,6 +222,7 @@ export class ClientMembership {
         });
       } else if (!link.hasFailed) unresolved++;
     }
+    if (evidence.some(({ shared }) => this.#isSupersededBy(shared))) return;
     const elapsedMs = pool.nowMs - this.#assembleStartedMs;
     const decision = decideStart(evidence);
     if (decision.ok && (unresolved === 0 || elapsedMs >= GRACE_MS)) {
@@ -266,6 +269,7 @@ export class ClientMembership {
       this.#restart(plan.reason);
       return;
     }
+    if (this.#isSupersededBy(plan.record)) return;
     pool.phase = "establish";
     pool.inSyncMask = plan.memberMask;
     pool.activeMask = plan.memberMask;
@@ -279,9 +283,20 @@ export class ClientMembership {
     this.#send(shared, plan.record.inSyncMask & ~plan.memberMask, plan.suspects);
   }
 
+  /**
+   * Whether another client has served the pool since we did. Then what we still hold must never be written over what it wrote, even if it
+   * is gone by now: this attach is over.
+   */
+  #isSupersededBy(record: SharedEpoch): boolean {
+    if (!this.#pool.wasReady || record.generation <= this.#ownGeneration) return false;
+    this.#refuse("Another client has taken the pool over since; attach anew to go on from what it has written");
+    return true;
+  }
+
   /** Sends a record to every active leg that is not lost. */
   #send(shared: SharedEpoch, droppedMask: number, suspectExtents: number[]): void {
     const pool = this.#pool;
+    this.#ownGeneration = shared.generation;
     const waitMask = pool.activeMask & ~pool.lostMask;
     this.#latest = shared;
     this.#proposal = { shared, droppedMask, waitMask };
