@@ -25,9 +25,10 @@ import {
   withLegsLeft,
   withLegUnknown,
 } from "./epoch_changes.ts";
+import { greetingsOf, refusalsOf } from "./greeting.ts";
 import { OutputKind } from "./output.ts";
 import { ResyncSessions, sendJoin, sendResync } from "./resync_orders.ts";
-import { bitCount, decideStart, indicesOf, type LegEvidence } from "./start_rule.ts";
+import { bitCount, decideStart, indicesOf } from "./start_rule.ts";
 
 /** How long to wait for the last legs when those at hand would do. */
 const GRACE_MS = 1500;
@@ -209,31 +210,17 @@ export class ClientMembership {
   #maybeClaim(): void {
     const pool = this.#pool;
     if (pool.nowMs < this.#retryAtMs) return;
-    const evidence: LegEvidence[] = [];
-    let unresolved = 0;
-    for (const link of pool.links) {
-      if (link === null) continue;
-      const welcome = link.welcome;
-      if (link.state === "greeted" && welcome?.record !== undefined && welcome.legUuid !== undefined) {
-        evidence.push({
-          legIndex: link.legIndex,
-          legUuid: welcome.legUuid,
-          shared: welcome.record.shared as SharedEpoch,
-        });
-      } else if (!link.hasFailed) unresolved++;
-    }
+    const { evidence, unresolvedCount } = greetingsOf(pool);
     if (evidence.some(({ shared }) => this.#isSupersededBy(shared))) return;
     const elapsedMs = pool.nowMs - this.#assembleStartedMs;
     const decision = decideStart(evidence);
-    if (decision.ok && (unresolved === 0 || elapsedMs >= GRACE_MS)) {
+    if (decision.ok && (unresolvedCount === 0 || elapsedMs >= GRACE_MS)) {
       pool.phase = "claim";
       this.#claims.begin();
       return;
     }
     if (!pool.wasReady && elapsedMs >= (pool.options.assembleTimeoutMs ?? 5000) && !decision.ok) {
-      const refusals = pool.links.filter((link) => link !== null && link.lastRefusal !== "")
-        .map((link) => ` Leg ${link?.legIndex}: ${link?.lastRefusal}.`).join("");
-      this.#refuse(decision.reason + "." + refusals);
+      this.#refuse(`${decision.reason}.${refusalsOf(pool)}`);
     }
   }
 
