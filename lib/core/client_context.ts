@@ -160,6 +160,12 @@ export class ClientContext {
     return Math.max(1, Math.floor((this.options.wallMs ?? 0) + this.nowMs - this.options.nowMs));
   }
 
+  /** Most bytes of one zeroing or discarding request: all its extents must fit the intent log together. */
+  get maxRangeBytes(): number {
+    const { extentBytes, hotExtentCount } = this.options;
+    return Math.min(32 * 1024 * 1024, extentBytes * Math.max(1, Math.floor(hotExtentCount / 4)));
+  }
+
   /** All configured legs. */
   get configuredMask(): number {
     let mask = 0;

@@ -119,11 +119,9 @@ export class ClientIo {
       }
       // The last good copy is never given up: the request fails instead.
       requests.status[request] = EIO;
-      if (requests.kind[request] !== RequestKind.FLUSH) {
-        this.#failure?.writeFailed();
-        // That may have ended the session: then the request is held, and sent again under the next one.
-        if (requests.find(message.requestId) !== request) return;
-      }
+      if (requests.kind[request] !== RequestKind.FLUSH) this.#failure?.writeFailed();
+      // That may have ended the session: then the request is held, and sent again under the next one.
+      if (requests.find(message.requestId) !== request) return;
     }
     requests.waitMask[request] &= ~bit;
     if (requests.waitMask[request] === 0) this.#finish(request);
@@ -511,14 +509,8 @@ export class ClientIo {
   #isInRange(kind: number, offset: number, lengthBytes: number): boolean {
     const options = this.#pool.options;
     const block = options.logicalBlockBytes;
-    const most = kind === RequestKind.READ || kind === RequestKind.WRITE ? 1 << 20 : this.maxRangeBytes;
+    const most = kind === RequestKind.READ || kind === RequestKind.WRITE ? 1 << 20 : this.#pool.maxRangeBytes;
     return lengthBytes > 0 && lengthBytes <= most && offset >= 0 && offset % block === 0 && lengthBytes % block === 0 &&
       offset + lengthBytes <= options.sizeBytes;
-  }
-
-  /** Most bytes of one zeroing or discarding request: all its extents must fit the intent log together. */
-  get maxRangeBytes(): number {
-    const options = this.#pool.options;
-    return Math.min(32 * 1024 * 1024, options.extentBytes * Math.max(1, Math.floor(options.hotExtentCount / 4)));
   }
 }

@@ -27,6 +27,7 @@ import {
 } from "./epoch_changes.ts";
 import { greetingsOf, refusalsOf } from "./greeting.ts";
 import { OutputKind } from "./output.ts";
+import { epochRequestId } from "./request_table.ts";
 import { ResyncSessions, sendJoin, sendResync } from "./resync_orders.ts";
 import { bitCount, decideStart, indicesOf } from "./start_rule.ts";
 
@@ -514,9 +515,4 @@ export class ClientMembership {
   #isActive(link: LegLink): boolean {
     return (this.#pool.activeMask & (1 << link.legIndex)) !== 0;
   }
-}
-
-/** The request id of an EPOCH frame. */
-export function epochRequestId(epoch: number): number {
-  return 0xf1000000 + (epoch % 0x1000000);
 }

@@ -160,7 +160,7 @@ export class ClientPool {
 
   /** Most bytes of one zeroing or discarding request. */
   get maxRangeBytes(): number {
-    return this.#io.maxRangeBytes;
+    return this.#pool.maxRangeBytes;
   }
 
   /** Lets go of the pool: waits for requests in flight, flushes, tells the legs. */

@@ -122,3 +122,8 @@ export class RequestTable {
     return request;
   }
 }
+
+/** The request id of an EPOCH frame. */
+export function epochRequestId(epoch: number): number {
+  return 0xf1000000 + (epoch % 0x1000000);
+}
