@@ -138,11 +138,14 @@ function planLegs(plan: PoolPlan, probes: readonly LegProbe[], sources: Creation
       mapIncarnation: 1,
       mapDefaultDirty: !isInSync,
       outSinceMs: isInSync ? 0 : nowMs,
+      isDrained: false,
     };
   });
   const shared: SharedEpoch = {
     historyId: newUuid(),
+    historyNumber: 0,
     generation: 0,
+    clientGeneration: 0,
     epoch: 1,
     inSyncMask: isFresh ? (1 << plan.legs.length) - 1 : 1,
     minInSync,

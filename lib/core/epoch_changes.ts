@@ -71,7 +71,7 @@ export function foundingRecord(plan: StartPlan & { ok: true }, generation: numbe
     const known = isUnknown ? wholly(entry, true) : entry;
     return { ...known, outSinceMs: isMember ? 0 : entry.outSinceMs };
   });
-  return { ...record, generation, epoch: record.epoch + 1, inSyncMask: memberMask, legs };
+  return { ...record, generation, clientGeneration: generation, epoch: record.epoch + 1, inSyncMask: memberMask, legs };
 }
 
 /** The record in which the in-sync set is `inSyncMask` and the legs of `leftMask` are out since `wallMs`. */

@@ -1,10 +1,10 @@
 /**
  * The epoch record on the device: see {@link EpochRecord}. Eight legs with the longest addresses fit in one block.
  *
- * Payload: history UUID | generation u64 | epoch u64 | promised generation u64 | promised to (text) | stable u8 |
- * boot (text) | I/O timeout u64 | in-sync mask u8 | min-in-sync u8 | leg count u8 | per leg: present u8, then if 1:
- * UUID | incarnation u64 | default dirty u8 | out since u64 | address (text). A text is a length u16 and that many
- * bytes of UTF-8.
+ * Payload: history UUID | history number u32 | generation u64 | client generation u64 | epoch u64 |
+ * promised generation u64 | promised to (text) | stable u8 | boot (text) | I/O timeout u64 | in-sync mask u8 |
+ * min-in-sync u8 | leg count u8 | per leg: present u8, then if 1: UUID | incarnation u64 | default dirty u8 |
+ * out since u64 | drained u8 | address (text). A text is a length u16 and that many bytes of UTF-8.
  *
  * @module
  */
@@ -52,7 +52,9 @@ export function encodeEpochRecord(
   assert(problem === null, problem ?? "");
   const payload = new PayloadWriter();
   payload.uuid(shared.historyId);
+  payload.uint32(shared.historyNumber);
   payload.uint53(shared.generation);
+  payload.uint53(shared.clientGeneration);
   payload.uint53(shared.epoch);
   payload.uint53(value.promisedGeneration);
   payload.text(value.promisedTo, MAX_PROMISED_TO_BYTES);
@@ -69,6 +71,7 @@ export function encodeEpochRecord(
     payload.uint53(leg.mapIncarnation);
     payload.uint8(leg.mapDefaultDirty ? 1 : 0);
     payload.uint53(leg.outSinceMs);
+    payload.uint8(leg.isDrained ? 1 : 0);
     payload.text(leg.address, MAX_ADDRESS_BYTES);
   }
   const block = beginBlock(BlockKind.EPOCH_RECORD, identity, sequence, payload.written.length);
@@ -83,7 +86,9 @@ export function decodeEpochRecord(block: Uint8Array, identity: BlockIdentity | n
   if (!header.ok) return header;
   const payload = new PayloadReader(block, header.payloadBytes);
   const historyId = payload.uuid();
+  const historyNumber = payload.uint32();
   const generation = payload.uint53();
+  const clientGeneration = payload.uint53();
   const epoch = payload.uint53();
   const promisedGeneration = payload.uint53();
   const promisedTo = payload.text(MAX_PROMISED_TO_BYTES);
@@ -104,10 +109,21 @@ export function decodeEpochRecord(block: Uint8Array, identity: BlockIdentity | n
     const mapIncarnation = payload.uint53();
     const mapDefaultDirty = payload.uint8() !== 0;
     const outSinceMs = payload.uint53();
+    const isDrained = payload.uint8() !== 0;
     const address = payload.text(MAX_ADDRESS_BYTES);
-    legs.push({ uuid, address, mapIncarnation, mapDefaultDirty, outSinceMs });
+    legs.push({ uuid, address, mapIncarnation, mapDefaultDirty, outSinceMs, isDrained });
   }
   if (!payload.complete) return badContent("The fields of the epoch record do not fit its length");
-  const shared = { historyId, generation, epoch, inSyncMask, minInSync, ioTimeoutMs, legs };
+  const shared = {
+    historyId,
+    historyNumber,
+    generation,
+    clientGeneration,
+    epoch,
+    inSyncMask,
+    minInSync,
+    ioTimeoutMs,
+    legs,
+  };
   return { ok: true, value: { shared, promisedGeneration, promisedTo, isStable, bootId }, sequence: header.sequence };
 }

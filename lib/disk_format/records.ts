@@ -48,14 +48,20 @@ export interface LegEntry {
   readonly mapDefaultDirty: boolean;
   /** Wall clock when it left the in-sync set, 0 while it is in it. Information for people only. */
   readonly outSinceMs: number;
+  /** Whether an operator wants it out: a drained leg is not admitted to resync. */
+  readonly isDrained: boolean;
 }
 
-/** The part of an epoch record that all in-sync legs share. Rank is (generation, epoch). */
+/** The part of an epoch record that all in-sync legs share. Rank is (history number, generation, epoch). */
 export interface SharedEpoch {
   /** Grows a new branch with every forced start: a leg of another history is never trusted without full resync. */
   readonly historyId: string;
+  /** How many forced starts led here; two histories with the same number were forced apart from one another. uint32. */
+  readonly historyNumber: number;
   /** The client claim under which this record was made. */
   readonly generation: number;
+  /** The newest generation that a client claimed to serve an application, not a caretaker to repair the legs. */
+  readonly clientGeneration: number;
   /** Grows with every change of the in-sync set. */
   readonly epoch: number;
   /** Bit i: leg i is in sync. */
@@ -89,5 +95,6 @@ export interface EpochRecord {
 
 /** Compares two records' rank: negative, 0, positive. */
 export function compareRank(a: SharedEpoch, b: SharedEpoch): number {
+  if (a.historyNumber !== b.historyNumber) return a.historyNumber - b.historyNumber;
   return a.generation !== b.generation ? a.generation - b.generation : a.epoch - b.epoch;
 }

@@ -43,7 +43,9 @@ const schemas = {
     force: v.boolean(),
     shared: v.object({
       historyId: uuid,
+      historyNumber: v.pipe(count, v.maxValue(0xffffffff)),
       generation: count,
+      clientGeneration: count,
       epoch: count,
       inSyncMask: v.pipe(count, v.maxValue(255)),
       minInSync: v.pipe(count, v.maxValue(8)),
@@ -55,6 +57,7 @@ const schemas = {
           mapIncarnation: count,
           mapDefaultDirty: v.boolean(),
           outSinceMs: count,
+          isDrained: v.boolean(),
         }))),
         v.minLength(1),
         v.maxLength(8),

@@ -21,12 +21,15 @@ const legEntry = v.object({
   mapIncarnation: uint,
   mapDefaultDirty: v.boolean(),
   outSinceMs: uint,
+  isDrained: v.boolean(),
 });
 
 /** See `SharedEpoch` in lib/disk_format/records.ts. */
 const sharedEpoch = v.object({
   historyId: uuid,
+  historyNumber: v.pipe(uint, v.maxValue(0xffffffff)),
   generation: uint,
+  clientGeneration: uint,
   epoch: uint,
   inSyncMask: mask,
   minInSync: v.pipe(uint, v.maxValue(8)),

@@ -63,7 +63,9 @@ interface Request {
 function firstRecord(): SharedRecord {
   return {
     historyId: POOL_UUID,
+    historyNumber: 0,
     generation: 1,
+    clientGeneration: 1,
     epoch: 1,
     inSyncMask: 7,
     minInSync: 1,
@@ -74,6 +76,7 @@ function firstRecord(): SharedRecord {
       mapIncarnation: 1,
       mapDefaultDirty: false,
       outSinceMs: 0,
+      isDrained: false,
     })),
   };
 }

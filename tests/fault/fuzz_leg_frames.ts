@@ -84,7 +84,9 @@ function superblock(): Superblock {
 function firstRecord(inSyncMask: number): EpochChange["shared"] {
   return {
     historyId: POOL_UUID,
+    historyNumber: 0,
     generation: 1,
+    clientGeneration: 1,
     epoch: 1,
     inSyncMask,
     minInSync: 1,
@@ -95,6 +97,7 @@ function firstRecord(inSyncMask: number): EpochChange["shared"] {
       mapIncarnation: 1,
       mapDefaultDirty: false,
       outSinceMs: 0,
+      isDrained: false,
     })),
   };
 }

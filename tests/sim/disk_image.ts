@@ -88,7 +88,9 @@ export function formatDisk(disk: SimDisk, shape: PoolShape): void {
   const record: EpochRecord = {
     shared: {
       historyId: shape.historyId,
+      historyNumber: 0,
       generation: 1,
+      clientGeneration: 1,
       epoch: 1,
       inSyncMask: (1 << shape.legUuids.length) - 1,
       minInSync: shape.minInSync,
@@ -99,6 +101,7 @@ export function formatDisk(disk: SimDisk, shape: PoolShape): void {
         mapIncarnation: 1,
         mapDefaultDirty: false,
         outSinceMs: 0,
+        isDrained: false,
       })),
     },
     promisedGeneration: 1,

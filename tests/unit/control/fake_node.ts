@@ -128,7 +128,9 @@ export function testUuid(n: number): string {
 export function testRecord(addresses: readonly string[], change: Partial<SharedEpoch> = {}): SharedEpoch {
   return {
     historyId: testUuid(900),
+    historyNumber: 0,
     generation: 1,
+    clientGeneration: 1,
     epoch: 1,
     inSyncMask: (1 << addresses.length) - 1,
     minInSync: 1,
@@ -139,6 +141,7 @@ export function testRecord(addresses: readonly string[], change: Partial<SharedE
       mapIncarnation: 1,
       mapDefaultDirty: false,
       outSinceMs: 0,
+      isDrained: false,
     })),
     ...change,
   };

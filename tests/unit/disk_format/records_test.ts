@@ -24,7 +24,9 @@ const address = fc.string({ unit: "grapheme-ascii", maxLength: MAX_ADDRESS_BYTES
 const epochRecord: fc.Arbitrary<EpochRecord> = record({
   shared: record({
     historyId: uuid,
+    historyNumber: uint32,
     generation: uint53,
+    clientGeneration: uint53,
     epoch: uint53,
     inSyncMask: fc.nat({ max: 255 }),
     minInSync: fc.nat({ max: 8 }),
@@ -36,6 +38,7 @@ const epochRecord: fc.Arbitrary<EpochRecord> = record({
         mapIncarnation: uint53,
         mapDefaultDirty: fc.boolean(),
         outSinceMs: uint53,
+        isDrained: fc.boolean(),
       })),
       { maxLength: 8 },
     ),
@@ -131,11 +134,14 @@ Deno.test("eight legs with the longest addresses fit in one block", () => {
     mapIncarnation: Number.MAX_SAFE_INTEGER,
     mapDefaultDirty: true,
     outSinceMs: Number.MAX_SAFE_INTEGER,
+    isDrained: true,
   };
   const value: EpochRecord = {
     shared: {
       historyId: crypto.randomUUID(),
+      historyNumber: 0xffffffff,
       generation: 1,
+      clientGeneration: 1,
       epoch: 2,
       inSyncMask: 255,
       minInSync: 8,

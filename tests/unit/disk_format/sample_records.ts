@@ -91,11 +91,14 @@ function epochRecord(salt: number): EpochRecord {
     mapIncarnation: 2 ** 33 + index,
     mapDefaultDirty: index % 2 === 1,
     outSinceMs: index === 0 ? 0 : 1_760_000_000_000 + index,
+    isDrained: index === 6,
   });
   return {
     shared: {
       historyId: "99999999-8888-4777-8666-555555555555",
+      historyNumber: 2 ** 31 + 3,
       generation: 2 ** 35 + 1 + salt,
+      clientGeneration: 2 ** 35 - 7,
       epoch: 2 ** 34 + 2,
       inSyncMask: 0b1000_0001,
       minInSync: 2,

@@ -84,10 +84,12 @@ export function legOptions(path: string, changes: Partial<FormatLegOptions> = {}
 
 /** An epoch of two legs, of which the first is in sync. */
 export function sharedEpoch(legUuid: string): SharedEpoch {
-  const entry = { mapIncarnation: 1, mapDefaultDirty: false, outSinceMs: 0 };
+  const entry = { mapIncarnation: 1, mapDefaultDirty: false, outSinceMs: 0, isDrained: false };
   return {
     historyId: randomUuid(),
+    historyNumber: 0,
     generation: 1,
+    clientGeneration: 1,
     epoch: 1,
     inSyncMask: 1,
     minInSync: 1,

@@ -25,11 +25,14 @@ const leg = (uuid: string, address: string) => ({
   mapIncarnation: 3,
   mapDefaultDirty: false,
   outSinceMs: 0,
+  isDrained: true,
 });
 
 const shared: EpochChange["shared"] = {
   historyId: UUID_A,
+  historyNumber: 1,
   generation: 5,
+  clientGeneration: 4,
   epoch: 9,
   inSyncMask: 3,
   minInSync: 1,
