@@ -33,6 +33,9 @@ export const AllocateMode = {
   ZERO_RANGE: 17,
 } as const;
 
+const F_GETFL = 3;
+const F_SETFL = 4;
+const O_NONBLOCK = 0o4000;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 const LOCK_UN = 8;
@@ -53,6 +56,12 @@ export function openFile(path: string, flags: number, mode = 0o600): number {
 /** close(2). The descriptor is gone whatever is returned. */
 export function closeDescriptor(descriptor: number): number {
   return resultOrErrno(libc().close(descriptor));
+}
+
+/** Reads of `descriptor` no longer wait. 0 or a negative errno. */
+export function setNonBlocking(descriptor: number): number {
+  const flags = libc().fcntl(descriptor, F_GETFL, 0);
+  return resultOrErrno(flags < 0 ? flags : libc().fcntl(descriptor, F_SETFL, flags | O_NONBLOCK));
 }
 
 /** unlink(2). */

@@ -1,0 +1,30 @@
+/** Function pointers are called with the arguments that were bound, through libffi and without it. */
+
+import "./libc_opened.ts";
+import assert from "node:assert/strict";
+import { bindCall, hasFastPointerCalls } from "../../ffi/libffi/bound_call.ts";
+import { HeldMemory } from "../../ffi/libc/held_memory.ts";
+
+// LIFETIME: never closed, as the library itself is not.
+const libc = Deno.dlopen("libc.so.6", { strncmp: { type: "pointer" } }).symbols;
+const strncmp = Number(Deno.UnsafePointer.value(libc.strncmp));
+hasFastPointerCalls();
+
+for (const general of [false, true]) {
+  Deno.test(`a bound call sees what its memory holds now (${general ? "general" : "fast if libffi is there"})`, () => {
+    const left = new HeldMemory(8);
+    const right = new HeldMemory(8);
+    const call = bindCall(strncmp, [{ pointer: left.address }, { pointer: right.address }, { int: 3 }], general);
+    left.bytes.set([65, 66, 67, 68]);
+    right.bytes.set([65, 66, 67, 69]);
+    assert.equal(call.call(), 0);
+    left.bytes[2] = 66;
+    assert.ok(call.call() < 0);
+    right.bytes[0] = 64;
+    assert.ok(call.call() > 0);
+  });
+}
+
+Deno.test("libffi is found on this machine, so that the data path's calls are fast", () => {
+  assert.ok(hasFastPointerCalls());
+});
