@@ -3,7 +3,12 @@
  * through each unix socket, rounds interleaved so that a slow minute of the machine hits both. Reports medians, their
  * ratio, CPU per I/O of client and storage nodes, and the share of what two raw files give when both are written at once.
  *
- *     deno task bench [--rounds 3] [--seconds 4] [--size-mib 1024] [--directory DIR] [--only brmr|qemu] [--json FILE]
+ *     deno task bench [--rounds 3] [--seconds 4] [--size-mib 1024] [--directory DIR | --ram-disk MIB]
+ *         [--only brmr|qemu] [--profile TEXT] [--json FILE]
+ *
+ * With `--ram-disk` all stores are on a disk in memory of so many MiB (see ram_disk.ts; as root), an eighth of it each
+ * unless `--size-mib` says otherwise: then the disk is no bound, and what is compared is the software alone. `--profile`
+ * measures only those profiles whose title contains TEXT.
  *
  * Needs fio with its nbd engine, and qemu-storage-daemon. Run it on a machine that does nothing else.
  *
@@ -15,6 +20,7 @@ import { Cluster } from "../../tests/integration/cluster.ts";
 import { fillOnce, type FioProfile, type FioResult, type FioTarget, PROFILES, runFio } from "./fio.ts";
 import { cpuSeconds } from "./process_usage.ts";
 import { startQuorum } from "./qemu_quorum.ts";
+import { makeRamDisk } from "./ram_disk.ts";
 import { formatTable, median, writeJson } from "./statistics.ts";
 
 /** How long each profile runs on each side before the first round, in seconds. */
@@ -102,16 +108,23 @@ const { values: options } = parseArgs({
   options: {
     rounds: { type: "string", default: "3" },
     seconds: { type: "string", default: "4" },
-    "size-mib": { type: "string", default: "1024" },
+    "size-mib": { type: "string" },
     directory: { type: "string" },
+    "ram-disk": { type: "string" },
     only: { type: "string" },
+    profile: { type: "string", default: "" },
     json: { type: "string" },
   },
 });
 const rounds = Number(options.rounds);
 const seconds = Number(options.seconds);
-const sizeBytes = Number(options["size-mib"]) * (1 << 20);
-const directory = await Deno.makeTempDir({ dir: options.directory, prefix: "brmr-bench-" });
+const ramMebibytes = options["ram-disk"] === undefined ? 0 : Number(options["ram-disk"]);
+const sizeMebibytes = options["size-mib"] ?? (ramMebibytes > 0 ? Math.floor(ramMebibytes / 8) : 1024);
+const sizeBytes = Number(sizeMebibytes) * (1 << 20);
+const profiles = PROFILES.filter((profile) => profile.title.includes(options.profile));
+if (profiles.length === 0) throw new Error(`No profile's title contains "${options.profile}"`);
+const ramDisk = ramMebibytes > 0 ? await makeRamDisk(ramMebibytes * (1 << 20)) : null;
+const directory = await Deno.makeTempDir({ dir: ramDisk?.directory ?? options.directory, prefix: "brmr-bench-" });
 const sides: Side[] = [];
 const samples = new Map<string, Sample[]>();
 const rawRates = new Map<string, number[]>();
@@ -121,9 +134,9 @@ try {
   const raw = await startRaw(directory, sizeBytes);
   for (const side of sides) await fillOnce(side.target, sizeBytes);
   // Neither side is measured cold: ours is compiled while it runs, and both have caches.
-  for (const side of sides) for (const profile of PROFILES) await measure(side, profile, WARM_UP_SECONDS, sizeBytes);
+  for (const side of sides) for (const profile of profiles) await measure(side, profile, WARM_UP_SECONDS, sizeBytes);
   for (let round = 0; round < rounds; round++) {
-    for (const profile of PROFILES) {
+    for (const profile of profiles) {
       // Who goes first changes from round to round.
       for (const side of round % 2 === 0 ? sides : [...sides].reverse()) {
         const sample = await measure(side, profile, seconds, sizeBytes);
@@ -138,6 +151,7 @@ try {
 } finally {
   for (const side of sides) await side.stop();
   await Deno.remove(directory, { recursive: true });
+  await ramDisk?.remove();
 }
 
 /** Our rate over theirs, for each round. */
@@ -146,7 +160,7 @@ function ratios(title: string): number[] {
   return samples.get(`brmr/${title}`)!.map((sample, round) => sample.iops / theirs[round].iops);
 }
 
-const results = PROFILES.map((profile) => {
+const results = profiles.map((profile) => {
   const bySide = new Map(sides.map((side) => [side.name, summarize(samples.get(`${side.name}/${profile.title}`)!)]));
   const brmr = bySide.get("brmr");
   const qemu = bySide.get("qemu quorum");
@@ -185,4 +199,4 @@ console.log(
   `${rounds} rounds of ${seconds} s, medians (ratio: of the rounds' ratios); "of raw": share of what ${RAW} give each when both are driven at once ` +
     `(reads: of their sum); us/IO: CPU microseconds per I/O, both storage nodes together.`,
 );
-await writeJson(options.json, { rounds, seconds, sizeBytes, results });
+await writeJson(options.json, { rounds, seconds, sizeBytes, ramMebibytes, results });
