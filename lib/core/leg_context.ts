@@ -17,6 +17,7 @@ import { IntentLog } from "./intent_log.ts";
 import { OperationTable } from "./operation_table.ts";
 import { type CoreEvent, type Output, OutputKind, OutputQueue } from "./output.ts";
 import { RangeCounter } from "./range_counter.ts";
+import { ServiceTime } from "./service_time.ts";
 import { UnflushedSet } from "./unflushed_set.ts";
 
 assert(PAGE_BITS === CHUNKS_PER_MAP_PAGE, "A page in memory is a page on disk", PAGE_BITS, CHUNKS_PER_MAP_PAGE);
@@ -94,6 +95,7 @@ export class LegContext {
   readonly operations: OperationTable;
   readonly intents: IntentLog;
   readonly unflushed: UnflushedSet;
+  readonly serviceTime: ServiceTime;
   /** Dirty maps by leg index; null for this leg and places without a leg. */
   readonly maps: (DirtyMap | null)[] = new Array(MAX_LEGS).fill(null);
   /**
@@ -151,6 +153,7 @@ export class LegContext {
     const extentCount = Math.ceil(options.superblock.sizeBytes / this.extentBytes);
     this.intents = new IntentLog(options.intentSlots, INTENT_SLOTS_PER_BLOCK, extentCount);
     this.unflushed = new UnflushedSet(this.chunkCount);
+    this.serviceTime = new ServiceTime(options.nowMs);
     this.nowMs = options.nowMs;
     this.lastWriteMs = options.nowMs;
     this.record = options.record.shared;

@@ -90,9 +90,16 @@ export class LegServer {
     this.#after();
   }
 
-  /** DISK_READ, DISK_WRITE, DISK_ZERO, DISK_FLUSH has ended. `result`: 0 or a negative errno. `slot`: of a read. */
-  handleDiskDone(operation: number, result: number, slot: number): void {
-    switch (this.#leg.operations.kind[operation]) {
+  /**
+   * DISK_READ, DISK_WRITE, DISK_ZERO, DISK_FLUSH has ended. `result`: 0 or a negative errno. `slot`: of a read.
+   * `elapsedMs`: what it took at the device, for the throttle; negative when nobody has measured it.
+   */
+  handleDiskDone(operation: number, result: number, slot: number, elapsedMs = -1): void {
+    const kind = this.#leg.operations.kind[operation];
+    if (elapsedMs >= 0 && (kind === OperationKind.READ || kind === OperationKind.WRITE)) {
+      this.#leg.serviceTime.note(elapsedMs, this.#leg.nowMs);
+    }
+    switch (kind) {
       case OperationKind.PULL:
       case OperationKind.PEER_HASH:
         this.#source.diskDone(operation, result, slot);

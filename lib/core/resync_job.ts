@@ -33,6 +33,8 @@ export class ResyncJob {
   isPaused = false;
   /** Bytes that clients have moved at the source, as it told last. */
   sourceForegroundBytes = 0;
+  /** What clients' I/O takes at the source, in microseconds, as it last told; 0 when unknown. */
+  sourceServiceUs = 0;
   /** Nothing is asked of the source before this time: it has said "not yet". */
   waitUntilMs = 0;
   /** For people: the last thing that went wrong. */
@@ -90,6 +92,7 @@ export class ResyncJob {
     this.source = this.sources[0];
     this.waitUntilMs = 0;
     this.sourceForegroundBytes = 0;
+    this.sourceServiceUs = 0;
     this.message = "";
     this.progress = new ResyncProgress(leg.nowMs);
     this.todo = new SparseBitmap(leg.chunkCount, !isReconcile);

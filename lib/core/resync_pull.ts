@@ -85,7 +85,10 @@ export class ResyncPull {
   handleData(message: Message, slot: number): void {
     const job = this.#job;
     const { leg, pulls, todo } = job;
-    if (message.status === 0) job.sourceForegroundBytes = message.sequence;
+    if (message.status === 0) {
+      job.sourceForegroundBytes = message.sequence;
+      job.sourceServiceUs = message.mask;
+    }
     const pull = pulls.find(message.requestId);
     if (pull < 0 || pulls.state[pull] !== PullState.ASKED) {
       leg.freeSlot(slot);

@@ -200,6 +200,7 @@ export class ResyncSource {
     answer.message.length = operations.lengthBytes[operation];
     answer.message.resyncSession = operations.session[operation];
     answer.message.sequence = this.#leg.counters.readBytes + this.#leg.counters.writtenBytes;
+    answer.message.mask = this.#leg.serviceTime.meanUs(this.#leg.nowMs);
     return answer;
   }
 }

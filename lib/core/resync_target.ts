@@ -315,7 +315,11 @@ export class ResyncTarget {
     if (job.phase === "off") return;
     this.#nextTickMs = leg.nowMs + TICK_MS;
     this.#watchPeers();
-    job.throttle.observe(leg.nowMs, leg.counters.writtenBytes + leg.counters.readBytes, job.sourceForegroundBytes);
+    const own = {
+      bytes: leg.counters.writtenBytes + leg.counters.readBytes,
+      serviceUs: leg.serviceTime.meanUs(leg.nowMs),
+    };
+    job.throttle.observe(leg.nowMs, own, { bytes: job.sourceForegroundBytes, serviceUs: job.sourceServiceUs });
     job.progress.tick(leg.nowMs);
     if (job.phase === "pull" && this.#pull.isRetryDue) {
       job.failed.clearAll();

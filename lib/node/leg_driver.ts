@@ -147,9 +147,10 @@ export class LegDriver {
   onBlockDone(operation: number, result: number): void {
     const token = this.#operations.token(operation);
     const slot = this.#operations.slot(operation);
+    const elapsedMs = this.#host.nowMs - this.#operations.startedMs(operation);
     this.#operations.remove(operation);
     this.#host.noteBlockDone();
-    this.core.handleDiskDone(token, result, slot);
+    this.core.handleDiskDone(token, result, slot, elapsedMs);
     this.drain();
   }
 
@@ -183,7 +184,7 @@ export class LegDriver {
         return;
       case OutputKind.DISK_WRITE:
         this.#blocks.write(
-          this.#operations.add(output.token, output.slot),
+          this.#add(output.token, output.slot),
           output.slot,
           output.lengthBytes,
           this.#dataOffset + output.offset,
@@ -204,11 +205,11 @@ export class LegDriver {
         this.#metadata.writeTwin(output.token, output.offset, output.body as Uint8Array);
         return;
       case OutputKind.DISK_FLUSH:
-        this.#blocks.flush(this.#operations.add(output.token, -1));
+        this.#blocks.flush(this.#add(output.token, -1));
         return;
       case OutputKind.DISK_ZERO:
         this.#blocks.zero(
-          this.#operations.add(output.token, -1),
+          this.#add(output.token, -1),
           output.lengthBytes,
           this.#dataOffset + output.offset,
           (output.flags & RequestFlag.NO_HOLE) !== 0,
@@ -234,8 +235,12 @@ export class LegDriver {
     }
   }
 
+  #add(token: number, slot: number): number {
+    return this.#operations.add(token, slot, this.#host.nowMs);
+  }
+
   #startRead(token: number, slot: number, offset: number, lengthBytes: number): void {
-    this.#blocks.read(this.#operations.add(token, slot), slot, lengthBytes, this.#dataOffset + offset);
+    this.#blocks.read(this.#add(token, slot), slot, lengthBytes, this.#dataOffset + offset);
   }
 
   /** A slot that shall be freed once it has left travels as the token of its send; see StorageWorker.onSent. */

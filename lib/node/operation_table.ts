@@ -11,6 +11,7 @@ import { assert } from "../base/assert.ts";
 export class OperationTable {
   #tokens = new Float64Array(256);
   #slots = new Int32Array(256);
+  #startedMs = new Float64Array(256);
   #next = new Int32Array(256);
   #free = 0;
   #usedCount = 0;
@@ -25,14 +26,15 @@ export class OperationTable {
     this.#free = from;
   }
 
-  /** A number for an operation with `token` and `slot`. */
-  add(token: number, slot: number): number {
+  /** A number for an operation with `token` and `slot` that starts now. */
+  add(token: number, slot: number, nowMs: number): number {
     if (this.#free === -1) this.#grow();
     const operation = this.#free;
     this.#free = this.#next[operation];
     this.#next[operation] = -2;
     this.#tokens[operation] = token;
     this.#slots[operation] = slot;
+    this.#startedMs[operation] = nowMs;
     this.#usedCount++;
     return operation;
   }
@@ -43,6 +45,10 @@ export class OperationTable {
 
   slot(operation: number): number {
     return this.#slots[operation];
+  }
+
+  startedMs(operation: number): number {
+    return this.#startedMs[operation];
   }
 
   remove(operation: number): void {
@@ -60,12 +66,15 @@ export class OperationTable {
     const capacity = this.#next.length;
     const tokens = new Float64Array(capacity * 2);
     const slots = new Int32Array(capacity * 2);
+    const startedMs = new Float64Array(capacity * 2);
     const next = new Int32Array(capacity * 2);
     tokens.set(this.#tokens);
     slots.set(this.#slots);
+    startedMs.set(this.#startedMs);
     next.set(this.#next);
     this.#tokens = tokens;
     this.#slots = slots;
+    this.#startedMs = startedMs;
     this.#next = next;
     this.#chain(capacity);
   }

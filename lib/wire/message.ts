@@ -89,7 +89,7 @@ export const MessageType = {
   PULL: 32,
   /**
    * Answer: the payload is the data when status is 0. -EAGAIN: not at that position yet, ask again. `sequence`: bytes that clients
-   * have moved at the answering leg so far, for the throttle.
+   * have moved at the answering leg so far; `mask`: microseconds that their I/O takes there lately (0: unknown). For the throttle.
    */
   PULL_DATA: 33,
   /** Leg to peer leg: these chunks (payload: pairs of u32) of leg `legIndex` are synced and flushed. Acked. */

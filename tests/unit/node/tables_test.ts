@@ -12,12 +12,13 @@ Deno.test("OperationTable keeps token and slot of each operation, whatever the o
     const model = new Map<number, { token: number; slot: number }>();
     choices.forEach((choice, i) => {
       if (choice % 3 !== 0 || model.size === 0) {
-        const operation = table.add(i * 2 ** 33, choice - 1);
+        const operation = table.add(i * 2 ** 33, choice - 1, i);
         assert.ok(!model.has(operation), "a number in use is not given twice");
         model.set(operation, { token: i * 2 ** 33, slot: choice - 1 });
       } else {
         const [operation, expected] = [...model][choice % model.size];
         assert.deepEqual({ token: table.token(operation), slot: table.slot(operation) }, expected);
+        assert.equal(table.startedMs(operation) * 2 ** 33, expected.token);
         table.remove(operation);
         model.delete(operation);
       }
@@ -28,7 +29,7 @@ Deno.test("OperationTable keeps token and slot of each operation, whatever the o
 
 Deno.test("OperationTable takes removing twice for a bug", () => {
   const table = new OperationTable();
-  const operation = table.add(1, 2);
+  const operation = table.add(1, 2, 3);
   table.remove(operation);
   assert.throws(() => table.remove(operation), /in flight/);
 });
