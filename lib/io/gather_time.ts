@@ -10,8 +10,11 @@
  * @module
  */
 
-/** With fewer operations under way than this, nothing is delayed. */
-const FEW_OPERATIONS = 8;
+/**
+ * With fewer operations under way than this, nothing is delayed: the application waits for each of them before it sends the
+ * next, so that what is saved in wake-ups is lost in rate.
+ */
+const FEW_OPERATIONS = 64;
 /** What part of the time that an operation takes may be spent gathering. */
 const DIVISOR = 32;
 /** Shorter than this it is not worth the timer. */
