@@ -37,6 +37,8 @@ const BURST_MS = 50;
 /** How often, and for how long, the resync of a busy pool rests: 3 % of the time. */
 const REST_EVERY_MS = 8_000;
 const REST_MS = 250;
+/** The first rest comes sooner, but not for a client that does a little and is done, or a resync that is over in a moment. */
+const FIRST_REST_AFTER_MS = 1_000;
 
 /** What clients have done so far at one leg. Counts only grow; where a leg begins anew they start over. */
 export interface ForegroundCount {
@@ -182,7 +184,8 @@ export class ResyncThrottle {
     this.#share = FIRST_SHARE;
     this.#tokens = 0;
     this.#refilledMs = nowMs;
-    this.#rest(nowMs);
+    this.#restStartMs = nowMs + FIRST_REST_AFTER_MS - REST_EVERY_MS;
+    this.#awaitsSource = false;
   }
 
   #rest(nowMs: number): void {
