@@ -182,7 +182,8 @@ export class ResyncThrottle {
     this.#own.forget();
     this.#source.forget();
     this.#share = FIRST_SHARE;
-    this.#tokens = 0;
+    // What was moved at full speed is not held against it: a transfer may start at once.
+    this.#tokens = 1;
     this.#refilledMs = nowMs;
     this.#restStartMs = nowMs + FIRST_REST_AFTER_MS - REST_EVERY_MS;
     this.#awaitsSource = false;
