@@ -276,7 +276,7 @@ export class ClientMembership {
    * is gone by now: this attach is over.
    */
   #isSupersededBy(record: SharedEpoch): boolean {
-    if (!this.#pool.wasReady || record.generation <= this.#ownGeneration) return false;
+    if (!this.#pool.wasReady || record.clientGeneration <= this.#ownGeneration) return false;
     this.#refuse("Another client has taken the pool over since; attach anew to go on from what it has written");
     return true;
   }

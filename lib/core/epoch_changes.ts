@@ -37,6 +37,7 @@ export function planStart(granted: readonly GrantedLeg[], distrustMask: number):
     legIndex,
     legUuid,
     shared: grant.record.shared as SharedEpoch,
+    isWhole: grant.unbroken || (grant.intents.length === 0 && !grant.intentsLost),
   }));
   const decision = decideStart(evidence);
   if (!decision.ok) return decision;

@@ -16,7 +16,12 @@ export function greetingsOf(pool: ClientContext): { evidence: LegEvidence[]; unr
     if (link === null) continue;
     const { record, legUuid } = link.welcome ?? {};
     if (link.state === "greeted" && record !== undefined && legUuid !== undefined) {
-      evidence.push({ legIndex: link.legIndex, legUuid, shared: record.shared as SharedEpoch });
+      evidence.push({
+        legIndex: link.legIndex,
+        legUuid,
+        shared: record.shared as SharedEpoch,
+        isWhole: link.welcome?.whole ?? true,
+      });
     } else if (!link.hasFailed) unresolvedCount++;
   }
   return { evidence, unresolvedCount };

@@ -83,6 +83,7 @@ export class LegSession {
       creditRequests: leg.creditRequests,
       creditBytes: leg.creditBytes,
       heldBy: leg.session === null ? undefined : leg.session.clientName,
+      whole: leg.isWhole || (!leg.intentsLost && leg.suspectedExtents().length === 0),
     };
   }
 

@@ -11,6 +11,8 @@ export interface LegEvidence {
   readonly legIndex: number;
   readonly legUuid: string;
   readonly shared: SharedEpoch;
+  /** Whether it surely holds all that it ever acked, on stable storage or not. */
+  readonly isWhole: boolean;
 }
 
 /** Whether and from what a pool may start. */
@@ -24,15 +26,21 @@ export function decideStart(evidence: readonly LegEvidence[]): StartDecision {
   for (const { shared } of evidence) if (newest === null || compareRank(shared, newest) > 0) newest = shared;
   if (newest === null) return { ok: false, reason: "No leg of the pool is reachable" };
   let memberMask = 0;
+  let wholeMask = 0;
   for (const leg of evidence) {
     const bit = 1 << leg.legIndex;
     const isKnown = newest.legs[leg.legIndex]?.uuid === leg.legUuid;
     if (isKnown && (newest.inSyncMask & bit) !== 0 && leg.shared.historyId === newest.historyId) memberMask |= bit;
+    if (leg.isWhole) wholeMask |= bit;
   }
   const least = Math.max(1, newest.minInSync);
   const absentMask = newest.inSyncMask & ~memberMask;
   const present = bitCount(memberMask);
-  if (present >= least && bitCount(absentMask) < least) return { ok: true, record: newest, memberMask };
+  if (present >= least && bitCount(absentMask) < least) {
+    // What was acked and never flushed may be on the absent members alone.
+    if (absentMask === 0 || (memberMask & wholeMask) !== 0) return { ok: true, record: newest, memberMask };
+    return { ok: false, reason: unflushedText(newest, memberMask, absentMask) };
+  }
   return { ok: false, reason: refusalText(newest, memberMask, absentMask, least) };
 }
 
@@ -50,8 +58,19 @@ export function indicesOf(mask: number): number[] {
   return indices;
 }
 
+function nameOf(record: SharedEpoch, index: number): string {
+  return `leg ${index} (${record.legs[index]?.address ?? "unknown"})`;
+}
+
+function unflushedText(record: SharedEpoch, memberMask: number, absentMask: number): string {
+  const names = (mask: number) => indicesOf(mask).map((index) => nameOf(record, index)).join(" and ");
+  const isOne = bitCount(absentMask) === 1;
+  return `The machines of ${names(memberMask)} went down with writes that were acknowledged but not flushed; ` +
+    `${names(absentMask)} may still hold them, so bring ${isOne ? "it" : "one of them"} back`;
+}
+
 function refusalText(record: SharedEpoch, memberMask: number, absentMask: number, least: number): string {
-  const name = (index: number) => `leg ${index} (${record.legs[index]?.address ?? "unknown"})`;
+  const name = (index: number) => nameOf(record, index);
   const missed = indicesOf(absentMask).map(name).join(" and ");
   const present = indicesOf(memberMask);
   if (present.length === 0) {

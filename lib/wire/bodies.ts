@@ -66,6 +66,8 @@ export const welcomeSchema = v.object({
   creditBytes: uint,
   /** The client that holds the pool now, for people; absent when none does. */
   heldBy: v.optional(text),
+  /** Leg: whether it surely holds all that it ever acked, flushed or not. */
+  whole: v.optional(v.boolean()),
 });
 /** Why a control frame was refused. */
 export const refusalSchema = v.object({

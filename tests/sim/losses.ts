@@ -35,12 +35,8 @@ export class Losses {
     if (compareRank(shared, this.newest) > 0) this.newest = shared;
   }
 
-  /**
-   * A client begins to serve; it has made the members equal. With min-in-sync of two or more a minority may be absent, and may have
-   * been the only ones to hold unflushed data.
-   */
+  /** A client begins to serve; it has made the members equal, from one that has all that was acked if any of the set has. */
   served(inSyncMask: number): void {
-    if ((inSyncMask & ~this.restartedMask) === 0 && (inSyncMask & this.brokenMask) !== 0) this.#lose();
     this.#forget(inSyncMask);
   }
 
