@@ -120,6 +120,15 @@ export class ResyncJob {
     this.cleaned.set(first, count);
   }
 
+  /**
+   * Whether this leg lacks nothing any more. What a client has overwritten is not pulled, but until that write is on the disk the leg lacks
+   * what was there before: if it joined and lost power then, an older write that all others have flushed would be gone with it.
+   */
+  get isComplete(): boolean {
+    if (this.todo.count > 0 || this.pulls.count > 0) return false;
+    return this.mode === "reconcile" || this.tracked.count === 0;
+  }
+
   /** Connection to the source in use. */
   get sourceConnection(): number {
     return this.links.connectionOf(this.source);

@@ -291,7 +291,7 @@ export class ResyncTarget {
       }
       this.#pull.pullMore();
       this.#clear.maybeStart(false);
-      if (job.todo.count === 0 && job.pulls.count === 0) {
+      if (job.isComplete) {
         // Reconciled data must be stable before it is served; after a resync the last flush follows the saved maps.
         if (job.mode === "reconcile") this.#clear.maybeStart(true);
         else this.#enterMaps();

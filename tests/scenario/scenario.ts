@@ -22,6 +22,7 @@
  *     kill|power leg-N|client          start leg-N|client [takeover]          pause leg-N|client N ms          detach
  *     cut WHO to WHO N ms              break WHO WHO                          slow leg-N FACTOR
  *     fail leg-N read|write|zero|flush|metadata           the next such operation ends with EIO
+ *     delay leg-N read|write|zero|flush|metadata MS       the next such operation takes so much longer
  *     throttle leg-N BYTES             pause-resync leg-N                     resume-resync leg-N
  *     expect in-sync MASK | expect dirty leg-N leg-M CHUNKS | expect value leg-N SECTOR write N | expect identical
  *     expect failed COUNT | expect state WORD
@@ -189,6 +190,9 @@ function obey(world: World, words: readonly string[]): void {
       return;
     case "fail":
       legOf(world, words[1]).disk.failNext.push(OPS.indexOf(words[2]));
+      return;
+    case "delay":
+      legOf(world, words[1]).disk.delayNext.set(OPS.indexOf(words[2]), Number(words[3]));
       return;
     case "throttle":
     case "pause-resync":

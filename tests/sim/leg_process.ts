@@ -272,6 +272,8 @@ export class LegProcess extends Process {
     let latencyMs = plan.diskMeanMs * (1 + plan.diskVariance * (2 * part(world.prng) * part(world.prng) - 0.7));
     if (operation.op === DiskOp.FLUSH) latencyMs *= 4;
     if (happens(world.prng, plan.diskSpikeChance)) latencyMs += part(world.prng) * plan.diskSpikeMs;
+    latencyMs += this.disk.delayNext.get(operation.op) ?? 0;
+    this.disk.delayNext.delete(operation.op);
     world.heap.push(world.nowMs + latencyMs * this.slowness, EventKind.DISK_DONE, this, this.life).data = operation;
   }
 

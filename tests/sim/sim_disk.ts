@@ -63,6 +63,8 @@ export class SimDisk {
   readonly inFlight: DiskOperation[] = [];
   /** Kinds of operations that fail the next time, once each. */
   readonly failNext: number[] = [];
+  /** Scenarios: the next operation of a kind takes so much longer. */
+  readonly delayNext = new Map<number, number>();
   #spare: DiskOperation[] = [];
   /** Grows whenever metadata on the device changes. */
   metadataVersion = 0;
@@ -94,6 +96,7 @@ export class SimDisk {
     this.blocks.clear();
     this.inFlight.length = 0;
     this.failNext.length = 0;
+    this.delayNext.clear();
     this.metadataVersion++;
   }
 
