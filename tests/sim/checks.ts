@@ -76,6 +76,7 @@ export class Checks {
       for (let missing = 0; missing < legCount; missing++) {
         const bits = leg.core!.dirtyMap(missing);
         if (bits === null || (record.shared.inSyncMask & (1 << missing)) !== 0) continue;
+        if (this.#isToldByItself(missing, extent, session.generation)) continue;
         const view = this.#view(leg);
         const end = Math.min((extent + 1) * chunksPerExtent, sizeBytes / chunkBytes);
         for (let chunk = bits.next(extent * chunksPerExtent); chunk >= 0 && chunk < end; chunk = bits.next(chunk + 1)) {
@@ -91,6 +92,15 @@ export class Checks {
         }
       }
     }
+  }
+
+  /**
+   * Whether leg `missing`, which has not taken part in generation `generation`, has the extent in its own intent log on disk: then it tells
+   * of it before it is admitted, and until it has been, nobody else needs to.
+   */
+  #isToldByItself(missing: number, extent: number, generation: number): boolean {
+    const record = this.#lastRecords[missing];
+    return record !== null && record.shared.generation < generation && this.#intents[missing].has(extent);
   }
 
   /** Whether `disk` lacks, or may come to lack, an acked write that `whole` has in a chunk. */

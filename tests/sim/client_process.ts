@@ -161,8 +161,9 @@ export class ClientProcess extends Process {
     const placed = this.#placing.get(connection);
     this.#placing.delete(connection);
     this.core!.handleConnectionClosed(connection);
-    this.settle();
+    // Before the outputs are carried out: the client may end by them, with nothing left in flight.
     if (placed !== undefined) this.#unuse(placed);
+    this.settle();
   }
 
   placePayload(connection: number, message: Message): number {

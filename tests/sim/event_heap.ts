@@ -47,9 +47,21 @@ export class EventHeap {
 
   /** A new event in the queue; the caller fills in the rest. */
   push(timeMs: number, kind: number, target: unknown, life: number): SimEvent {
+    return this.#insert(timeMs, kind, target, life, this.#order++);
+  }
+
+  /** `event` once more, later. Among those of the same time it keeps its place: what came after it stays behind it. */
+  defer(event: SimEvent, timeMs: number): void {
+    const later = this.#insert(timeMs, event.kind, event.target, event.life, event.order);
+    later.a = event.a;
+    later.b = event.b;
+    later.data = event.data;
+  }
+
+  #insert(timeMs: number, kind: number, target: unknown, life: number, order: number): SimEvent {
     const event = this.#spare.pop() ?? new SimEvent();
     event.timeMs = timeMs;
-    event.order = this.#order++;
+    event.order = order;
     event.kind = kind;
     event.target = target;
     event.life = life;
@@ -61,7 +73,7 @@ export class EventHeap {
     while (at > 0) {
       const parentAt = (at - 1) >> 1;
       const parent = heap[parentAt];
-      if (parent.timeMs <= timeMs) break; // the parent is older, so it wins a tie
+      if (comesBefore(parent, event)) break;
       heap[at] = parent;
       at = parentAt;
     }

@@ -196,10 +196,8 @@ export class World {
     else if (event.kind < EventKind.START) process = event.target as Process;
     else return false;
     if (process.pausedUntilMs <= this.nowMs || !process.alive) return false;
-    const later = this.heap.push(process.pausedUntilMs, event.kind, event.target, event.life);
-    later.a = event.a;
-    later.b = event.b;
-    later.data = event.data;
+    // A pause may be prolonged: what was put off before must not fall behind what is put off now.
+    this.heap.defer(event, process.pausedUntilMs);
     return true;
   }
 
