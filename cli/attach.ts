@@ -23,6 +23,7 @@ import type { Terminal } from "./terminal.ts";
 export interface AttachOptions extends NodeChoice {
   readonly pool: string;
   readonly nbd?: readonly string[];
+  readonly device?: "ublk" | "auto";
   readonly heartbeat?: number;
   readonly ioTimeout?: number;
   readonly memory?: number;
@@ -49,6 +50,13 @@ export function defineAttach(host: CommandHost) {
       "path of a unix socket, or tcp://127.0.0.1:10809; repeatable (default: nbd-POOL.sock in the runtime directory)",
       collect,
     )
+    .addOption(
+      new Option(
+        "--device <kind>",
+        "make the pool a block device: ublk gives /dev/ublkbN, which a later attach takes over should this one die; " +
+          "auto takes the NBD socket where there is no ublk, and says why",
+      ).choices(["ublk", "auto"]),
+    )
     .option("--heartbeat <duration>", "a leg silent for this long is lost (default: 3s)", asDurationMs)
     .option(
       "--io-timeout <duration>",
@@ -73,7 +81,9 @@ export function defineAttach(host: CommandHost) {
 /** Attaches the pool until it is detached or told to stop. */
 export async function runAttach(options: AttachOptions, terminal: Terminal): Promise<ExitCode> {
   const dir = runtimeDir();
-  const nbd = (options.nbd ?? [`${dir}/nbd-${options.pool}.sock`]).map(nbdPlace);
+  // A device needs no socket, but for what "auto" falls back on.
+  const places = options.nbd ?? (options.device === "ublk" ? [] : [`${dir}/nbd-${options.pool}.sock`]);
+  const nbd = places.map(nbdPlace);
   const nodes = chooseNodes(options);
   if (nodes.length === 0) throw noNodes();
   if (options.heartbeat !== undefined && options.heartbeat < 100) {
@@ -90,6 +100,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
       pool: options.pool,
       nodes,
       nbd,
+      device: options.device,
       clientName: options.clientName,
       workerUrl: options.workerUrl,
       heartbeatMs: options.heartbeat,

@@ -10,6 +10,7 @@
 import { errno, libc } from "./library.ts";
 import { errnoName } from "./errno.ts";
 
+const PROT_READ = 1;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
 const MAP_PRIVATE = 2;
@@ -44,8 +45,19 @@ export function mapDescriptor(descriptor: number, lengthBytes: number, offset: n
   return map(lengthBytes, MAP_SHARED | MAP_POPULATE, descriptor, offset);
 }
 
-function map(lengthBytes: number, flags: number, descriptor: number, offset: number): MappedMemory {
-  const pointer = libc().mmap(null, BigInt(lengthBytes), PROT_READ_WRITE, flags, descriptor, BigInt(offset));
+/** The same for memory that only the kernel writes: a write from here would be a segmentation fault. */
+export function mapDescriptorToRead(descriptor: number, lengthBytes: number, offset: number): MappedMemory {
+  return map(lengthBytes, MAP_SHARED | MAP_POPULATE, descriptor, offset, PROT_READ);
+}
+
+function map(
+  lengthBytes: number,
+  flags: number,
+  descriptor: number,
+  offset: number,
+  protection = PROT_READ_WRITE,
+): MappedMemory {
+  const pointer = libc().mmap(null, BigInt(lengthBytes), protection, flags, descriptor, BigInt(offset));
   // mmap reports failure as the address 2^64-1, which arrives as a pointer object like any other.
   const value = Deno.UnsafePointer.value(pointer);
   if (pointer === null || value === MAP_FAILED) {

@@ -15,6 +15,8 @@ export const SetupFlag = {
   SUBMIT_ALL: 1 << 7,
   /** [5.19] Completions do not interrupt a running thread. */
   COOP_TASKRUN: 1 << 8,
+  /** [5.19] Submission entries of 128 bytes. */
+  SQE128: 1 << 10,
   /** [6.0] Only one thread ever submits. */
   SINGLE_ISSUER: 1 << 12,
   /** [6.1] Completion work runs only inside io_uring_enter of that thread. */
@@ -55,6 +57,8 @@ export const Opcode = {
   SEND: 26,
   RECV: 27,
   SHUTDOWN: 34,
+  /** [5.19] A command of a device driver's own. */
+  URING_CMD: 46,
 } as const;
 
 /** Flags of a submission entry. */
@@ -80,6 +84,7 @@ export const RegisterOp = {
   UNREGISTER_BUFFERS: 1,
   FILES: 2,
   UNREGISTER_FILES: 3,
+  EVENTFD: 4,
   FILES_UPDATE: 6,
   PROBE: 8,
   RING_FDS: 20,

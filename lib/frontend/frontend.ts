@@ -46,6 +46,12 @@ export interface Frontend {
   stop(): void;
   /** The URI an application uses ("nbd+unix:///vol1?socket=/run/vol1.sock"). */
   readonly uri: string;
-  /** Connections open now. */
+  /** Connections open now; a block device is one. */
   readonly connectionCount: number;
+  /** False until applications can use it; left out by frontends that are ready from the start. */
+  readonly isReady?: boolean;
+  /** Why it will never be ready; null or left out when nothing is wrong. */
+  readonly failure?: string | null;
+  /** When `flushSends` wants to be called at the latest; left out by frontends without timers. */
+  readonly deadlineMs?: number;
 }

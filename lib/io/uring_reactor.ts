@@ -109,6 +109,7 @@ export class UringReactor implements Reactor {
   /** Where the next entry goes; counts on for ever as a u32, as the ring's own index does. */
   #sqTail = 0;
   #toSubmit = 0;
+  #hasCommands = false;
   #cqHead = 0;
   readonly #handlers: (CompletionHandler | null)[] = [];
   readonly #freeOwners: number[] = [];
@@ -262,6 +263,14 @@ export class UringReactor implements Reactor {
     this.#place(at, messageAddress, 1, 0, waitAll ? MSG_WAITALL | MSG_NOSIGNAL : MSG_NOSIGNAL, 0);
   }
 
+  /** A command of a device driver's own, with 16 bytes of argument: two words and an address. */
+  command(owner: number, token: number, file: number, operation: number, a: number, b: number, address: number): void {
+    const at = this.#prepare(Opcode.URING_CMD, 0, owner, token, file);
+    this.#hasCommands = true;
+    this.#place(at, 0, 0, operation >>> 0, 0, 0);
+    this.#fillArgument(at, a, b, address);
+  }
+
   shutdown(owner: number, token: number, socket: number): void {
     this.#place(this.#prepare(Opcode.SHUTDOWN, 0, owner, token, socket), 0, SHUT_RDWR, 0, 0, 0);
   }
@@ -277,7 +286,7 @@ export class UringReactor implements Reactor {
     this.#place(at, (token >>> 0) + owner * TWO_32, 0, 0, 0, 0);
   }
 
-  /** Completes with 0 in the next turn: a way to go on outside of the caller's stack. */
+  /** Completes with 0 in the next turn. */
   nop(owner: number, token: number): void {
     this.#place(this.#prepare(Opcode.NOP, 0, owner, token, 0), 0, 0, 0, 0, 0);
   }
@@ -313,21 +322,19 @@ export class UringReactor implements Reactor {
     return monotonicMs();
   }
 
-  /** Makes a waiting `turn` return. From this thread; another thread writes to {@link wakeDescriptor}. */
+  /** Makes a waiting `turn` return. From this thread; others add to the eventfd {@link wakeDescriptor} (`wakeEventfd`). */
   wake(): void {
     const result = wakeEventfd(this.#wakeDescriptor);
     assert(result >= 0, "an eventfd can be written", errnoName(result));
   }
 
-  /** An eventfd: adding to it (see `wakeEventfd`) from any thread makes a waiting `turn` return. */
   get wakeDescriptor(): number {
     return this.#wakeDescriptor;
   }
 
   turn(deadlineMs: number, gatherUs = 0, enough = 1): number {
     assert(!this.#dispatching, "turn() is not called by a completion handler");
-    const words = this.#words;
-    const ring = this.#ring;
+    const words = this.#words, ring = this.#ring;
     const tailIndex = ring.cqTailIndex;
     let waits = this.#backlog.length === 0 && Atomics.load(words, tailIndex) === this.#cqHead;
     for (;;) {
@@ -472,7 +479,12 @@ export class UringReactor implements Reactor {
     return at;
   }
 
-  /** Fills the rest of an entry. Words 11 to 15 are zero from the start and stay so. */
+  #fillArgument(at: number, a: number, b: number, address: number): void {
+    const words = this.#sqes;
+    words[at + 12] = a, words[at + 13] = b, words[at + 14] = address | 0, words[at + 15] = (address / TWO_32) | 0;
+  }
+
+  /** Fills the rest of an entry. Words 11 to 15 are zero from the start; only commands leave something there. */
   #place(at: number, address: number, length: number, offset: number, opFlags: number, bufferIndex: number): void {
     const sqes = this.#sqes;
     sqes[at + 2] = offset | 0;
@@ -482,9 +494,10 @@ export class UringReactor implements Reactor {
     sqes[at + 6] = length;
     sqes[at + 7] = opFlags;
     sqes[at + 10] = bufferIndex < 0 ? 0 : bufferIndex; // no registered buffer: the field must be zero
+    if (this.#hasCommands) this.#fillArgument(at, 0, 0, 0);
   }
 
-  /** Which registered buffer holds the range, -1 when none does. */
+  /** Registered buffer that holds the range, or -1. */
   #fixedPiece(address: number, lengthBytes: number): number {
     if (address < this.#fixedBase || address + lengthBytes > this.#fixedEnd) return -1;
     const piece = Math.floor((address - this.#fixedBase) / REGISTERED_PIECE_BYTES);

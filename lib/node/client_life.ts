@@ -5,7 +5,8 @@
  * @module
  */
 
-import { ControlError } from "../control/control_api.ts";
+import { ControlError, type ControlErrorCode } from "../control/control_api.ts";
+import { DeviceUnavailable } from "../frontend/device_unavailable.ts";
 import type { Frontend } from "../frontend/frontend.ts";
 import { ListenFailed } from "../io/listen_socket.ts";
 import type { Reactor } from "../io/reactor.ts";
@@ -19,7 +20,7 @@ const DETACH_LIMIT_MS = 15_000;
 /** How long applications that are still connected have to leave after a wish to stop. */
 const FRONTEND_LIMIT_MS = 5_000;
 
-const Phase = { ASSEMBLING: 0, SERVING: 1, CLOSING_FRONTENDS: 2, DETACHING: 3, OVER: 4 } as const;
+const Phase = { ASSEMBLING: 0, OPENING: 1, SERVING: 2, CLOSING_FRONTENDS: 3, DETACHING: 4, OVER: 5 } as const;
 
 /** See the module's description. */
 export class ClientLife {
@@ -49,7 +50,9 @@ export class ClientLife {
 
   /** When `afterTurn` wants to be called at the latest. */
   get deadlineMs(): number {
-    return this.#limitMs;
+    let deadlineMs = this.#limitMs;
+    for (const frontend of this.#worker.frontends) deadlineMs = Math.min(deadlineMs, frontend.deadlineMs ?? Infinity);
+    return deadlineMs;
   }
 
   /** Begins to end. */
@@ -79,6 +82,10 @@ export class ClientLife {
       case Phase.ASSEMBLING:
         this.#checkAssembled();
         return;
+      case Phase.OPENING:
+        if (this.#worker.core.state === "refused") this.#refused();
+        else this.#checkOpened();
+        return;
       case Phase.SERVING:
         if (this.#worker.core.state === "refused") this.#refused();
         return;
@@ -105,14 +112,31 @@ export class ClientLife {
       this.#worker.frontends.push(...this.#openFrontends());
     } catch (error) {
       // A place that cannot be listened on is an operator's mistake: the pool is let go again in an orderly way.
-      if (!(error instanceof ListenFailed || error instanceof AddressError)) throw error;
-      const code = error instanceof AddressError ? "bad-request" : "in-use";
-      this.#report({ kind: "refused", error: { code, message: error.message } });
-      this.#detach();
+      if (error instanceof DeviceUnavailable) this.#refuse("device", error.message);
+      else if (error instanceof AddressError) this.#refuse("bad-request", error.message);
+      else if (error instanceof ListenFailed) this.#refuse("in-use", error.message);
+      else throw error;
       return;
     }
-    this.#phase = Phase.SERVING;
-    this.#report({ kind: "ready", uris: this.#worker.frontends.map((frontend) => frontend.uri) });
+    this.#phase = Phase.OPENING;
+    this.#checkOpened();
+  }
+
+  #refuse(code: ControlErrorCode, message: string): void {
+    this.#report({ kind: "refused", error: { code, message } });
+    this.#detach();
+  }
+
+  /** A block device is ready when the kernel has looked at it, which takes reads that are served meanwhile. */
+  #checkOpened(): void {
+    const { frontends } = this.#worker;
+    const failure = frontends.find((frontend) => frontend.failure != null)?.failure;
+    if (failure != null) {
+      this.#refuse("device", failure);
+    } else if (frontends.every((frontend) => frontend.isReady !== false)) {
+      this.#phase = Phase.SERVING;
+      this.#report({ kind: "ready", uris: frontends.map((frontend) => frontend.uri) });
+    }
   }
 
   #refused(): void {

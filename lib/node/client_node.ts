@@ -15,7 +15,7 @@ import { ClientControlServer } from "./client_control_server.ts";
 import { hostName } from "./host_name.ts";
 import type { NodeHandle } from "./node_handle.ts";
 import { WorkerPort } from "./worker_port.ts";
-import type { ClientWorkerStatus, WorkerReport } from "./worker_messages.ts";
+import type { ClientWorkerStatus, DeviceKind, WorkerReport } from "./worker_messages.ts";
 
 /** Memory for payloads unless told otherwise. */
 export const DEFAULT_CLIENT_MEMORY_BYTES = 64 << 20;
@@ -32,6 +32,8 @@ export interface ClientNodeOptions {
   readonly nodes: readonly string[];
   /** Where to offer NBD: paths of unix sockets, or "tcp://127.0.0.1:10809". */
   readonly nbd: readonly string[];
+  /** Makes the pool a block device; "auto" falls back on the first place of `nbd`. */
+  readonly device?: DeviceKind;
   /** For people; host name and process by default. */
   readonly clientName?: string;
   readonly workerUrl: string | URL;
@@ -58,7 +60,7 @@ export interface ClientNodeOptions {
  *   "refused" (the pool may not start from the legs that are reachable; the message names what is missed)
  */
 export async function runClientNode(options: ClientNodeOptions): Promise<NodeHandle> {
-  if (options.nbd.length === 0) {
+  if (options.nbd.length === 0 && options.device !== "ublk") {
     throw new ControlError("bad-request", "Say where to offer the pool, e.g. --nbd /run/vol1.sock");
   }
   const nodes = new NodeConnections((address) => connectNode(address, { timeoutMs: LOOKUP_LIMIT_MS }));
@@ -134,6 +136,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       heartbeatMs: options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS,
       ioTimeoutMs: options.ioTimeoutMs ?? 0,
       nbd: options.nbd,
+      device: options.device ?? null,
     }, onReport);
     finished = port.finished.finally(() => control.close()).then(() => {
       if (failure !== null) throw failure;

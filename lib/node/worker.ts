@@ -15,14 +15,13 @@
 import { nameThread } from "../../ffi/libc/process.ts";
 import { ClientPool } from "../core/client_pool.ts";
 import type { SharedEpoch } from "../disk_format/records.ts";
-import { type Frontend, MAX_REQUEST_BYTES } from "../frontend/frontend.ts";
-import { openNbdServer } from "../frontend/nbd_listener.ts";
 import { MailboxReceiver } from "../io/mailbox.ts";
 import { SlabBufferPool } from "../io/slab_buffer_pool.ts";
 import { UringReactor } from "../io/uring_reactor.ts";
 import { TcpTransport } from "../transport/tcp_transport.ts";
 import { UringNetwork } from "../transport/uring_network.ts";
 import { UringUnavailable } from "../../ffi/uring/ring.ts";
+import { openFrontends } from "./client_frontends.ts";
 import { ClientLife } from "./client_life.ts";
 import { ClientWorker } from "./client_worker.ts";
 import { StorageOperations } from "./storage_operations.ts";
@@ -123,11 +122,7 @@ function runClient(start: ClientStart): void {
     maxRangeBytes: core.maxRangeBytes,
   }, report);
   worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker, { report: reportTransport });
-  // Half of the memory is for what applications write and read, the other half for what comes from legs.
-  const limits = { memoryBytes: Math.max(MAX_REQUEST_BYTES, Math.floor(pool.totalBytes / 2 / start.nbd.length)) };
-  const openFrontends = (): Frontend[] =>
-    start.nbd.map((address, index) => openNbdServer({ host: worker.hostFor(index), pool, reactor, address, limits }));
-  const life = new ClientLife(worker, reactor, openFrontends, report);
+  const life = new ClientLife(worker, reactor, () => openFrontends(start, worker, reactor, pool, report), report);
   new MailboxReceiver(start.mailbox, reactor, (value) => {
     const message = value as MailboxMessage;
     if (message.kind === "request") life.handle(message);

@@ -42,7 +42,12 @@ export interface ClientStart {
   readonly ioTimeoutMs: number;
   /** Paths of unix sockets, or "tcp://host:port" on loopback, where NBD is offered. */
   readonly nbd: readonly string[];
+  /** The block device to make; "auto" takes the first place of `nbd` when there can be none. */
+  readonly device: DeviceKind | null;
 }
+
+/** Kinds of block device that a pool can be. */
+export type DeviceKind = "ublk" | "auto";
 
 export type WorkerStart = StorageStart | ClientStart;
 

@@ -1,0 +1,312 @@
+/**
+ * The ublk frontend: the pool as `/dev/ublkbN`.
+ *
+ * The device has one queue, served by the thread that made it, on the reactor's own ring. Each of the queue's tags has a slot of
+ * the buffer pool for good, as large as the largest request: the kernel copies what is written into it before it hands
+ * the request over, and copies what was read out of it when the request is committed. So a request costs one entry
+ * of the ring and one completion, and memory is bounded by the device's depth.
+ *
+ * The device outlives its process: what was under way is kept by the kernel, and asked again of the next attach of the same pool,
+ * which finds the device by the mark it carries and takes it over (`UblkControl.find`).
+ *
+ * @module
+ */
+
+import { assert } from "../base/assert.ts";
+import { Errno, errnoName } from "../../ffi/libc/errno.ts";
+import { openFile, OpenFlag } from "../../ffi/libc/file.ts";
+import { mapDescriptorToRead } from "../../ffi/libc/memory.ts";
+import {
+  ControlCommand,
+  DESCRIPTOR_WORDS,
+  DeviceOperation,
+  DeviceOperationFlag,
+  DeviceState,
+  IoCommand,
+  SECTOR_SHIFT,
+} from "../../ffi/ublk/abi.ts";
+import type { BufferPool } from "../io/buffer_pool.ts";
+import type { UringReactor } from "../io/uring_reactor.ts";
+import { DeviceUnavailable } from "./device_unavailable.ts";
+import { type Frontend, type FrontendHost, MAX_REQUEST_BYTES, RequestFlag, RequestKind } from "./frontend.ts";
+import { identityOf, UblkControl, type UblkInfo } from "./ublk_control.ts";
+
+/** What {@link UblkDevice} needs. */
+export interface UblkDeviceOptions {
+  readonly reactor: UringReactor;
+  readonly pool: BufferPool;
+  readonly host: FrontendHost;
+  readonly poolUuid: string;
+  /** Bytes of the buffer pool that the device may have. */
+  readonly memoryBytes: number;
+}
+
+const MAX_IO_BYTES = 128 << 10;
+const MAX_DEPTH = 512;
+/** How often a device is asked whether the kernel has noticed the death of its process. */
+const RECOVERY_RETRY_MS = 50;
+/** How long that may take before it counts as refused. */
+const RECOVERY_LIMIT_MS = 30_000;
+const TWO_32 = 4294967296;
+const SECTOR_BYTES = 1 << SECTOR_SHIFT;
+
+const Phase = { RECOVERING: 0, STARTING: 1, LIVE: 2, STOPPING: 3, OVER: 4 } as const;
+
+/** See the module's description. */
+export class UblkDevice implements Frontend {
+  readonly uri: string;
+  readonly #reactor: UringReactor;
+  readonly #host: FrontendHost;
+  readonly #pool: BufferPool;
+  readonly #control: UblkControl;
+  readonly #index: number;
+  readonly #depth: number;
+  readonly #isTakenOver: boolean;
+  readonly #owner: number;
+  /** By tag. */
+  readonly #slots: Int32Array;
+  readonly #results: Int32Array;
+  /** Requests that wait until the host takes more, in the order in which they came. */
+  readonly #waiting: Int32Array;
+  #waitingHead = 0;
+  #waitingCount = 0;
+  #file = -1;
+  #descriptors = new Int32Array(0);
+  /** Tags whose command is with the kernel or whose request is with the host. */
+  #liveTags = 0;
+  #phase: number;
+  #failure: string | null = null;
+  #retryMs = 0;
+  #limitMs = 0;
+
+  /** Makes the pool's device, or takes over the one its former process has left. Throws {@link DeviceUnavailable}. */
+  static open(options: UblkDeviceOptions): UblkDevice {
+    const control = UblkControl.open(options.reactor.wakeDescriptor);
+    try {
+      const identity = identityOf(options.poolUuid);
+      const found = control.find(identity);
+      if (found !== null) return new UblkDevice(options, control, checked(found, options, control), true);
+      const depth = Math.min(MAX_DEPTH, Math.floor(options.memoryBytes / MAX_IO_BYTES));
+      if (depth < 1) throw new DeviceUnavailable(`a ublk device needs ${MAX_IO_BYTES} bytes of memory; raise --memory`);
+      const info = control.add(identity, depth, MAX_IO_BYTES);
+      try {
+        control.setParameters(info.index, options.host.geometry, info.maxIoBytes);
+        return new UblkDevice(options, control, info, false);
+      } catch (error) {
+        control.run(ControlCommand.DEL_DEV, info.index);
+        throw error;
+      }
+    } catch (error) {
+      control.close();
+      throw error;
+    }
+  }
+
+  private constructor(options: UblkDeviceOptions, control: UblkControl, info: UblkInfo, isTakenOver: boolean) {
+    const { reactor, pool, host } = options;
+    this.#reactor = reactor;
+    this.#pool = pool;
+    this.#host = host;
+    this.#control = control;
+    this.#index = info.index;
+    this.#depth = info.queueDepth;
+    this.#isTakenOver = isTakenOver;
+    this.uri = `/dev/ublkb${info.index}`;
+    this.#slots = new Int32Array(info.queueDepth).fill(-1);
+    this.#results = new Int32Array(info.queueDepth);
+    this.#waiting = new Int32Array(info.queueDepth);
+    for (let tag = 0; tag < info.queueDepth; tag++) {
+      const slot = pool.allocate(info.maxIoBytes);
+      if (slot < 0) {
+        this.#freeSlots();
+        throw new DeviceUnavailable(`there is no memory for ${info.queueDepth} requests; raise --memory`);
+      }
+      this.#slots[tag] = slot;
+    }
+    this.#owner = reactor.register({ onCompletion: (token, result) => this.#onCompletion(token, result) });
+    this.#phase = Phase.RECOVERING;
+    this.#limitMs = reactor.nowMs + RECOVERY_LIMIT_MS;
+    if (!isTakenOver) this.#fetchAll(ControlCommand.START_DEV);
+    else this.#tryRecovery();
+  }
+
+  /** Whether the device is there for applications. */
+  get isReady(): boolean {
+    return this.#phase === Phase.LIVE;
+  }
+
+  /** Why it will never be, or null. */
+  get failure(): string | null {
+    return this.#failure;
+  }
+
+  /** When `flushSends` wants to be called at the latest. */
+  get deadlineMs(): number {
+    return this.#phase === Phase.RECOVERING ? this.#retryMs : Infinity;
+  }
+
+  get connectionCount(): number {
+    return this.#phase === Phase.OVER ? 0 : 1;
+  }
+
+  complete(tag: number, status: number): void {
+    this.#commit(tag, status < 0 ? status : this.#results[tag]);
+  }
+
+  onReady(): void {
+    while (this.#waitingCount > 0 && this.#host.canSubmit) {
+      const tag = this.#waiting[this.#waitingHead];
+      this.#waitingHead = (this.#waitingHead + 1) % this.#depth;
+      this.#waitingCount--;
+      this.#submit(tag);
+    }
+  }
+
+  /** Moves the device on: commands to the driver that are done, a take-over to be tried again. */
+  flushSends(): void {
+    if (this.#phase === Phase.LIVE || this.#phase === Phase.OVER) return;
+    if (this.#phase === Phase.RECOVERING) {
+      if (this.#reactor.nowMs >= this.#retryMs) this.#tryRecovery();
+      return;
+    }
+    const result = this.#control.poll();
+    if (result === null) return;
+    if (this.#phase === Phase.STARTING && result >= 0) {
+      this.#phase = Phase.LIVE;
+    } else if (this.#phase === Phase.STARTING) {
+      this.#failure = `${this.uri} does not start: ${errnoName(result)}`;
+      this.#phase = Phase.STOPPING;
+      this.#control.begin(ControlCommand.STOP_DEV, this.#index);
+    } else {
+      // The driver's own thread removes it when the last descriptor of it is closed, at the latest with this process.
+      this.#control.run(ControlCommand.DEL_DEV_ASYNC, this.#index);
+      this.#phase = Phase.OVER;
+    }
+  }
+
+  /** Removes the device; over when `connectionCount` is 0. Requests under way are answered first. */
+  stop(): void {
+    if (this.#phase === Phase.RECOVERING) {
+      this.#phase = Phase.OVER; // it stays for the next attach
+    } else if (this.#phase === Phase.LIVE) {
+      this.#phase = Phase.STOPPING;
+      this.#control.begin(ControlCommand.STOP_DEV, this.#index);
+    }
+  }
+
+  /** The kernel notices a death a moment after it, and refuses a take-over until then. */
+  #tryRecovery(): void {
+    const result = this.#control.run(ControlCommand.START_USER_RECOVERY, this.#index);
+    if (result >= 0) return this.#fetchAll(ControlCommand.END_USER_RECOVERY);
+    const isOver = this.#reactor.nowMs >= this.#limitMs;
+    if (result !== -Errno.EBUSY || isOver) {
+      this.#failure = `${this.uri} belongs to this pool and cannot be taken over: ${errnoName(result)}`;
+      this.#phase = Phase.OVER;
+      return;
+    }
+    this.#retryMs = this.#reactor.nowMs + RECOVERY_RETRY_MS;
+  }
+
+  /** Gives every tag to the kernel, and then begins the command that waits for that. */
+  #fetchAll(operation: number): void {
+    const path = `/dev/ublkc${this.#index}`;
+    // devtmpfs makes the node before ADD_DEV returns.
+    this.#file = openFile(path, OpenFlag.READ_WRITE);
+    if (this.#file < 0) {
+      this.#failure = `${path} cannot be opened: ${errnoName(this.#file)}`;
+      if (!this.#isTakenOver) this.#control.run(ControlCommand.DEL_DEV_ASYNC, this.#index);
+      this.#phase = Phase.OVER;
+      return;
+    }
+    const lengthBytes = (this.#depth * DESCRIPTOR_WORDS * 4 + 4095) & ~4095;
+    // LIFETIME: the kernel writes what is asked there as long as the device lives; mapped for the process.
+    this.#descriptors = new Int32Array(mapDescriptorToRead(this.#file, lengthBytes, 0).buffer);
+    for (let tag = 0; tag < this.#depth; tag++) {
+      this.#liveTags++;
+      this.#command(IoCommand.FETCH, tag, 0);
+    }
+    this.#phase = Phase.STARTING;
+    this.#control.begin(operation, this.#index);
+  }
+
+  #command(operation: number, tag: number, result: number): void {
+    const address = this.#pool.address(this.#slots[tag]);
+    this.#reactor.command(this.#owner, tag, this.#file, operation, tag << 16, result, address);
+  }
+
+  #commit(tag: number, result: number): void {
+    this.#command(IoCommand.COMMIT_AND_FETCH, tag, result);
+  }
+
+  #onCompletion(tag: number, result: number): void {
+    if (result < 0) {
+      // The device has ended; what a tag had under way was answered before.
+      this.#liveTags--;
+      return;
+    }
+    assert(result === 0, "a fetched request is there", result);
+    if (this.#waitingCount === 0 && this.#host.canSubmit) {
+      this.#submit(tag);
+      return;
+    }
+    this.#waiting[(this.#waitingHead + this.#waitingCount) % this.#depth] = tag;
+    this.#waitingCount++;
+  }
+
+  #submit(tag: number): void {
+    const words = this.#descriptors;
+    const at = tag * DESCRIPTOR_WORDS;
+    const bits = words[at];
+    const sectors = words[at + 1] >>> 0;
+    const lengthBytes = sectors * SECTOR_BYTES;
+    const offset = ((words[at + 2] >>> 0) + (words[at + 3] >>> 0) * TWO_32) * SECTOR_BYTES;
+    const fua = (bits & DeviceOperationFlag.FUA) !== 0 ? RequestFlag.FUA : 0;
+    this.#results[tag] = 0;
+    switch (bits & 0xff) {
+      case DeviceOperation.READ:
+        this.#results[tag] = lengthBytes;
+        return this.#host.submit(RequestKind.READ, 0, offset, lengthBytes, this.#slots[tag], tag);
+      case DeviceOperation.WRITE:
+        this.#results[tag] = lengthBytes;
+        return this.#host.submit(RequestKind.WRITE, fua, offset, lengthBytes, this.#slots[tag], tag);
+      case DeviceOperation.FLUSH:
+        return this.#host.submit(RequestKind.FLUSH, 0, 0, 0, -1, tag);
+      case DeviceOperation.DISCARD:
+        return this.#host.submit(RequestKind.DISCARD, fua, offset, lengthBytes, -1, tag);
+      case DeviceOperation.WRITE_ZEROES: {
+        const hole = (bits & DeviceOperationFlag.NO_UNMAP) !== 0 ? RequestFlag.NO_HOLE : 0;
+        return this.#host.submit(RequestKind.WRITE_ZEROES, fua | hole, offset, lengthBytes, -1, tag);
+      }
+      default:
+        this.#commit(tag, -Errno.EOPNOTSUPP);
+    }
+  }
+
+  #freeSlots(): void {
+    for (const slot of this.#slots) if (slot >= 0) this.#pool.free(slot);
+  }
+}
+
+/** A device that the pool's former process has left, if it is one that can be taken over. */
+function checked(info: UblkInfo, { host, memoryBytes }: UblkDeviceOptions, control: UblkControl): UblkInfo {
+  const path = `/dev/ublkb${info.index}`;
+  const { sizeBytes } = host.geometry;
+  const has = control.sizeBytes(info.index);
+  if (info.state === DeviceState.DEAD) {
+    throw new DeviceUnavailable(
+      `${path} was made for this pool and never started; remove it (ublk del -n ${info.index})`,
+    );
+  }
+  if (has !== sizeBytes) {
+    throw new DeviceUnavailable(
+      `${path} was left by this pool with ${has} bytes, and it has ${sizeBytes} now; remove it`,
+    );
+  }
+  if (info.queueCount !== 1 || info.maxIoBytes > MAX_REQUEST_BYTES) {
+    throw new DeviceUnavailable(`${path} was left by another version of brmr; remove it`);
+  }
+  if (info.queueDepth * info.maxIoBytes > memoryBytes) {
+    throw new DeviceUnavailable(`${path} was left by an attach with more memory; raise --memory to what it had`);
+  }
+  return info;
+}

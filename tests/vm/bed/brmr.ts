@@ -1,0 +1,124 @@
+/**
+ * brmr in guests: one module, as it is shipped to machines with Deno, because a guest reads few files much faster than many.
+ *
+ * @module
+ */
+
+import { fileURLToPath } from "node:url";
+import { allPermissionFlags } from "../../../cli/build/permissions.ts";
+import { decodeSuperblock } from "../../../lib/disk_format/superblock.ts";
+import type { Guest, GuestCommand } from "./guest.ts";
+import { expectOutput } from "./host_command.ts";
+
+const ENTRY = fileURLToPath(new URL("../../../cli/main.ts", import.meta.url));
+/** Starting a node takes seconds under emulation, and half a minute when three guests start at once. */
+const READY_LIMIT_MS = 120_000;
+
+/** A pool on nodes in guests. The first guest attaches it. */
+export class GuestPool {
+  readonly name = "vol1";
+  readonly #run: string;
+  readonly #nodes: { readonly guest: Guest; readonly address: string; readonly state: string; readonly leg: string }[];
+  readonly #serving: (GuestCommand | null)[];
+  #client: GuestCommand | null = null;
+
+  private constructor(bundle: string, nodes: { guest: Guest; address: string; state: string; leg: string }[]) {
+    const addresses = nodes.map(({ address }) => address).join(",");
+    const environment = `BRMR_RUNTIME_DIR=/run/brmr BRMR_NODES=${addresses} NO_COLOR=1`;
+    this.#run = `env ${environment} ${Deno.execPath()} run --quiet ${allPermissionFlags().join(" ")} ${bundle}`;
+    this.#nodes = nodes;
+    this.#serving = nodes.map(() => null);
+  }
+
+  /**
+   * Starts a node for each of `legs` and creates the pool.
+   * @param directory of this machine, for the module
+   */
+  static async create(
+    directory: string,
+    legs: readonly { readonly guest: Guest; readonly leg: string }[],
+    sizeMib: number,
+  ): Promise<GuestPool> {
+    const bundle = `${directory}/brmr.js`;
+    await expectOutput(Deno.execPath(), ["bundle", "--quiet", "--output", bundle, ENTRY]);
+    const pool = new GuestPool(
+      bundle,
+      legs.map(({ guest, leg }, index) => ({
+        guest,
+        leg,
+        address: `${guest.address}:${7701 + index}`,
+        state: `/var/lib/brmr-node${index}`,
+      })),
+    );
+    await Promise.all(legs.map((_, index) => pool.startNode(index)));
+    const places = pool.#nodes.map(({ address, leg }) => `--leg ${address}:${leg}`).join(" ");
+    await pool.#nodes[0].guest.expect(`${pool.#run} pool create ${pool.name} --size ${sizeMib}M ${places}`);
+    return pool;
+  }
+
+  /** Starts the node of leg `index`. */
+  async startNode(index: number): Promise<void> {
+    const { guest, address, state } = this.#nodes[index];
+    const serve = `serve --state ${state} --listen tcp://${address} --insecure`;
+    const command = await guest.spawn(`exec ${this.#run} ${serve}`, `node ${index}`);
+    this.#serving[index] = command;
+    await command.waitFor(/^ready/m, READY_LIMIT_MS);
+  }
+
+  /** Kills the node of leg `index`. */
+  async killNode(index: number): Promise<void> {
+    await this.#serving[index]?.stop("KILL");
+    this.#serving[index] = null;
+  }
+
+  /** Attaches in `guest`; returns where the pool is. */
+  async attach(guest: Guest, options: string): Promise<string> {
+    const command = await guest.spawn(`mkdir -p /run/brmr; exec ${this.#run} attach ${this.name} ${options}`, "attach");
+    this.#client = command;
+    return (await command.waitFor(/^ready (.*)$/m, READY_LIMIT_MS))[1];
+  }
+
+  /** Ends the attach, as a person does or with SIGKILL. Returns its exit status. */
+  async detach(signal: "TERM" | "KILL" = "TERM"): Promise<number> {
+    const { status } = await this.#client!.stop(signal);
+    return status;
+  }
+
+  /** Runs a brmr command in a guest, to a status among `statuses`; returns its stdout. */
+  async brmr(guest: Guest, args: string, statuses: readonly number[] = [0]): Promise<string> {
+    const { status, stdout, stderr } = await guest.run(`${this.#run} ${args}`);
+    if (!statuses.includes(status)) throw new Error(`brmr ${args} ended with ${status}: ${stderr}`);
+    return stdout;
+  }
+
+  /** Waits until all legs are in sync, as an operator would. */
+  async waitInSync(guest: Guest, limitMs = 180_000): Promise<void> {
+    const deadline = performance.now() + limitMs;
+    for (;;) {
+      const text = await this.brmr(guest, `sync-status ${this.name} --json`, [0, 5]);
+      const states = JSON.parse(text).legs.map((leg: { state: string }) => leg.state);
+      if (states.every((state: string) => state === "in-sync")) return;
+      if (performance.now() > deadline) throw new Error(`The legs are ${states.join(", ")} after ${limitMs} ms`);
+    }
+  }
+
+  /** Throws unless all legs hold the same data. Nobody may be writing to them. */
+  async expectLegsIdentical(): Promise<void> {
+    const sums = await Promise.all(this.#nodes.map(async ({ guest, leg }) => {
+      const start = await guest.expect(`head -c 4096 ${leg} | base64 -w 0`);
+      const superblock = decodeSuperblock(Uint8Array.from(atob(start), (char) => char.charCodeAt(0)), null);
+      if (!superblock.ok) throw new Error(`The superblock of ${leg} is broken: ${JSON.stringify(superblock)}`);
+      const { dataOffset, sizeBytes } = superblock.value;
+      // A file may end before its leg does: what is beyond reads as zeroes.
+      const data = `{ tail -c +${dataOffset + 1} ${leg}; head -c ${sizeBytes} /dev/zero; } | head -c ${sizeBytes}`;
+      return await guest.expect(`${data} | sha256sum`);
+    }));
+    if (sums.some((sum) => sum !== sums[0])) throw new Error(`The legs differ: ${sums.join(" ")}`);
+  }
+
+  /** What the processes said, for a failure's message. */
+  async log(): Promise<string> {
+    const commands = [this.#client, ...this.#serving].filter((command) => command !== null);
+    return (await Promise.all(commands.map((command) => command.log()))).join("\n");
+  }
+}

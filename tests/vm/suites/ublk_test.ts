@@ -1,0 +1,130 @@
+/** A pool as /dev/ublkbN, in one guest that is client and both nodes. */
+
+import assert from "node:assert/strict";
+import { Bed } from "../bed/bed.ts";
+import { GuestPool } from "../bed/brmr.ts";
+import type { Guest, GuestCommand } from "../bed/guest.ts";
+
+const SIZE_MIB = 320;
+
+/** Writes for `seconds` with a checksum in every block, and reads back what it wrote in between. */
+function fioVerify(guest: Guest, device: string, seconds: number): Promise<GuestCommand> {
+  return guest.spawn(
+    `exec fio --name=verify --filename=${device} --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --iodepth=16 ` +
+      `--size=48M --time_based --runtime=${seconds} --verify=crc32c --verify_fatal=1 --verify_backlog=512 ` +
+      `--randrepeat=0 --output-format=json --eta=never`,
+    "fio",
+  );
+}
+
+async function expectNoError(fio: GuestCommand): Promise<void> {
+  const { status } = await fio.ended;
+  assert.equal(status, 0, await fio.log());
+  const [job] = JSON.parse((await fio.stdout()).replace(/^[^{]*/, "")).jobs;
+  assert.equal(job.error, 0);
+  assert.ok(job.write.total_ios > 0 && job.read.total_ios > 0, "it wrote, and read back");
+}
+
+Deno.test("a pool is a block device by ublk, and outlives its process", async (t) => {
+  await using bed = await Bed.open({ modules: ["ublk_drv"], rdma: false, memoryMib: 2560 });
+  const guest = bed.guest(1);
+  await guest.expect("mkdir -p /data /mnt/pool");
+  const pool = await GuestPool.create(
+    bed.directory,
+    [{ guest, leg: "/data/a.img" }, { guest, leg: "/data/b.img" }],
+    SIZE_MIB,
+  );
+  const device = await pool.attach(guest, "--device ublk");
+  const step = async (name: string, body: () => Promise<void>) => {
+    const passed = await t.step(name, body);
+    if (!passed) console.error(await pool.log(), await guest.console());
+  };
+
+  await step("the kernel is told its geometry", async () => {
+    assert.equal(device, "/dev/ublkb0");
+    const columns = "SIZE,LOG-SEC,PHY-SEC,MIN-IO,OPT-IO,RO,DISC-GRAN,ROTA";
+    assert.equal(
+      (await guest.expect(`lsblk --bytes --noheadings --raw -o ${columns} ${device}`)).trim(),
+      `${SIZE_MIB * 1048576} 4096 4096 4096 131072 0 4096 0`,
+    );
+    assert.equal(
+      (await guest.expect("cat /sys/block/ublkb0/queue/fua /sys/block/ublkb0/queue/write_cache")).trim(),
+      "1\nwrite back",
+    );
+    assert.notEqual((await guest.expect("cat /sys/block/ublkb0/queue/write_zeroes_max_bytes")).trim(), "0");
+  });
+
+  await step("discarded and zeroed ranges read as zeroes, their neighbours as before", async () => {
+    await guest.expect(`
+      head -c 4M /dev/urandom >/tmp/random
+      dd if=/tmp/random of=${device} bs=1M oflag=direct status=none
+      blkdiscard -o 1M -l 1M ${device}
+      blkdiscard -z -o 3M -l 512K ${device}
+      cp /tmp/random /tmp/wanted
+      dd if=/dev/zero of=/tmp/wanted bs=1M seek=1 count=1 conv=notrunc status=none
+      dd if=/dev/zero of=/tmp/wanted bs=512K seek=6 count=1 conv=notrunc status=none
+      dd if=${device} of=/tmp/got bs=1M count=4 iflag=direct status=none
+      cmp /tmp/wanted /tmp/got`);
+  });
+
+  for (
+    const [kind, make, check] of [["ext4", "mkfs.ext4 -q -F", "e2fsck -f -n"], [
+      "xfs",
+      "mkfs.xfs -q -f",
+      "xfs_repair -n",
+    ]]
+  ) {
+    await step(`${kind} keeps what is put into it`, async () => {
+      await guest.expect(`
+        set -e
+        modprobe ${kind}
+        ${make} ${device}
+        mount -o discard ${device} /mnt/pool
+        head -c 8M /dev/urandom >/mnt/pool/file
+        sum=$(sha256sum </mnt/pool/file)
+        sync
+        umount /mnt/pool
+        ${check} ${device}
+        mount ${device} /mnt/pool
+        [ "$sum" = "$(sha256sum </mnt/pool/file)" ]
+        rm /mnt/pool/file
+        fstrim /mnt/pool
+        umount /mnt/pool`);
+    });
+  }
+
+  await step("a node dies and returns under fio; no error, no wrong block", async () => {
+    const fio = await fioVerify(guest, device, 12);
+    await pool.killNode(1);
+    await pool.startNode(1);
+    await expectNoError(fio);
+    await pool.waitInSync(guest);
+  });
+
+  await step(
+    "attach is killed under fio and started again: the same device goes on, no error, no wrong block",
+    async () => {
+      const fio = await fioVerify(guest, device, 15);
+      assert.equal(await pool.detach("KILL"), 137);
+      assert.equal(await pool.attach(guest, "--device ublk"), device);
+      await expectNoError(fio);
+      await pool.waitInSync(guest);
+    },
+  );
+
+  await step("detach removes the device and leaves the legs identical", async () => {
+    assert.equal(await pool.detach(), 0);
+    await guest.expect(
+      "for ((i = 0; i < 100; i++)); do [ -e /dev/ublkb0 ] || [ -e /dev/ublkc0 ] || exit 0; sleep 0.1; done; exit 1",
+    );
+    await pool.expectLegsIdentical();
+  });
+
+  await step("without the driver, auto says why and takes the NBD socket", async () => {
+    await guest.expect("for ((i = 0; i < 100; i++)); do rmmod ublk_drv && exit 0; sleep 0.1; done; exit 1");
+    const uri = await pool.attach(guest, "--device auto --nbd /run/brmr/vol1.sock");
+    assert.match(uri, /^nbd\+unix:/);
+    assert.match(await pool.log(), /No block device: this kernel has no ublk.*modprobe ublk_drv/);
+    assert.equal(await pool.detach(), 0);
+  });
+});
