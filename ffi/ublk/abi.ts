@@ -34,6 +34,9 @@ export const IoCommand = {
   COMMIT_AND_FETCH: command(READ_WRITE, 0x21, 16),
 } as const;
 
+/** `struct ublksrv_io_cmd`: the queue and tag are a word, as two halves. */
+export const IO_COMMAND = { sizeBytes: 16, result: 4, address: 8 } as const;
+
 /** Features of a device. */
 export const DeviceFlag = {
   /** The device outlives its process, and another may take it over. */
