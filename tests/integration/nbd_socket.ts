@@ -26,6 +26,7 @@ interface Waiting {
 /** One connection to an export. Every method rejects with the server's error number, or when the connection ends. */
 export class NbdSocket {
   readonly #connection: Deno.Conn;
+  readonly #chunk = new Uint8Array(1 << 18);
   readonly #waiting = new Map<bigint, Waiting>();
   #buffer = new Uint8Array(0);
   #nextCookie = 1n;
@@ -65,12 +66,12 @@ export class NbdSocket {
     await this.#request(Command.WRITE, offset, data.length, data, 0, isFua ? 1 : 0);
   }
 
-  async writeZeroes(offset: number, lengthBytes: number): Promise<void> {
-    await this.#request(Command.WRITE_ZEROES, offset, lengthBytes, null, 0);
+  async writeZeroes(offset: number, lengthBytes: number, flags = 0): Promise<void> {
+    await this.#request(Command.WRITE_ZEROES, offset, lengthBytes, null, 0, flags);
   }
 
-  async trim(offset: number, lengthBytes: number): Promise<void> {
-    await this.#request(Command.TRIM, offset, lengthBytes, null, 0);
+  async trim(offset: number, lengthBytes: number, flags = 0): Promise<void> {
+    await this.#request(Command.TRIM, offset, lengthBytes, null, 0, flags);
   }
 
   async flush(): Promise<void> {
@@ -163,11 +164,10 @@ export class NbdSocket {
 
   /** Exactly `lengthBytes` from the socket. */
   async #take(lengthBytes: number): Promise<Uint8Array> {
-    const chunk = new Uint8Array(1 << 18);
     while (this.#buffer.length < lengthBytes) {
-      const count = await this.#connection.read(chunk);
+      const count = await this.#connection.read(this.#chunk);
       if (count === null) throw new Error("The server closed the connection");
-      this.#buffer = joined(this.#buffer, chunk.subarray(0, count));
+      this.#buffer = joined(this.#buffer, this.#chunk.subarray(0, count));
     }
     const taken = this.#buffer.slice(0, lengthBytes);
     this.#buffer = this.#buffer.slice(lengthBytes);

@@ -31,7 +31,8 @@ export class Oracle {
   /** Linked lists of entries; index 0 is "none". */
   #head = new Int32Array(0);
   #next = new Int32Array(1024);
-  #value = new Int32Array(1024);
+  /** Not 32 bits: a long run writes more than two billion sectors. */
+  #value = new Float64Array(1024);
   #invoke = new Float64Array(1024);
   #certain = new Float64Array(1024);
   #acked = new Uint8Array(1024);
@@ -153,6 +154,19 @@ export class Oracle {
     this.#taintedAt = this.tick();
   }
 
+  /**
+   * What was invoked before tick `before` and never answered has taken effect by now, or never will: the client that asked for it
+   * is fenced off, and another one serves.
+   */
+  settle(before: number): void {
+    const now = this.tick();
+    for (const sector of this.#busy) {
+      for (let e = this.#head[sector]; e !== 0; e = this.#next[e]) {
+        if (this.#invoke[e] < before && now < this.#certain[e]) this.#certain[e] = now;
+      }
+    }
+  }
+
   /** Every copy of what is not flushed may be gone. */
   losePower(): void {
     const now = this.tick();
@@ -222,7 +236,7 @@ export class Oracle {
 
   #grow(): void {
     this.#next = grown(this.#next, Int32Array);
-    this.#value = grown(this.#value, Int32Array);
+    this.#value = grown(this.#value, Float64Array);
     this.#acked = grown(this.#acked, Uint8Array);
     this.#invoke = grown(this.#invoke, Float64Array);
     this.#certain = grown(this.#certain, Float64Array);
