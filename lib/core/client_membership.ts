@@ -194,7 +194,8 @@ export class ClientMembership {
   /** The last in-sync leg has failed a write: legs under resync may have done it, so they begin again from what that leg knows. */
   writeFailed(): void {
     const pool = this.#pool;
-    if (pool.phase === "ready" && pool.activeMask !== pool.inSyncMask) this.#drop(0);
+    const isServing = pool.phase === "ready" || pool.phase === "detaching";
+    if (isServing && pool.activeMask !== pool.inSyncMask) this.#drop(0);
   }
 
   /** Asserts what must hold between inputs. */
@@ -337,8 +338,10 @@ export class ClientMembership {
     }
     pool.phase = "reconcile";
     const links = members.map((index) => pool.links[index] as LegLink);
-    // One that has been up since it acked lacks nothing that was acked.
-    const source = links.find((link) => link.grant?.unbroken === true) ?? links[0];
+    // One that has been up since it acked lacks nothing that was acked; of those rather one that knows itself to be a member.
+    const unbroken = links.filter((link) => link.grant?.unbroken === true);
+    const isMember = ({ grant, legIndex }: LegLink) => ((grant?.record.shared.inSyncMask ?? 0) & (1 << legIndex)) !== 0;
+    const source = unbroken.find(isMember) ?? unbroken[0] ?? links[0];
     this.#reconcileMask = pool.inSyncMask & ~(1 << source.legIndex);
     const targets = links.filter((link) => link !== source);
     for (const link of targets) {

@@ -105,6 +105,8 @@ export class ResyncTarget {
     }
     // The record in force does not have us in the in-sync set: from now on we know it ourselves.
     leg.record = order.shared;
+    // Writes follow that are not flushed: after a loss of power it must not say that it has all it ever acked.
+    leg.isStable = false;
     this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
     job.phase = "map";
   }
