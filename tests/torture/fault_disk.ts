@@ -131,7 +131,7 @@ export class FaultDisk {
       }
     }
     if (fails) return this.trouble.errorNumber;
-    if (isFua) for (let sector = offset / DISK_SECTOR_BYTES; sector < end; sector++) this.#settle(sector);
+    if (isFua) { for (let sector = offset / DISK_SECTOR_BYTES; sector < end; sector++) this.#settle(sector); }
     return 0;
   }
 
