@@ -139,6 +139,11 @@ export class ServerProcess {
     return this.#child.pid;
   }
 
+  /** When it has ended. */
+  get ended(): Promise<unknown> {
+    return this.#child.status;
+  }
+
   get hasEnded(): boolean {
     return this.#hasEnded;
   }
