@@ -28,7 +28,7 @@ import {
 import { greetingsOf, refusalsOf } from "./greeting.ts";
 import { OutputKind } from "./output.ts";
 import { epochRequestId } from "./request_table.ts";
-import { ResyncSessions, sendJoin, sendResync } from "./resync_orders.ts";
+import { reconcileSource, ResyncSessions, sendJoin, sendResync } from "./resync_orders.ts";
 import { bitCount, decideStart, indicesOf } from "./start_rule.ts";
 
 /** How long to wait for the last legs when those at hand would do. */
@@ -338,10 +338,7 @@ export class ClientMembership {
     }
     pool.phase = "reconcile";
     const links = members.map((index) => pool.links[index] as LegLink);
-    // One that has been up since it acked lacks nothing that was acked; of those rather one that knows itself to be a member.
-    const unbroken = links.filter((link) => link.grant?.unbroken === true);
-    const isMember = ({ grant, legIndex }: LegLink) => ((grant?.record.shared.inSyncMask ?? 0) & (1 << legIndex)) !== 0;
-    const source = unbroken.find(isMember) ?? unbroken[0] ?? links[0];
+    const source = reconcileSource(links);
     this.#reconcileMask = pool.inSyncMask & ~(1 << source.legIndex);
     const targets = links.filter((link) => link !== source);
     for (const link of targets) {

@@ -46,3 +46,13 @@ export function sendResync(
     shared,
   };
 }
+
+/**
+ * The member that the others are made equal to. One that has been up since it acked lacks nothing that was acked; of those rather one that
+ * knows itself to be a member: one whose joining never reached it may have been told of less.
+ */
+export function reconcileSource(members: readonly LegLink[]): LegLink {
+  const unbroken = members.filter(({ grant }) => grant?.unbroken === true);
+  const isMember = ({ grant, legIndex }: LegLink) => ((grant?.record.shared.inSyncMask ?? 0) & (1 << legIndex)) !== 0;
+  return unbroken.find(isMember) ?? unbroken[0] ?? members[0];
+}

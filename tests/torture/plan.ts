@@ -73,7 +73,8 @@ export function drawPlan(seed: number): TorturePlan {
   return {
     seed,
     legCount,
-    minInSync: legCount === 2 ? 1 : prng.pick([1, 2]),
+    // A pool on devices, which are no new files, begins with one leg in sync.
+    minInSync: legCount === 2 || hasFaults.includes(true) ? 1 : prng.pick([1, 2]),
     sizeBytes,
     chunkBytes: prng.pick([4096, 4096, 4096, 16384]),
     extentBytes: prng.pick([65536, 262144, MIB]),
