@@ -11,10 +11,11 @@
  * @module
  */
 
+import { runSwarm } from "./swarm.ts";
 import { runSeed, type SeedOutcome } from "./run_seed.ts";
 
 const USAGE =
-  "usage: deno task sim [--seed N [--trace [--watch N]]] [--from N] [--seeds N] [--seconds N] [--keep-going]";
+  "usage: deno task sim [--seed N [--trace [--watch N]]] [--from N] [--seeds N] [--seconds N] [--jobs N] [--keep-going]";
 /** Lines of trace that a failure shows. */
 const FAILURE_LINES = 60;
 
@@ -27,6 +28,8 @@ interface Arguments {
   watch: number;
   trace: boolean;
   keepGoing: boolean;
+  /** Workers that share out the seeds. */
+  jobs: number;
 }
 
 function parseArguments(words: readonly string[]): Arguments {
@@ -38,17 +41,19 @@ function parseArguments(words: readonly string[]): Arguments {
     watch: -1,
     trace: false,
     keepGoing: false,
+    jobs: 1,
   };
   for (let i = 0; i < words.length; i++) {
     const word = words[i];
     if (word === "--trace") found.trace = true;
     else if (word === "--keep-going") found.keepGoing = true;
     else if (
-      word === "--seed" || word === "--from" || word === "--seeds" || word === "--seconds" || word === "--watch"
+      word === "--seed" || word === "--from" || word === "--seeds" || word === "--seconds" ||
+      word === "--watch" || word === "--jobs"
     ) {
       const value = Number(words[++i]);
       if (!Number.isFinite(value) || value < 0) fail(`${word} needs a number; ${USAGE}`);
-      found[word.slice(2) as "seed" | "from" | "seeds" | "seconds" | "watch"] = value;
+      found[word.slice(2) as "seed" | "from" | "seeds" | "seconds" | "watch" | "jobs"] = value;
     } else fail(`unknown argument ${word}; ${USAGE}`);
   }
   if (found.seeds === Infinity && found.seconds === Infinity) found.seconds = 30;
@@ -69,7 +74,7 @@ function report(outcome: SeedOutcome): void {
   console.log(`replay: deno task sim --seed ${outcome.seed} --trace`);
 }
 
-function main(): void {
+async function main(): Promise<void> {
   const wanted = parseArguments(Deno.args);
   const beganMs = performance.now();
   let seeds = 0;
@@ -87,6 +92,15 @@ function main(): void {
       if (!wanted.trace) report(outcome);
       else console.log(`seed ${outcome.seed} fails: ${outcome.violation.message}`);
     }
+  } else if (wanted.jobs > 1) {
+    const failing: number[] = [];
+    const sum = await runSwarm(wanted, (seed, message) => {
+      failing.push(seed);
+      console.log(`seed ${seed} fails: ${message}`);
+      return wanted.keepGoing;
+    });
+    ({ seeds, operations, faults, virtualMs, failures } = sum);
+    if (!wanted.keepGoing && failing.length > 0) report(runSeed(failing[0]));
   } else {
     for (let seed = wanted.from; seeds < wanted.seeds; seed++) {
       if (performance.now() - beganMs > wanted.seconds * 1000) break;
@@ -109,9 +123,9 @@ function main(): void {
     `seeds ${seeds}, operations ${operations}, virtual hours ${
       (virtualMs / 3_600_000).toFixed(2)
     }, faults ${faults}, ` +
-      `failures ${failures}, ${rate.toFixed(1)} seeds/s`,
+      `failures ${failures}, ${(rate * 60).toFixed(0)} seeds/min`,
   );
   Deno.exit(failures > 0 ? 1 : 0);
 }
 
-if (import.meta.main) main();
+if (import.meta.main) await main();
