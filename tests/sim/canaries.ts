@@ -46,6 +46,8 @@ export interface Canary {
   readonly name: string;
   /** Runs worlds until one of them fails; returns how many it took, or Infinity. */
   readonly seedsUntilCaught: () => number;
+  /** Runs something with the core broken. */
+  readonly plant: (run: () => void) => void;
 }
 
 /** All of them. */
@@ -54,6 +56,7 @@ export const CANARIES: Canary[] = [];
 function canary(name: string, target: Patchable, method: string, make: (original: Patchable) => Patchable): void {
   CANARIES.push({
     name,
+    plant: (run) => withPatch(target, method, make, run),
     seedsUntilCaught: () => {
       let seeds = Infinity;
       withPatch(target, method, make, () => {

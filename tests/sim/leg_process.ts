@@ -12,7 +12,7 @@ import { type Message, MessageFlag, MessageType } from "../../lib/wire/message.t
 import type { Hello } from "../../lib/wire/bodies.ts";
 import { happens, part } from "./chance.ts";
 import { EventKind } from "./event_kind.ts";
-import { type DiskImage, loadDisk } from "./disk_image.ts";
+import { type DiskImage, loadDisk, peekRecord } from "./disk_image.ts";
 import type { Frame } from "./network.ts";
 import { Process } from "./process.ts";
 import { DiskOp, type DiskOperation, GARBAGE, type SimDisk } from "./sim_disk.ts";
@@ -82,6 +82,8 @@ export class LegProcess extends Process {
     const wasAlive = this.alive;
     if (wasAlive) {
       this.disk.tearAll(world.prng);
+      // A record that was on its way may have landed: from now on it counts, confirmed or not.
+      world.losses.recordLanded(peekRecord(this.disk, world.layout.epochOffset).shared);
       this.#waitingMetadata.length = 0;
       this.end(power);
       this.core = null;

@@ -35,6 +35,11 @@ export class Losses {
     if (compareRank(shared, this.newest) > 0) this.newest = shared;
   }
 
+  /** A record is on a disk, whose leg may be down. */
+  recordLanded(shared: SharedEpoch): void {
+    if (compareRank(shared, this.newest) > 0) this.newest = shared;
+  }
+
   /** A client begins to serve; it has made the members equal, from one that has all that was acked if any of the set has. */
   served(inSyncMask: number): void {
     this.#forget(inSyncMask);

@@ -31,9 +31,15 @@ export function runSeed(seed: number, traceLines = 0, watchedSector = -1): SeedO
 }
 
 /** Runs a world made by hand. */
-export function runPlan(plan: Plan, traceLines = 0, watchedSector = -1): SeedOutcome {
+export function runPlan(
+  plan: Plan,
+  traceLines = 0,
+  watchedSector = -1,
+  prepare: (world: World) => void = () => undefined,
+): SeedOutcome {
   const journal = traceLines > 0 ? new Trace(traceLines) : null;
   const world = new World(lab, plan, journal);
+  prepare(world);
   world.watchedSector = watchedSector;
   let violation: Violation | null = null;
   try {

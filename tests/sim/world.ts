@@ -73,6 +73,8 @@ export class World {
   stage: "load" | "calm" | "verify" | "end" | "scenario" = "load";
   /** A sector whose changes are traced; -1 for none. */
   watchedSector = -1;
+  /** Called before each event with its number: faults can be placed exactly. */
+  onStep: ((event: number) => void) | null = null;
   #lastSeen = "";
   #calmSinceMs = 0;
   #verifyAt = 0;
@@ -171,6 +173,7 @@ export class World {
     if (++this.counts.events > EVENT_LIMIT) throw new Violation("converges", `more than ${EVENT_LIMIT} events`);
     if (event.timeMs > this.nowMs) this.nowMs = event.timeMs;
     this.network.nowMs = this.nowMs;
+    this.onStep?.(this.counts.events);
     if (!this.#defer(event)) this.#dispatch(event);
     this.heap.release(event);
     if (this.watchedSector >= 0) this.#watch();

@@ -99,6 +99,8 @@ export class Bed {
   /** Takes everything down. */
   async close(): Promise<void> {
     for (const machine of this.machines) {
+      // Not left to the end of the namespace, which comes when the kernel has time for it.
+      await ip("link", "delete", `m${machine.index}`);
       await machine.keeper.stdin.close();
       await machine.keeper.stdout.cancel();
       await machine.keeper.status;
