@@ -117,6 +117,7 @@ export function runPlaced(plan: Plan, placed: readonly PlacedFault[], traceLines
     world.onStep = (event) => {
       while (next < placed.length && placed[next].event === event) {
         const { fault } = placed[next++];
+        if (world.stage !== "load") continue; // the first fault has shortened it
         if (world.tracing) world.note(`fault ${fault}`);
         faults.get(fault)!(world);
       }
