@@ -253,7 +253,7 @@ export class ClientMembership {
       if (link === null || link.state !== "claimed" || link.grant === null) continue;
       granted.push({ legIndex: link.legIndex, legUuid: link.welcome?.legUuid ?? "", grant: link.grant });
     }
-    const plan = planStart(granted, this.#distrustMask);
+    const plan = planStart(granted, this.#distrustMask, Math.ceil(pool.options.sizeBytes / pool.options.extentBytes));
     if (!plan.ok) {
       this.#restart(plan.reason);
       return;

@@ -6,7 +6,7 @@
 
 import type { LegEntry, SharedEpoch } from "../disk_format/records.ts";
 import type { Grant } from "../wire/bodies.ts";
-import { bitCount, decideStart, type LegEvidence } from "./start_rule.ts";
+import { bitCount, decideStart, indicesOf, type LegEvidence, type StartDecision } from "./start_rule.ts";
 
 /** A leg that has granted our claim. */
 export interface GrantedLeg {
@@ -31,8 +31,14 @@ export type StartPlan =
   }
   | { readonly ok: false; readonly reason: string };
 
-/** Plans a start from the legs that have granted the claim; those in `distrustMask` only if it cannot be done without. */
-export function planStart(granted: readonly GrantedLeg[], distrustMask: number): StartPlan {
+/** Most extents of one epoch change or resync order. */
+const MAX_LISTED_EXTENTS = 65_536;
+
+/**
+ * Plans a start from the legs that have granted the claim; those in `distrustMask`, and those that cannot say what they were writing, only if
+ * it cannot be done without. `extentCount`: extents of the pool.
+ */
+export function planStart(granted: readonly GrantedLeg[], distrustMask: number, extentCount: number): StartPlan {
   const evidence = granted.map(({ legIndex, legUuid, grant }): LegEvidence => ({
     legIndex,
     legUuid,
@@ -41,16 +47,15 @@ export function planStart(granted: readonly GrantedLeg[], distrustMask: number):
   }));
   const decision = decideStart(evidence);
   if (!decision.ok) return decision;
-  let trustedMask = 0;
-  for (const { legIndex, grant } of granted) {
-    if (!grant.intentsLost && (distrustMask & (1 << legIndex)) === 0) trustedMask |= 1 << legIndex;
-  }
-  trustedMask &= decision.memberMask;
-  const isEnough = bitCount(trustedMask) >= Math.max(1, decision.record.minInSync);
-  const memberMask = isEnough ? trustedMask : decision.memberMask;
+  const memberMask = membersToTrust(granted, evidence, decision, distrustMask);
   const members = granted.filter(({ legIndex }) => (memberMask & (1 << legIndex)) !== 0);
   const suspects = new Set<number>();
   for (const { grant } of members) for (const extent of grant.intents) suspects.add(extent);
+  if (members.length > 1 && members.some(({ grant }) => grant.intentsLost)) {
+    // Nobody knows where they differ, and the minimum forbids to begin with one of them.
+    if (extentCount > MAX_LISTED_EXTENTS) return { ok: false, reason: incomparableText(members) };
+    for (let extent = 0; extent < extentCount; extent++) suspects.add(extent);
+  }
   return {
     ok: true,
     record: decision.record,
@@ -59,6 +64,37 @@ export function planStart(granted: readonly GrantedLeg[], distrustMask: number):
     isAllUnknown: members.every(({ grant }) => grant.intentsLost),
     suspects: [...suspects],
   };
+}
+
+/**
+ * The members to start with: of those that the start rule allows, the trusted ones, if they are enough and have all that was acked as surely
+ * as any. Else one alone, the others being resynced whole, or, where the minimum forbids that, all.
+ */
+function membersToTrust(
+  granted: readonly GrantedLeg[],
+  evidence: readonly LegEvidence[],
+  decision: StartDecision & { ok: true },
+  distrustMask: number,
+): number {
+  let trustedMask = 0;
+  for (const { legIndex, grant } of granted) {
+    if (!grant.intentsLost && (distrustMask & (1 << legIndex)) === 0) trustedMask |= 1 << legIndex;
+  }
+  trustedMask &= decision.memberMask;
+  let wholeMask = 0;
+  for (const leg of evidence) if (leg.isWhole) wholeMask |= 1 << leg.legIndex;
+  wholeMask &= decision.memberMask;
+  const least = Math.max(1, decision.record.minInSync);
+  const isSure = wholeMask === 0 || (trustedMask & wholeMask) !== 0;
+  if (bitCount(trustedMask) >= least && isSure) return trustedMask;
+  if (least > 1) return decision.memberMask;
+  const best = wholeMask !== 0 ? wholeMask : decision.memberMask;
+  return 1 << indicesOf(best)[0];
+}
+
+function incomparableText(members: readonly GrantedLeg[]): string {
+  const lost = members.filter(({ grant }) => grant.intentsLost).map(({ legIndex }) => `leg ${legIndex}`).join(" and ");
+  return `The intent log of ${lost} is lost and too few others are here to start without; bring the other legs of the pool back`;
 }
 
 /** The first record of a generation. */

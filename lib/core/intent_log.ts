@@ -198,6 +198,11 @@ export class IntentLog {
     this.#writing[block] = -1;
   }
 
+  /** Every block is to be written anew, whatever is on disk. */
+  rewriteAll(): void {
+    for (let block = 0; block < this.blockCount; block++) this.#version[block]++;
+  }
+
   /** Whether the log on disk is as it is in memory. */
   get isSaved(): boolean {
     for (let block = 0; block < this.blockCount; block++) {

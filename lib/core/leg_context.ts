@@ -129,6 +129,7 @@ export class LegContext {
   isWhole: boolean;
   /** Whether, besides, all of it is on stable storage. */
   isStable: boolean;
+  /** A block of the intent log was lost: anything may have been mid-write, until a client has made this leg equal to others. */
   intentsLost: boolean;
   counters = {
     reads: 0,
@@ -231,6 +232,17 @@ export class LegContext {
       chunk = bits.next(Math.max(chunk + 1, Math.ceil((extent + 1) * this.chunksPerExtent)));
     }
     return [...extents];
+  }
+
+  /**
+   * This leg is equal to the other members: what it held against itself is void. A lost block of the intent log is written anew; a crash before
+   * that only has the leg made equal once more.
+   */
+  becameEqual(): void {
+    this.ownSuspects.clear(0, this.chunkCount);
+    if (!this.intentsLost) return;
+    this.intentsLost = false;
+    this.intents.rewriteAll();
   }
 
   /** Whether dirty pages that speak of `extent` are all on disk. */

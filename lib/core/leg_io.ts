@@ -132,7 +132,10 @@ export class LegIo {
     const leg = this.#leg;
     if (watermark <= leg.watermark) return;
     // The client serves: the members were made equal.
-    if (leg.watermark === 0 && leg.isMember) leg.ownSuspects.clear(0, leg.chunkCount);
+    if (leg.watermark === 0 && leg.isMember) {
+      leg.becameEqual();
+      this.#metadata.writeIntents(true);
+    }
     leg.watermark = watermark;
     if (!leg.isWhole && leg.isMember) {
       // The client's word that the legs are equal. Noted on disk, so that the end of this process is not taken for a loss.

@@ -160,7 +160,11 @@ export class LegSession {
     }
     leg.record = shared;
     // A leg that joins from a resync has all that was acked; the watermark may have told so while it was none of the members' business.
-    if (leg.isInSync && !leg.isMember && this.#target.isActive) leg.isWhole = true;
+    if (leg.isInSync && !leg.isMember && this.#target.isActive) {
+      leg.isWhole = true;
+      leg.becameEqual();
+      this.#metadata.writeIntents(true);
+    }
     if (leg.session !== null) leg.session.isMember = leg.isInSync;
     // Writes may follow.
     leg.isStable = false;

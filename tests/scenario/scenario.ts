@@ -23,6 +23,7 @@
  *     cut WHO to WHO N ms              break WHO WHO                          slow leg-N FACTOR
  *     fail leg-N read|write|zero|flush|metadata           the next such operation ends with EIO
  *     delay leg-N read|write|zero|flush|metadata MS       the next such operation takes so much longer
+ *     rot-intents leg-N           both copies of the first block of the intent log of a leg that is down
  *     throttle leg-N BYTES             pause-resync leg-N                     resume-resync leg-N
  *     expect in-sync MASK | expect dirty leg-N leg-M CHUNKS | expect value leg-N SECTOR write N | expect identical
  *     expect failed COUNT | expect state WORD
@@ -33,6 +34,7 @@
  */
 
 import { RequestFlag, RequestKind } from "../../lib/frontend/frontend.ts";
+import { rotIntents } from "../sim/faults.ts";
 import { MAX_SECTORS_PER_WRITE, nameValue } from "../sim/oracle.ts";
 import { drawPlan, type Plan } from "../sim/plan.ts";
 import type { Process } from "../sim/process.ts";
@@ -193,6 +195,9 @@ function obey(world: World, words: readonly string[]): void {
       return;
     case "delay":
       legOf(world, words[1]).disk.delayNext.set(OPS.indexOf(words[2]), Number(words[3]));
+      return;
+    case "rot-intents":
+      rotIntents(world, legOf(world, words[1]), 0);
       return;
     case "throttle":
     case "pause-resync":

@@ -6,7 +6,7 @@
  */
 
 import { FREE_INTENT_SLOT, INTENT_SLOTS_PER_BLOCK } from "../../lib/disk_format/intent_block.ts";
-import { type Layout, mapPageOffset } from "../../lib/disk_format/layout.ts";
+import { intentBlockOffset, type Layout, mapPageOffset } from "../../lib/disk_format/layout.ts";
 import { CHUNKS_PER_MAP_PAGE } from "../../lib/disk_format/map_page.ts";
 import { BLOCK_BYTES, compareRank, type EpochRecord } from "../../lib/disk_format/records.ts";
 import { pickTwin } from "../../lib/disk_format/twin.ts";
@@ -55,6 +55,11 @@ export class Checks {
     else if (offset < this.#layout.mapOffset) this.#onIntents(leg);
   }
 
+  /** A block of the leg's intent log is lost: what was in it has not been forgotten by the leg. */
+  intentsRotted(leg: LegProcess): void {
+    this.#intents[leg.legIndex] = this.#readIntents(leg.disk);
+  }
+
   /** What leaves the intent log while a leg is missing must be in the dirty pages by then, unless it is clean. */
   #onIntents(leg: LegProcess): void {
     const before = this.#intents[leg.legIndex];
@@ -100,7 +105,17 @@ export class Checks {
    */
   #isToldByItself(missing: number, extent: number, generation: number): boolean {
     const record = this.#lastRecords[missing];
-    return record !== null && record.shared.generation < generation && this.#intents[missing].has(extent);
+    if (record === null || record.shared.generation >= generation) return false;
+    return this.#intents[missing].has(extent) || this.#hasLostIntents(this.#world.legs[missing].disk);
+  }
+
+  /** Whether a block of the intent log on `disk` is lost: then the leg tells that it may have written anything. */
+  #hasLostIntents(disk: SimDisk): boolean {
+    for (let block = 0; block < this.#layout.intentBlockCount; block++) {
+      const offset = intentBlockOffset(this.#layout, block);
+      if (!pickTwin(disk.block(offset), disk.block(offset + BLOCK_BYTES), decodeIntents, null).ok) return true;
+    }
+    return false;
   }
 
   /** Whether `disk` lacks, or may come to lack, an acked write that `whole` has in a chunk. */

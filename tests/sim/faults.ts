@@ -4,6 +4,7 @@
  * @module
  */
 
+import { intentBlockOffset } from "../../lib/disk_format/layout.ts";
 import { BLOCK_BYTES } from "../../lib/disk_format/records.ts";
 import { exponential, happens, part, under } from "./chance.ts";
 import { rotCopy } from "./disk_image.ts";
@@ -75,6 +76,13 @@ export function strike(world: World, fault: number): void {
       if (dead.length > 0) rot(world, dead[under(prng, dead.length)]);
       return;
     }
+    case Fault.ROT_INTENTS: {
+      const dead = legs.filter((each) => !each.alive);
+      if (dead.length > 0) {
+        rotIntents(world, dead[under(prng, dead.length)], under(prng, world.layout.intentBlockCount));
+      }
+      return;
+    }
     case Fault.THROTTLE: {
       if (!leg.alive) return;
       const rateBytesPerSecond = happens(prng, 0.5) ? 0 : 64 * 1024 * (1 + under(prng, 64));
@@ -95,6 +103,15 @@ function killClient(world: World, power: boolean): void {
   if (!world.client.alive) return;
   world.client.kill(power);
   world.scheduleStart(world.client, exponential(world.prng, world.plan.downMeanMs), happens(world.prng, 0.5));
+}
+
+/** Both copies of an intent block rot while the node is down: nobody knows any more what it was writing. */
+export function rotIntents(world: World, leg: LegProcess, block: number): void {
+  const offset = intentBlockOffset(world.layout, block);
+  if (world.tracing) world.note(`intent block ${block} of ${leg.name} rots`);
+  for (const copy of [0, 1]) rotCopy(leg.disk, offset, copy, 100);
+  world.checks.intentsRotted(leg);
+  world.losses.evidenceLost(leg.legIndex);
 }
 
 /** One copy of a record rots while its node is down; never the only good one. */

@@ -62,6 +62,11 @@ export class Losses {
     this.#judge();
   }
 
+  /** A leg that is down can no longer say what it had under way: another that has less may be taken for the good copy. */
+  evidenceLost(legIndex: number): void {
+    this.powerLost(legIndex);
+  }
+
   #judge(): void {
     const members = this.newest.inSyncMask;
     if ((members & ~this.restartedMask) === 0 && (members & this.brokenMask) !== 0) this.#lose();

@@ -29,6 +29,7 @@ export const Fault = {
   THROTTLE: 14,
   POWER_CLIENT_AND_LEG: 15,
   TAKE_OVER: 16,
+  ROT_INTENTS: 17,
 } as const;
 
 /** Names, for traces. */
