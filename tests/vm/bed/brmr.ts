@@ -36,18 +36,18 @@ export class GuestPool {
    */
   static async create(
     directory: string,
-    legs: readonly { readonly guest: Guest; readonly leg: string }[],
+    legs: readonly { readonly guest: Guest; readonly leg: string; readonly state?: string }[],
     sizeMib: number,
   ): Promise<GuestPool> {
     const bundle = `${directory}/brmr.js`;
     await expectOutput(Deno.execPath(), ["bundle", "--quiet", "--output", bundle, ENTRY]);
     const pool = new GuestPool(
       bundle,
-      legs.map(({ guest, leg }, index) => ({
+      legs.map(({ guest, leg, state }, index) => ({
         guest,
         leg,
         address: `${guest.address}:${7701 + index}`,
-        state: `/var/lib/brmr-node${index}`,
+        state: state ?? `/var/lib/brmr-node${index}`,
       })),
     );
     await Promise.all(legs.map((_, index) => pool.startNode(index)));

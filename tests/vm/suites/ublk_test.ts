@@ -3,27 +3,9 @@
 import assert from "node:assert/strict";
 import { Bed } from "../bed/bed.ts";
 import { GuestPool } from "../bed/brmr.ts";
-import type { Guest, GuestCommand } from "../bed/guest.ts";
+import { expectVerified, startFioVerify } from "../bed/fio.ts";
 
 const SIZE_MIB = 320;
-
-/** Writes for `seconds` with a checksum in every block, and reads back what it wrote in between. */
-function fioVerify(guest: Guest, device: string, seconds: number): Promise<GuestCommand> {
-  return guest.spawn(
-    `exec fio --name=verify --filename=${device} --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --iodepth=16 ` +
-      `--size=48M --time_based --runtime=${seconds} --verify=crc32c --verify_fatal=1 --verify_backlog=512 ` +
-      `--randrepeat=0 --output-format=json --eta=never`,
-    "fio",
-  );
-}
-
-async function expectNoError(fio: GuestCommand): Promise<void> {
-  const { status } = await fio.ended;
-  assert.equal(status, 0, await fio.log());
-  const [job] = JSON.parse((await fio.stdout()).replace(/^[^{]*/, "")).jobs;
-  assert.equal(job.error, 0);
-  assert.ok(job.write.total_ios > 0 && job.read.total_ios > 0, "it wrote, and read back");
-}
 
 Deno.test("a pool is a block device by ublk, and outlives its process", async (t) => {
   await using bed = await Bed.open({ modules: ["ublk_drv"], rdma: false, memoryMib: 2560 });
@@ -94,20 +76,20 @@ Deno.test("a pool is a block device by ublk, and outlives its process", async (t
   }
 
   await step("a node dies and returns under fio; no error, no wrong block", async () => {
-    const fio = await fioVerify(guest, device, 12);
+    const fio = await startFioVerify(guest, device, 12);
     await pool.killNode(1);
     await pool.startNode(1);
-    await expectNoError(fio);
+    await expectVerified(fio);
     await pool.waitInSync(guest);
   });
 
   await step(
     "attach is killed under fio and started again: the same device goes on, no error, no wrong block",
     async () => {
-      const fio = await fioVerify(guest, device, 15);
+      const fio = await startFioVerify(guest, device, 15);
       assert.equal(await pool.detach("KILL"), 137);
       assert.equal(await pool.attach(guest, "--device ublk"), device);
-      await expectNoError(fio);
+      await expectVerified(fio);
       await pool.waitInSync(guest);
     },
   );

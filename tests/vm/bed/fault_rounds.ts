@@ -1,0 +1,104 @@
+/**
+ * A client and two storage nodes, each in a guest of its own, and what may happen to a node.
+ *
+ * @module
+ */
+
+import { Bed } from "./bed.ts";
+import { GuestPool } from "./brmr.ts";
+import { expectVerified, type FioResult, startFioVerify } from "./fio.ts";
+
+/** What happens to a node while fio writes. */
+export const FAULTS = ["silence", "power cut", "flapping link", "kill"] as const;
+export type Fault = typeof FAULTS[number];
+
+/** Long enough for a silent node to be dropped, and for writes that it misses. */
+const SILENCE_MS = 8_000;
+const FIO_SECONDS = 20;
+
+/** Three guests with a pool on /dev/vda of the second and the third. */
+export class FaultRounds implements AsyncDisposable {
+  readonly #bed: Bed;
+  readonly pool: GuestPool;
+  readonly #device: string;
+
+  private constructor(bed: Bed, pool: GuestPool, device: string) {
+    this.#bed = bed;
+    this.pool = pool;
+    this.#device = device;
+  }
+
+  /** Boots everything and attaches the pool in guest 1. */
+  static async open(): Promise<FaultRounds> {
+    // The second disk is for a node's state, which must outlive a power cut as its leg does.
+    const disks = [{ sizeMib: 256 }, { sizeMib: 16 }];
+    const bed = await Bed.open({ guests: 3, modules: ["ublk_drv"], rdma: false, memoryMib: 1536, disks });
+    try {
+      for (const number of [2, 3]) {
+        await bed.guest(number).expect("mkfs.ext4 -q -F /dev/vdb && mkdir /state && mount /dev/vdb /state");
+      }
+      const legs = [2, 3].map((number) => ({ guest: bed.guest(number), leg: "/dev/vda", state: "/state/node" }));
+      const pool = await GuestPool.create(bed.directory, legs, 128);
+      return new FaultRounds(bed, pool, await pool.attach(bed.guest(1), "--device ublk"));
+    } catch (error) {
+      await bed.close();
+      throw error;
+    }
+  }
+
+  /** Strikes the node of leg `index` while fio writes and verifies; over when fio has ended and the legs are in sync. */
+  async round(fault: Fault, index: number): Promise<FioResult> {
+    const fio = await startFioVerify(this.#bed.guest(1), this.#device, FIO_SECONDS);
+    await pause(2_000); // fio is under way
+    await this.#strike(fault, index);
+    const result = await expectVerified(fio);
+    await this.pool.waitInSync(this.#bed.guest(1));
+    return result;
+  }
+
+  async #strike(fault: Fault, index: number): Promise<void> {
+    const guest = this.#bed.guest(index + 2);
+    switch (fault) {
+      case "silence":
+        await this.#bed.cut(guest.number);
+        await pause(SILENCE_MS);
+        return await this.#bed.mend(guest.number);
+      case "power cut":
+        await guest.powerCut();
+        await guest.start();
+        await guest.expect("mkdir /state && mount /dev/vdb /state");
+        return await this.pool.startNode(index);
+      case "flapping link":
+        for (let i = 0; i < 4; i++) {
+          await guest.plug(false);
+          await pause(300 + 900 * i);
+          await guest.plug(true);
+          await pause(500);
+        }
+        return;
+      case "kill":
+        await this.pool.killNode(index);
+        return await this.pool.startNode(index);
+    }
+  }
+
+  /** Detaches and compares the legs. */
+  async finish(): Promise<void> {
+    const status = await this.pool.detach();
+    if (status !== 0) throw new Error(`attach ended with ${status}: ${await this.pool.log()}`);
+    await this.pool.expectLegsIdentical();
+  }
+
+  /** What all processes said. */
+  log(): Promise<string> {
+    return this.pool.log();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#bed.close();
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,23 @@
+/** Twenty rounds of faults in an order that the seed decides: `SEED=7 deno task test:vm rounds`. Takes a quarter of an hour. */
+
+import { Prng } from "../../../lib/base/prng.ts";
+import { FaultRounds, FAULTS } from "../bed/fault_rounds.ts";
+
+const ROUNDS = 20;
+
+Deno.test("twenty rounds of mixed faults under fio", async (t) => {
+  const seed = Number(Deno.env.get("SEED") ?? Date.now() % 100_000);
+  console.log(`seed ${seed}`);
+  const random = new Prng(seed);
+  await using rounds = await FaultRounds.open();
+  for (let round = 1; round <= ROUNDS; round++) {
+    const fault = FAULTS[random.below(FAULTS.length)];
+    const index = random.below(2);
+    const passed = await t.step(`round ${round}: ${fault} of node ${index}`, async () => {
+      const { writes, reads, longestMs } = await rounds.round(fault, index);
+      console.log(`${writes} writes, ${reads} reads, the longest took ${(longestMs / 1000).toFixed(2)} s`);
+    });
+    if (!passed) console.error(await rounds.log());
+  }
+  await t.step("the legs are identical", () => rounds.finish());
+});
