@@ -10,6 +10,7 @@ import { ControlError } from "../lib/control/control_api.ts";
 import { isLoopbackHost, parseNodeAddress } from "../lib/control/node_address.ts";
 import { noNodes } from "../lib/control/pool_lookup.ts";
 import { runtimeDir } from "../lib/control/runtime_dir.ts";
+import type { TransportPolicy } from "../lib/node/client_node.ts";
 import { asDurationMs, asSize, collect, type CommandHost, configOption, nodeOption } from "./command_host.ts";
 import { eventLog, LOG_FORMATS, type LogFormat } from "./event_log.ts";
 import type { ExitCode } from "./exit_code.ts";
@@ -29,6 +30,7 @@ export interface AttachOptions extends NodeChoice {
   readonly memory?: number;
   readonly clientName?: string;
   readonly takeover?: boolean;
+  readonly transport?: TransportPolicy;
   readonly logFormat?: LogFormat;
   readonly workerUrl: string;
 }
@@ -62,6 +64,13 @@ export function defineAttach(host: CommandHost) {
       "--io-timeout <duration>",
       "how long I/O waits for legs before it fails (default: the pool's)",
       asDurationMs,
+    )
+    .addOption(
+      new Option(
+        "--transport <transport>",
+        "how to reach legs: RDMA where both ends have it, or only one (default: auto)",
+      )
+        .choices(["auto", "tcp", "rdma"] as const),
     )
     .option("--memory <size>", "memory for payloads (default: 64M)", asSize)
     .option("--takeover", "take the pool from another client that holds it; its writes are refused from then on")
@@ -107,6 +116,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
       ioTimeoutMs: options.ioTimeout,
       memoryBytes: options.memory,
       takeover: options.takeover,
+      transport: options.transport,
       runtimeDir: dir,
       onEvent: log,
       onReady: (uris) => {

@@ -104,6 +104,11 @@ function renderClientDetail(client: AttachedClient, paint: Paint): string {
     `${formatBytes(client.residentBytes)} of memory\n`;
   if (counters.failed > 0) text += "  " + paint("red", `failed       ${formatCount(counters.failed)} requests`) + "\n";
   if (counters.legDrops > 0) text += `  legs lost    ${formatCount(counters.legDrops)} times since it was attached\n`;
+  for (const { legIndex, rdma } of client.paths ?? []) {
+    if (rdma === undefined) continue;
+    text += `  leg ${legIndex}        RDMA on ${rdma.device} (GID ${rdma.gid}), MTU ${rdma.mtuBytes}, ${rdma.path}, ` +
+      `${formatBytes(rdma.registeredBytes)} registered\n`;
+  }
   if (client.snapshot.refusal !== "") text += "  " + paint("red", client.snapshot.refusal) + "\n";
   return text;
 }

@@ -39,7 +39,7 @@ export function defineServe(host: CommandHost) {
     .option("--state <dir>", "directory for the node's identity and the list of its legs (required)")
     .option(
       "--listen <uri>",
-      `address to listen on: tcp://HOST:PORT with a numeric host; repeatable (default: ${DEFAULT_LISTEN})`,
+      `address to listen on: tcp://HOST:PORT or rdma://HOST:PORT with a numeric host; repeatable (default: ${DEFAULT_LISTEN})`,
       collect,
     )
     .option(
@@ -83,7 +83,9 @@ export async function runServe(options: ServeOptions, terminal: Terminal): Promi
           name: "node-ready",
           message: `Storage node "${node.nodeName}" listens on ${node.addresses.join(", ")} with ${legs}${broken}`,
         });
-        for (const address of node.addresses) terminal.out(`ready tcp://${address}\n`);
+        for (const address of node.addresses) {
+          terminal.out(`ready ${address.startsWith("rdma://") ? "" : "tcp://"}${address}\n`);
+        }
         notifyService(`READY=1\nSTATUS=Serving ${legs} on ${node.addresses.join(", ")}`);
       },
     });

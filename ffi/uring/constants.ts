@@ -45,6 +45,7 @@ export const Opcode = {
   FSYNC: 3,
   READ_FIXED: 4,
   WRITE_FIXED: 5,
+  POLL_ADD: 6,
   SENDMSG: 9,
   TIMEOUT: 11,
   ACCEPT: 13,

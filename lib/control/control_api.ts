@@ -118,11 +118,33 @@ export interface NodeOperations {
   };
 }
 
+/** How a client reaches a leg. */
+export interface LegPath {
+  readonly legIndex: number;
+  readonly transport: "tcp" | "rdma";
+  /** Over RDMA: its device, GID, path MTU, "from -> to", and what is registered for this connection. */
+  readonly rdma?: {
+    readonly device: string;
+    readonly gid: string;
+    readonly mtuBytes: number;
+    readonly path: string;
+    readonly registeredBytes: number;
+  };
+}
+
 /** Operations of a client node. */
 export interface ClientOperations {
   "client.status": {
     request: Record<string, never>;
-    result: { uri: string; pid: number; connections: number; residentBytes: number; snapshot: ClientSnapshot };
+    result: {
+      uri: string;
+      pid: number;
+      connections: number;
+      residentBytes: number;
+      /** Legs that are connected. Absent from clients that know TCP only. */
+      paths?: readonly LegPath[];
+      snapshot: ClientSnapshot;
+    };
   };
   /** Stops the frontend, drains, flushes, releases the pool. Answers when done. */
   "client.detach": { request: Record<string, never>; result: Record<string, never> };

@@ -53,6 +53,8 @@ export interface Reactor {
   receive(owner: number, token: number, socket: number, address: number, lengthBytes: number, waitAll: boolean): void;
   /** Sends a msghdr at `messageAddress` (prepared by the caller, memory valid until completion). */
   sendMessage(owner: number, token: number, socket: number, messageAddress: number, waitAll: boolean): void;
+  /** Completes once `file` can be read, or is broken. */
+  pollReadable(owner: number, token: number, file: number): void;
   /** shutdown(2), both directions. */
   shutdown(owner: number, token: number, socket: number): void;
   /** close(2). */

@@ -30,10 +30,18 @@ const PAGES_PER_SLAB = 1 << (SLAB_SHIFT - PAGE_SHIFT);
 /** 4 KiB, 8 KiB, …, 1 MiB. */
 const CLASS_COUNT = SLAB_SHIFT - PAGE_SHIFT + 1;
 const NONE = -1;
+/** Class of slabs that were lent: slots in them are placed by whoever borrowed them. */
+const LENT = -2;
 
 const SLOT_NOT = 0;
 const SLOT_FREE = 1;
 const SLOT_USED = 2;
+
+/** Whoever was lent slabs. */
+export interface SlotBorrower {
+  /** A slot that was placed in lent slabs was given back with `free`. */
+  slotFreed(slot: number): void;
+}
 
 /** {@link BufferPool} on one anonymous mapping. */
 export class SlabBufferPool implements BufferPool {
@@ -60,6 +68,9 @@ export class SlabBufferPool implements BufferPool {
   readonly #withRoom = new Int32Array(CLASS_COUNT).fill(NONE);
   /** First slab without a slot in use. */
   #empty = NONE;
+  /** By slot in lent slabs: its length in pages. Made when slabs are lent. */
+  #lentPages = new Int32Array(0);
+  #borrower: SlotBorrower | null = null;
 
   constructor(options: SlabBufferPoolOptions) {
     const { totalBytes, hugePages } = options;
@@ -101,9 +112,49 @@ export class SlabBufferPool implements BufferPool {
     return slot;
   }
 
+  /**
+   * Lends the last `slabCount` slabs for good: a run of bytes in which the borrower says what a slot is (`placeSlot`), and
+   * hears when it is freed. For memory that a peer fills. Lent memory counts as used. Once, before anything is allocated.
+   * Returns the number of its first page, as a slot.
+   */
+  lend(slabCount: number, borrower: SlotBorrower): number {
+    const slabs = this.#slabClass.length;
+    assert(this.usedBytes === 0 && slabCount < slabs, "slabs are lent before any is used", slabCount, slabs);
+    for (let slab = slabs - slabCount; slab < slabs; slab++) this.#slabClass[slab] = LENT;
+    this.#empty = NONE;
+    for (let slab = slabs - slabCount - 1; slab >= 0; slab--) this.#pushEmpty(slab);
+    this.#lentPages = new Int32Array(this.#state.length);
+    this.#borrower = borrower;
+    this.usedBytes = slabCount * SLAB_BYTES;
+    return (slabs - slabCount) * PAGES_PER_SLAB;
+  }
+
+  /** From now on `slot`, the number of a page in lent slabs, is a slot of `pageCount` pages in use. */
+  placeSlot(slot: number, pageCount: number): void {
+    assert(this.#slabClass[slot >> (SLAB_SHIFT - PAGE_SHIFT)] === LENT, "slots are placed in lent slabs", slot);
+    assert(this.#state[slot] !== SLOT_USED, "a slot is placed once", slot);
+    this.#state[slot] = SLOT_USED;
+    this.#lentPages[slot] = pageCount;
+  }
+
+  /** `lengthBytes` of lent memory from the page `slot` on. Making the view is dear. */
+  lentBytes(slot: number, lengthBytes: number): Uint8Array {
+    assert(
+      this.#slabClass[slot >> (SLAB_SHIFT - PAGE_SHIFT)] === LENT,
+      "only lent memory is seen without a slot",
+      slot,
+    );
+    return new Uint8Array(this.#buffer, slot * 4096, lengthBytes);
+  }
+
   free(slot: number): void {
     assert(this.#state[slot] === SLOT_USED, "only a slot in use is freed", slot);
     const slab = slot >> (SLAB_SHIFT - PAGE_SHIFT);
+    if (this.#slabClass[slab] === LENT) {
+      this.#state[slot] = SLOT_NOT;
+      this.#borrower!.slotFreed(slot);
+      return;
+    }
     const sizeClass = this.#slabClass[slab];
     const wasFull = this.#slabFree[slab] === NONE;
     this.#state[slot] = SLOT_FREE;
@@ -126,7 +177,8 @@ export class SlabBufferPool implements BufferPool {
 
   capacity(slot: number): number {
     assert(this.#state[slot] === SLOT_USED, "a slot in use has a capacity", slot);
-    return 1 << (this.#slabClass[slot >> (SLAB_SHIFT - PAGE_SHIFT)] + PAGE_SHIFT);
+    const sizeClass = this.#slabClass[slot >> (SLAB_SHIFT - PAGE_SHIFT)];
+    return sizeClass === LENT ? this.#lentPages[slot] << PAGE_SHIFT : 1 << (sizeClass + PAGE_SHIFT);
   }
 
   bytes(slot: number): Uint8Array {

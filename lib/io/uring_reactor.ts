@@ -69,6 +69,7 @@ const MSG_WAITALL = 0x100;
 const MSG_NOSIGNAL = 0x4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SHUT_RDWR = 2;
+const POLLIN = 1;
 const TWO_32 = 4294967296;
 const MAX_OWNERS = 65536;
 
@@ -269,6 +270,10 @@ export class UringReactor implements Reactor {
     this.#hasCommands = true;
     this.#place(at, 0, 0, operation >>> 0, 0, 0);
     this.#fillArgument(at, a, b, address);
+  }
+
+  pollReadable(owner: number, token: number, file: number): void {
+    this.#place(this.#prepare(Opcode.POLL_ADD, 0, owner, token, file), 0, 0, 0, POLLIN, 0);
   }
 
   shutdown(owner: number, token: number, socket: number): void {

@@ -165,6 +165,7 @@ export class ClientLife {
     return {
       uris: this.#worker.frontends.map((frontend) => frontend.uri),
       connections: this.#connectionCount,
+      paths: this.#worker.paths(),
       snapshot: this.#worker.core.snapshot(),
     };
   }

@@ -9,6 +9,7 @@ import { ControlError } from "../control/control_api.ts";
 import { connectNode } from "../control/node_control_client.ts";
 import { NodeConnections } from "../control/node_connections.ts";
 import { findPool } from "../control/pool_lookup.ts";
+import type { TransportPolicy } from "../transport/transport_choice.ts";
 import { clientSocketPath, makeRuntimeDir } from "../control/runtime_dir.ts";
 import type { CoreEvent } from "../core/output.ts";
 import { ClientControlServer } from "./client_control_server.ts";
@@ -16,6 +17,8 @@ import { hostName } from "./host_name.ts";
 import type { NodeHandle } from "./node_handle.ts";
 import { WorkerPort } from "./worker_port.ts";
 import type { ClientWorkerStatus, DeviceKind, WorkerReport } from "./worker_messages.ts";
+
+export type { TransportPolicy };
 
 /** Memory for payloads unless told otherwise. */
 export const DEFAULT_CLIENT_MEMORY_BYTES = 64 << 20;
@@ -38,6 +41,8 @@ export interface ClientNodeOptions {
   readonly clientName?: string;
   readonly workerUrl: string | URL;
   readonly heartbeatMs?: number;
+  /** How to reach legs: "auto" (by default) takes RDMA where both ends have it. */
+  readonly transport?: TransportPolicy;
   /** How long I/O waits for legs before it fails; the pool's own by default. */
   readonly ioTimeoutMs?: number;
   /** Bytes of payload buffers; 64 MiB by default. */
@@ -84,6 +89,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
           uri: uris[0] ?? "",
           pid: Deno.pid,
           connections: status.connections,
+          paths: status.paths,
           residentBytes: Deno.memoryUsage().rss,
           snapshot: status.snapshot,
         };
@@ -133,6 +139,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       shared: pool.record,
       readOnly: options.readOnly ?? false,
       takeover: options.takeover ?? false,
+      transport: options.transport ?? "auto",
       heartbeatMs: options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS,
       ioTimeoutMs: options.ioTimeoutMs ?? 0,
       nbd: options.nbd,

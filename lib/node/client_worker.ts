@@ -20,6 +20,7 @@ import { bodyKind, encodeBody, parseBody } from "../wire/body_codec.ts";
 import { unreachable } from "../base/assert.ts";
 import { ConnectionKeys } from "./connection_keys.ts";
 import { CLOCK_STALENESS_MS } from "./leg_driver.ts";
+import type { LegPath } from "../control/control_api.ts";
 import type { WorkerReport } from "./worker_messages.ts";
 
 /** Results of `placePayload`. */
@@ -301,7 +302,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     this.drain();
   }
 
-  placePayload(connection: number, message: Message): number {
+  placePayload(connection: number, message: Message, landedSlot = -1): number {
     let slot = -1;
     let isForRequest = false;
     if (message.type === MessageType.DATA) {
@@ -314,7 +315,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
       return REFUSE;
     }
     // The answer to a request that is no longer waited for is received into a slot of its own, and dropped.
-    if (slot < 0) slot = this.#pool.allocate(message.payloadLength);
+    if (slot < 0) slot = landedSlot >= 0 ? landedSlot : this.#pool.allocate(message.payloadLength);
     if (slot < 0) {
       this.#isPaused = true;
       this.#pausedAtCount = this.#pool.freedCount;
@@ -378,6 +379,18 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     else this.core.handleConnectFailed(this.#legOfConnection[connection]);
     this.drain();
     this.#placed(connection);
+  }
+
+  /** How the legs that are connected are reached. */
+  paths(): LegPath[] {
+    const paths: LegPath[] = [];
+    for (let connection = 0; connection < this.#isUp.length; connection++) {
+      if (!this.#isUp[connection]) continue;
+      const legIndex = this.#legOfConnection[connection];
+      const rdma = this.transport.describe?.(connection) ?? null;
+      paths.push(rdma === null ? { legIndex, transport: "tcp" } : { legIndex, transport: "rdma", rdma });
+    }
+    return paths.sort((a, b) => a.legIndex - b.legIndex);
   }
 
   // ---- small things -----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ export const DEFAULT_STORAGE_MEMORY_BYTES = 64 << 20;
 export interface StorageNodeOptions {
   /** Directory of the node's identity and the list of its legs; made when absent. */
   readonly stateDir: string;
-  /** Addresses to listen on, "host:port" with a numeric host, "tcp://" optional. */
+  /** Addresses to listen on, "host:port" with a numeric host, "tcp://" optional; "rdma://host:port" for RDMA. */
   readonly listen: readonly string[];
   /** Bytes of payload buffers; 64 MiB by default. */
   readonly memoryBytes?: number;
@@ -44,7 +44,9 @@ export interface StorageNodeOptions {
  */
 export async function runStorageNode(options: StorageNodeOptions): Promise<NodeHandle> {
   const listen = options.listen.map((text) => listenAddress(text, options.insecure ?? false));
-  if (listen.length === 0) throw new ControlError("bad-request", "A storage node needs an address to listen on");
+  if (listen.every(isRdma)) {
+    throw new ControlError("bad-request", "A storage node needs a TCP address to listen on: operators reach it there");
+  }
   const state = await NodeState.open(options.stateDir, options.nodeName);
   const onEvent = options.onEvent ?? (() => undefined);
   let service: ControlService | null = null;
@@ -64,6 +66,7 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     memoryBytes: options.memoryBytes ?? DEFAULT_STORAGE_MEMORY_BYTES,
     nodeUuid: state.nodeUuid,
     nodeName: state.nodeName,
+    usesRdma: listen.some(isRdma),
   }, onReport);
   const legs = new LegRegistry(state, port);
 
@@ -84,7 +87,11 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     // Listening comes last: whoever connects finds every leg that can be served.
     const legCount = await legs.openAll();
     const addresses: string[] = await port.request("listen", { addresses: listen });
-    service = new ControlService({ nodeName: state.nodeName, version: VERSION, address: addresses[0] }, legs);
+    service = new ControlService({
+      nodeName: state.nodeName,
+      version: VERSION,
+      address: addresses.find((each) => !isRdma(each))!,
+    }, legs);
     for (const broken of legs.broken) {
       onEvent("", { level: "error", name: "leg-broken", message: `${broken.path}: ${broken.message}` });
     }
@@ -107,8 +114,9 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
 
 /** The canonical address, if it may be listened on. Port 0 takes a free one. */
 function listenAddress(text: string, insecure: boolean): string {
+  const scheme = isRdma(text) ? RDMA_SCHEME : "";
   const isAnyPort = /:0$/.test(text);
-  const address = parseNodeAddress(isAnyPort ? text.replace(/:0$/, ":1") : text);
+  const address = parseNodeAddress((isAnyPort ? text.replace(/:0$/, ":1") : text).slice(scheme.length));
   const isLoopback = address.host === "::1" || /^127(\.\d{1,3}){3}$/.test(address.host);
   if (!/^[\d.]+$/.test(address.host) && !address.host.includes(":")) {
     throw new ControlError("bad-request", `"${text}": listen on a numeric address, e.g. 127.0.0.1:7701 or [::1]:7701`);
@@ -120,5 +128,11 @@ function listenAddress(text: string, insecure: boolean): string {
         `write every leg. Listen on 127.0.0.1, or pass --insecure if the network is yours alone`,
     );
   }
-  return formatNodeAddress({ host: address.host, port: isAnyPort ? 0 : address.port });
+  return scheme + formatNodeAddress({ host: address.host, port: isAnyPort ? 0 : address.port });
+}
+
+const RDMA_SCHEME = "rdma://";
+
+function isRdma(address: string): boolean {
+  return address.startsWith(RDMA_SCHEME);
 }

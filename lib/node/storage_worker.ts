@@ -212,31 +212,38 @@ export class StorageWorker implements TransportHandler, LegHost {
     driver.connected(this.#connections.legIndex(connection), this.#connections.keys.keyOf(connection));
   }
 
-  placePayload(connection: number, message: Message): number {
-    const slot = this.#place(connection, message);
+  placePayload(connection: number, message: Message, landedSlot = -1): number {
+    const slot = this.#place(connection, message, landedSlot);
     if (slot >= 0) this.#connections.setPlacedSlot(connection, slot);
     else if (slot === PAUSE) this.#isStarved = true;
     return slot;
   }
 
-  #place(connection: number, message: Message): number {
+  #place(connection: number, message: Message, landedSlot: number): number {
     const lengthBytes = message.payloadLength;
     switch (this.#connections.role(connection)) {
       case ConnectionRole.LEG:
-        if (message.type === MessageType.WRITE) {
+        if (message.type === MessageType.WRITE && landedSlot < 0) {
           if (this.pool.usedBytes + lengthBytes > this.#ordinaryLimitBytes) return PAUSE;
           return this.pool.allocate(lengthBytes);
         }
-        return isLegPayload(message.type) ? this.pool.allocate(lengthBytes) : REFUSE;
+        return isLegPayload(message.type) || message.type === MessageType.WRITE
+          ? this.#room(lengthBytes, landedSlot)
+          : REFUSE;
       case ConnectionRole.CONTROL:
         if (message.type !== MessageType.CONTROL_REQUEST || lengthBytes > CONTROL_PAYLOAD_LIMIT_BYTES) return REFUSE;
-        return this.pool.allocate(lengthBytes);
+        return this.#room(lengthBytes, landedSlot);
       case ConnectionRole.STRANGER:
         if (message.type !== MessageType.HELLO || lengthBytes > HELLO_LIMIT_BYTES) return REFUSE;
-        return this.pool.allocate(lengthBytes);
+        return this.#room(lengthBytes, landedSlot);
       default:
         return REFUSE;
     }
+  }
+
+  /** A payload that has landed stays where it is: its memory was set aside when the connection was made. */
+  #room(lengthBytes: number, landedSlot: number): number {
+    return landedSlot >= 0 ? landedSlot : this.pool.allocate(lengthBytes);
   }
 
   onMessage(connection: number, message: Message, slot: number): void {

@@ -14,16 +14,17 @@
 
 import { nameThread } from "../../ffi/libc/process.ts";
 import { ClientPool } from "../core/client_pool.ts";
+import type { CoreEvent } from "../core/output.ts";
 import type { SharedEpoch } from "../disk_format/records.ts";
 import { MailboxReceiver } from "../io/mailbox.ts";
 import { SlabBufferPool } from "../io/slab_buffer_pool.ts";
 import { UringReactor } from "../io/uring_reactor.ts";
-import { TcpTransport } from "../transport/tcp_transport.ts";
-import { UringNetwork } from "../transport/uring_network.ts";
+import { RdmaUnavailable } from "../../ffi/verbs/library.ts";
 import { UringUnavailable } from "../../ffi/uring/ring.ts";
 import { openFrontends } from "./client_frontends.ts";
 import { ClientLife } from "./client_life.ts";
 import { ClientWorker } from "./client_worker.ts";
+import { makeTransport } from "./node_transport.ts";
 import { StorageOperations } from "./storage_operations.ts";
 import { StorageWorker } from "./storage_worker.ts";
 import type { ClientStart, MailboxMessage, StorageStart, WorkerReport, WorkerStart } from "./worker_messages.ts";
@@ -46,7 +47,7 @@ export function runWorker(): void {
       report({ kind: "stopped" });
     } catch (error) {
       const { message, stack } = error instanceof Error ? error : new Error(String(error));
-      const isForPeople = error instanceof UringUnavailable;
+      const isForPeople = error instanceof UringUnavailable || error instanceof RdmaUnavailable;
       report({
         kind: "fatal",
         message,
@@ -63,9 +64,9 @@ function report(message: WorkerReport): void {
   (self as unknown as { postMessage(message: unknown): void }).postMessage(message);
 }
 
-/** Why the transport has closed a connection. */
-function reportTransport(text: string): void {
-  report({ kind: "event", pool: "", event: { level: "warning", name: "connection-closed", message: text } });
+/** What the transport has to say, such as why it has closed a connection. */
+function reportTransport(event: CoreEvent): void {
+  report({ kind: "event", pool: "", event });
 }
 
 function runStorage(start: StorageStart): void {
@@ -73,7 +74,13 @@ function runStorage(start: StorageStart): void {
   const pool = new SlabBufferPool({ totalBytes: start.memoryBytes });
   const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
   const worker = new StorageWorker(reactor, pool, start.nodeUuid, report);
-  worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker, {
+  worker.transport = makeTransport({
+    reactor,
+    pool,
+    handler: worker,
+    policy: start.usesRdma ? "auto" : "tcp",
+    mustHaveRdma: start.usesRdma,
+    landingShare: 1 / 2,
     maxConnections: 512,
     report: reportTransport,
   });
@@ -121,7 +128,15 @@ function runClient(start: ClientStart): void {
     readOnly: start.readOnly,
     maxRangeBytes: core.maxRangeBytes,
   }, report);
-  worker.transport = new TcpTransport(new UringNetwork(reactor), pool, worker, { report: reportTransport });
+  worker.transport = makeTransport({
+    reactor,
+    pool,
+    handler: worker,
+    policy: start.transport,
+    mustHaveRdma: start.transport === "rdma",
+    landingShare: 1 / 4,
+    report: reportTransport,
+  });
   const life = new ClientLife(worker, reactor, () => openFrontends(start, worker, reactor, pool, report), report);
   new MailboxReceiver(start.mailbox, reactor, (value) => {
     const message = value as MailboxMessage;

@@ -10,7 +10,8 @@ import type { SharedEpoch } from "../disk_format/records.ts";
 import type { CoreEvent } from "../core/output.ts";
 import type { ClientSnapshot } from "../core/snapshot.ts";
 import type { MailboxPort } from "../io/mailbox.ts";
-import type { ControlErrorCode } from "../control/control_api.ts";
+import type { TransportPolicy } from "../transport/transport_choice.ts";
+import type { ControlErrorCode, LegPath } from "../control/control_api.ts";
 
 /** First message to the worker of a storage node. */
 export interface StorageStart {
@@ -19,6 +20,8 @@ export interface StorageStart {
   readonly memoryBytes: number;
   readonly nodeUuid: string;
   readonly nodeName: string;
+  /** It listens on RDMA too. */
+  readonly usesRdma: boolean;
 }
 
 /** First message to the worker of a client node. */
@@ -38,6 +41,8 @@ export interface ClientStart {
   readonly readOnly: boolean;
   readonly takeover: boolean;
   readonly heartbeatMs: number;
+  /** How to reach legs. */
+  readonly transport: TransportPolicy;
   /** How long I/O waits for legs before it fails; 0 takes the pool's own. */
   readonly ioTimeoutMs: number;
   /** Paths of unix sockets, or "tcp://host:port" on loopback, where NBD is offered. */
@@ -109,5 +114,6 @@ export type WorkerReport =
 export interface ClientWorkerStatus {
   readonly uris: readonly string[];
   readonly connections: number;
+  readonly paths: readonly LegPath[];
   readonly snapshot: ClientSnapshot;
 }

@@ -217,7 +217,7 @@ export class FramedConnection implements StreamProtocol {
         return 0;
       }
       if (message.payloadLength > 0) {
-        const slot = this.#owner.handler.placePayload(this.id, message);
+        const slot = this.#owner.handler.placePayload(this.id, message, -1);
         if (this.#state !== OPEN) return 0;
         if (slot >= 0) return this.#expectPayload(slot, at + HEADER_BYTES - start);
         if (slot === -1) return this.#pause(at - start);

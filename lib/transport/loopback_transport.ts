@@ -261,7 +261,7 @@ export class LoopbackNetwork {
     if (broken !== null) return this.#refuse(end, CloseReason.PROTOCOL, broken);
     if (payload === null) return this.#frameArrived(end, frame, message, -1);
     if (end.placedSlot < 0) {
-      const slot = handler.placePayload(end.connection, message);
+      const slot = handler.placePayload(end.connection, message, -1);
       if (end.state !== "open") return;
       if (slot === -1) {
         end.paused = true;

@@ -12,6 +12,7 @@
  */
 
 import type { Message } from "../wire/message.ts";
+import type { LinkDescription } from "./rdma/link_description.ts";
 
 /**
  * What a transport tells its user. Called from within the reactor's turn or from `flushSends`, never re-entrantly from
@@ -28,10 +29,13 @@ export interface TransportHandler {
    * end of the peer may go unnoticed), or
    * -2 to refuse (the connection is closed with EPROTO). Control payloads (JSON) go to slots too.
    *
+   * With `landedSlot` >= 0 the payload is there already, in that slot: the peer has put it into memory that the transport
+   * lent it. Returned, that slot is the handler's like any other; with another slot the payload is copied there.
+   *
    * The slot stays the handler's all along. A connection has at most one payload under way; when `onClosed` comes and not
    * `onMessage`, it has not arrived whole, and from then on (not before) nobody writes to the slot.
    */
-  placePayload(connection: number, message: Message): number;
+  placePayload(connection: number, message: Message, landedSlot: number): number;
   /** A whole frame. `slot` is -1 without payload; otherwise the one that `placePayload` named. `message` is only valid now. */
   onMessage(connection: number, message: Message, slot: number): void;
   /**
@@ -80,4 +84,6 @@ export interface Transport {
   stats(connection: number): ConnectionStats;
   /** Bytes queued but not yet taken by the network. */
   queuedBytes(connection: number): number;
+  /** Which way a connection goes over RDMA, for status; null or absent for other networks. */
+  describe?(connection: number): LinkDescription | null;
 }

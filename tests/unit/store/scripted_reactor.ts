@@ -92,6 +92,9 @@ export class ScriptedReactor implements Reactor {
   sendMessage(): void {
     unreachable("sockets");
   }
+  pollReadable(): void {
+    unreachable("sockets");
+  }
   shutdown(): void {
     unreachable("sockets");
   }

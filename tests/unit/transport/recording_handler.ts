@@ -29,6 +29,8 @@ export class RecordingHandler implements TransportHandler {
   /** While true every placement is answered with -1. */
   outOfMemory = false;
   placementCount = 0;
+  /** Whether a payload that lies somewhere already is taken there. */
+  takesLanded = true;
   /** Payloads are compared and thrown away instead of kept. */
   keepPayloads = true;
   onFrame: ((frame: ReceivedFrame) => void) | null = null;
@@ -59,7 +61,7 @@ export class RecordingHandler implements TransportHandler {
     this.onConnect?.(connection);
   }
 
-  placePayload(connection: number, message: Message): number {
+  placePayload(connection: number, message: Message, landedSlot: number): number {
     this.#check(connection);
     this.placementCount++;
     assert.ok(!this.#placed.has(connection), "One payload is under way at a time");
@@ -68,7 +70,7 @@ export class RecordingHandler implements TransportHandler {
     const answer = this.placementAnswers.shift();
     if (answer !== undefined) return answer;
     if (this.outOfMemory) return -1;
-    const slot = this.#pool.allocate(message.payloadLength);
+    const slot = landedSlot >= 0 && this.takesLanded ? landedSlot : this.#pool.allocate(message.payloadLength);
     if (slot >= 0) this.#placed.set(connection, slot);
     return slot;
   }

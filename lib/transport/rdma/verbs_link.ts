@@ -1,0 +1,186 @@
+/**
+ * A link of a real queue pair: protection domain, registrations, completion queue and queue pair of one connection.
+ *
+ * The domain is the connection's own, so that the peer reaches nothing but what was registered in it for remote access: its
+ * landing. The whole pool is registered in it once more, for this end to send from; the peer has no access to that.
+ *
+ * @module
+ */
+
+import { assert } from "../../base/assert.ts";
+import type { CmId } from "../../../ffi/rdmacm/cm_id.ts";
+import { CompletionQueue } from "../../../ffi/verbs/completion_queue.ts";
+import { VERBS_LAYOUT } from "../../../ffi/verbs/layout.ts";
+import { RdmaUnavailable } from "../../../ffi/verbs/library.ts";
+import { MemoryRegion } from "../../../ffi/verbs/memory_region.ts";
+import { ProtectionDomain } from "../../../ffi/verbs/protection_domain.ts";
+import { QueuePair, queuePairAttributes } from "../../../ffi/verbs/queue_pair.ts";
+import { errnoName } from "../../../ffi/libc/errno.ts";
+import { formatSocketAddress } from "../../io/socket_address.ts";
+import type { Landing } from "./landing_memory.ts";
+import type { LinkDescription } from "./link_description.ts";
+import { type RdmaLink, RECEIVE_COUNT, SEND_REQUEST_COUNT } from "./link.ts";
+import { type Offer, PACKET_BYTES, PAGE_BYTES } from "./packet.ts";
+import type { DeviceInUse, SendMemory } from "./verbs_network.ts";
+
+/** Requests posted with one call. */
+const CHAIN_LENGTH = 128;
+/** Packets up to this long take their bytes along in the request. */
+const INLINE_BYTES = 256;
+/** A completion queue has slack: a device may be late to notice that entries were taken. */
+const SLACK = 64;
+
+/** See the module's description. */
+export class VerbsLink implements RdmaLink {
+  readonly inlineBytes: number;
+  /** What the peer is told. */
+  readonly offer: Offer;
+  readonly #id: CmId;
+  readonly #device: DeviceInUse;
+  readonly #closed: () => void;
+  readonly #domain: ProtectionDomain;
+  readonly #pool: MemoryRegion;
+  readonly #landing: MemoryRegion;
+  readonly #queue: CompletionQueue;
+  readonly #pair: QueuePair;
+  #peer: Offer | null = null;
+  #isArmed = false;
+  #isClosed = false;
+  /** An errno of a chain that had to be posted because it was full. */
+  #postResult = 0;
+  #description: LinkDescription | null = null;
+
+  /** Throws `RdmaUnavailable`; nothing is left behind then. */
+  constructor(id: CmId, device: DeviceInUse, memory: SendMemory, landing: Landing, closed: () => void) {
+    this.#id = id;
+    this.#device = device;
+    this.#closed = closed;
+    const made: { close(): number }[] = [];
+    const keep = <T extends { close(): number }>(object: T): T => {
+      made.push(object);
+      return object;
+    };
+    try {
+      this.#domain = keep(new ProtectionDomain(device.context));
+      const { IBV_ACCESS_LOCAL_WRITE: LOCAL, IBV_ACCESS_REMOTE_WRITE: REMOTE } = VERBS_LAYOUT;
+      this.#pool = keep(new MemoryRegion(this.#domain, memory.baseAddress, memory.totalBytes, LOCAL));
+      const landingBytes = landing.pageCount * PAGE_BYTES;
+      this.#landing = keep(new MemoryRegion(this.#domain, landing.address, landingBytes, LOCAL | REMOTE));
+      const capacity = SEND_REQUEST_COUNT + RECEIVE_COUNT + SLACK;
+      this.#queue = keep(new CompletionQueue(device.context, capacity, device.channel));
+      const attributes = queuePairAttributes(this.#queue, {
+        sendRequests: SEND_REQUEST_COUNT,
+        receiveRequests: RECEIVE_COUNT,
+        inlineBytes: INLINE_BYTES,
+      });
+      const pair = id.createQueuePair(this.#domain, attributes);
+      if (pair < 0) throw new RdmaUnavailable("failed", `rdma_create_qp failed: ${errnoName(pair)}`);
+      this.#pair = new QueuePair(device.context, pair, CHAIN_LENGTH);
+    } catch (error) {
+      for (const object of made.reverse()) object.close();
+      throw error;
+    }
+    this.inlineBytes = INLINE_BYTES;
+    this.offer = {
+      receives: RECEIVE_COUNT,
+      landingAddress: landing.address,
+      landingPages: landing.pageCount,
+      landingKey: this.#landing.remoteKey,
+    };
+    for (let i = 0; i < RECEIVE_COUNT; i++) this.addReceive(i, landing.packetAddress + i * PACKET_BYTES, PACKET_BYTES);
+    this.post();
+  }
+
+  /** The connection stands. */
+  begin(peer: Offer): void {
+    this.#peer = peer;
+  }
+
+  get description(): LinkDescription {
+    return this.#description ??= this.#describe();
+  }
+
+  addWrite(address: number, lengthBytes: number, remotePage: number): void {
+    const { landingAddress, landingKey } = this.#peer!;
+    const remoteAddress = landingAddress + remotePage * PAGE_BYTES;
+    this.#roomToSend();
+    this.#pair.sends.addWrite(address, lengthBytes, this.#pool.localKey, remoteAddress, landingKey);
+  }
+
+  addSend(workId: number, address: number, lengthBytes: number): void {
+    this.#roomToSend();
+    this.#pair.sends.addSend(workId, address, lengthBytes, this.#pool.localKey, lengthBytes <= this.inlineBytes);
+  }
+
+  addReceive(workId: number, address: number, lengthBytes: number): void {
+    if (this.#pair.receives.isFull) this.#postResult ||= this.#pair.postReceives();
+    this.#pair.receives.add(workId, address, lengthBytes, this.#pool.localKey);
+  }
+
+  post(): number {
+    // Receives first: what is sent may bring an answer.
+    this.#postResult ||= this.#pair.postReceives();
+    this.#postResult ||= this.#pair.postSends();
+    return this.#postResult;
+  }
+
+  poll(): number {
+    return this.#queue.poll();
+  }
+
+  workId(index: number): number {
+    return this.#queue.workId(index);
+  }
+
+  status(index: number): number {
+    return this.#queue.status(index);
+  }
+
+  byteLength(index: number): number {
+    return this.#queue.byteLength(index);
+  }
+
+  arm(): boolean {
+    if (this.#isArmed || this.#isClosed) return false;
+    this.#isArmed = true;
+    this.#queue.arm();
+    return true;
+  }
+
+  /** @internal The channel told of completions: it tells of no more until it is armed again. */
+  disarmed(): void {
+    this.#isArmed = false;
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#id.disconnect();
+    // LIFETIME: from when the queue pair is destroyed and the registrations are taken back, no device reaches the memory.
+    this.#id.destroyQueuePair();
+    // Closing the queue waits for its events to be acknowledged, which is done when they are taken.
+    this.#device.drainEvents();
+    for (const object of [this.#landing, this.#pool, this.#queue, this.#domain]) {
+      const result = object.close();
+      assert(result === 0, "What a link made can be closed", result);
+    }
+    this.#id.close();
+    this.#closed();
+  }
+
+  #roomToSend(): void {
+    if (this.#pair.sends.isFull) this.#postResult ||= this.#pair.postSends();
+  }
+
+  #describe(): LinkDescription {
+    const id = this.#id;
+    const groups = Array.from({ length: 8 }, (_, i) => (id.gid[2 * i] << 8 | id.gid[2 * i + 1]).toString(16));
+    return {
+      device: this.#device.context.name,
+      gid: groups.join(":"),
+      mtuBytes: this.#pair.pathMtuBytes(),
+      path: `${formatSocketAddress(id.localAddress)} -> ${formatSocketAddress(id.peerAddress)}`,
+      registeredBytes: this.#pool.lengthBytes + this.#landing.lengthBytes,
+    };
+  }
+}

@@ -1,0 +1,350 @@
+/**
+ * Links of real queue pairs, by librdmacm and libibverbs, on a reactor.
+ *
+ * One event channel of the connection manager; for each device that turns up a completion channel and the device's own
+ * events. All three are descriptors that the reactor polls. A device that dies takes its links with it; a port
+ * that goes down shows itself by what is not acknowledged.
+ *
+ * @module
+ */
+
+import { CmId } from "../../../ffi/rdmacm/cm_id.ts";
+import { type CmEvent, CmEventChannel } from "../../../ffi/rdmacm/event_channel.ts";
+import { CmEventType } from "../../../ffi/rdmacm/layout.ts";
+import { HeldMemory } from "../../../ffi/libc/held_memory.ts";
+import { CompletionChannel } from "../../../ffi/verbs/completion_channel.ts";
+import { VerbsContext } from "../../../ffi/verbs/device.ts";
+import { VERBS_LAYOUT } from "../../../ffi/verbs/layout.ts";
+import { errnoName } from "../../../ffi/libc/errno.ts";
+import type { Reactor } from "../../io/reactor.ts";
+import { AddressError, formatSocketAddress, parseSocketAddress } from "../../io/socket_address.ts";
+import { CloseReason } from "../close_reason.ts";
+import type { AcceptLink, LinkListener, LinkUser, PendingLink, RdmaNetwork } from "./link.ts";
+import { decodeOffer, encodeOffer, OFFER_BYTES } from "./packet.ts";
+import { VerbsLink } from "./verbs_link.ts";
+
+/** How long a name of the fabric may take to be found. */
+const RESOLVE_LIMIT_MS = 1000;
+const BACKLOG = 64;
+/** 4.096 µs times 2^16: 0.27 s, seven times: a packet that nobody acknowledges ends the link after 2 to 4 s. */
+const ACK_TIMEOUT_EXPONENT = 16;
+
+const TOKEN_CM = 0;
+/** Odd: completions of a device; even: its events. */
+const FIRST_DEVICE_TOKEN = 1;
+
+/** Memory to send from. LIFETIME: the process. */
+export interface SendMemory {
+  readonly baseAddress: number;
+  readonly totalBytes: number;
+}
+
+/** A device in use. */
+export interface DeviceInUse {
+  readonly context: VerbsContext;
+  readonly channel: CompletionChannel;
+  readonly eventDescriptor: number;
+  /** Takes all events of the completion channel. They say no more than "look": every link has to be armed again. */
+  drainEvents(): void;
+}
+
+/** An id that is becoming, or is, a link. */
+interface Attempt {
+  readonly id: CmId;
+  /** Null for an id that listens, and after its user has given up. */
+  user: LinkUser | null;
+  link: VerbsLink | null;
+  device: DeviceInUse | null;
+  isUp: boolean;
+  offer: Uint8Array;
+}
+
+/** See the module's description. Addresses as `parseSocketAddress` reads them, "rdma://" optional. */
+export class VerbsNetwork implements RdmaNetwork {
+  onReadable: () => void = () => {};
+  readonly #reactor: Reactor;
+  readonly #memory: SendMemory;
+  readonly #report: (text: string) => void;
+  readonly #owner: number;
+  readonly #channel: CmEventChannel;
+  readonly #attempts = new Map<number, Attempt>();
+  readonly #acceptors = new Map<number, AcceptLink>();
+  readonly #devices: DeviceInUse[] = [];
+  #isClosing = false;
+  #pollCount = 0;
+
+  /** Throws `RdmaUnavailable` that says what is missing. */
+  constructor(reactor: Reactor, memory: SendMemory, report: (text: string) => void) {
+    this.#channel = new CmEventChannel();
+    this.#reactor = reactor;
+    this.#memory = memory;
+    this.#report = report;
+    this.#owner = reactor.register(this);
+    this.#poll(TOKEN_CM, this.#channel.descriptor);
+  }
+
+  listen(address: string, accept: AcceptLink): LinkListener {
+    const socketAddress = rdmaAddress(address);
+    const id = this.#check(CmId.create(this.#channel), "make a listener");
+    id.allowReuse();
+    let result = id.bind(socketAddress.bytes);
+    if (result >= 0) result = id.listen(BACKLOG);
+    if (result < 0) {
+      id.close();
+      throw new Error(
+        `${errnoName(result)}. ${
+          result === CloseReason.NO_DEVICE
+            ? "No RDMA device has this address; ibv_devinfo -v shows their GIDs"
+            : "Is the address this machine's, and free?"
+        }`,
+      );
+    }
+    this.#acceptors.set(id.address, accept);
+    const port = id.port;
+    let isOpen = true;
+    return {
+      boundAddress: socketAddress.text.replace(/:0$/, `:${port}`),
+      close: () => {
+        if (!isOpen) return;
+        isOpen = false;
+        this.#acceptors.delete(id.address);
+        id.close();
+      },
+    };
+  }
+
+  connect(address: string, user: LinkUser): PendingLink {
+    const socketAddress = rdmaAddress(address);
+    const id = this.#check(CmId.create(this.#channel), "make a connection");
+    const attempt = this.#note(id, user);
+    const result = id.resolveAddress(socketAddress.bytes, RESOLVE_LIMIT_MS);
+    if (result < 0) {
+      this.#drop(attempt);
+      throw new Error(`${errnoName(result)}: no RDMA device leads there`);
+    }
+    return { cancel: () => this.#drop(attempt) };
+  }
+
+  /** Lets everything go; it is closed when the reactor has given up its polls. After all links and listeners are closed. */
+  close(): void {
+    this.#isClosing = true;
+    this.#reactor.cancel(this.#owner, TOKEN_CM);
+    for (let i = 0; i < 2 * this.#devices.length; i++) this.#reactor.cancel(this.#owner, FIRST_DEVICE_TOKEN + i);
+  }
+
+  /** Whether `close` has come to its end. */
+  get isClosed(): boolean {
+    return this.#isClosing && this.#pollCount === 0;
+  }
+
+  onCompletion(token: number): void {
+    this.#pollCount--;
+    if (this.#isClosing) {
+      if (this.#pollCount > 0) return;
+      for (const { channel } of this.#devices) channel.close();
+      this.#channel.close();
+      return;
+    }
+    if (token === TOKEN_CM) {
+      for (let event = this.#channel.takeEvent(); event !== null; event = this.#channel.takeEvent()) {
+        this.#happened(event);
+      }
+      this.#poll(token, this.#channel.descriptor);
+    } else {
+      const device = this.#devices[(token - FIRST_DEVICE_TOKEN) >> 1];
+      if ((token - FIRST_DEVICE_TOKEN) % 2 === 0) {
+        device.drainEvents();
+        this.#poll(token, device.channel.descriptor);
+      } else {
+        this.#deviceEvents(device);
+        this.#poll(token, device.eventDescriptor);
+      }
+    }
+    this.onReadable();
+  }
+
+  #poll(token: number, descriptor: number): void {
+    this.#pollCount++;
+    this.#reactor.pollReadable(this.#owner, token, descriptor);
+  }
+
+  // ---- the connection manager's events ----------------------------------------------------------------------------
+
+  #happened(event: CmEvent): void {
+    if (event.type === CmEventType.CONNECT_REQUEST) return this.#requested(event);
+    const attempt = this.#attempts.get(event.id);
+    if (attempt === undefined) return;
+    switch (event.type) {
+      case CmEventType.ADDR_RESOLVED: {
+        attempt.id.setAckTimeout(ACK_TIMEOUT_EXPONENT);
+        const result = attempt.id.resolveRoute(RESOLVE_LIMIT_MS);
+        if (result < 0) this.#fail(attempt, result);
+        return;
+      }
+      case CmEventType.ROUTE_RESOLVED:
+        return this.#dial(attempt);
+      case CmEventType.ESTABLISHED:
+        return this.#established(attempt, event.privateData);
+      case CmEventType.REJECTED:
+        return this.#fail(attempt, CloseReason.REFUSED);
+      case CmEventType.ADDR_ERROR:
+      case CmEventType.ROUTE_ERROR:
+      case CmEventType.CONNECT_ERROR:
+      case CmEventType.UNREACHABLE:
+        return this.#fail(attempt, event.status < 0 ? event.status : CloseReason.TIMED_OUT);
+      case CmEventType.DISCONNECTED:
+        return this.#lost(attempt, 0);
+      case CmEventType.DEVICE_REMOVAL:
+        return this.#lost(attempt, CloseReason.NO_DEVICE);
+      case CmEventType.ADDR_CHANGE:
+        // The address that the link was made with leads elsewhere now: a new link finds out where.
+        return this.#lost(attempt, CloseReason.RESET);
+      default:
+        return;
+    }
+  }
+
+  #requested(event: CmEvent): void {
+    const id = new CmId(event.id);
+    const accept = this.#acceptors.get(event.listenId);
+    const attempt = this.#note(id, null);
+    attempt.offer = event.privateData;
+    const offer = decodeOffer(event.privateData);
+    const peerAddress = formatSocketAddress(id.peerAddress);
+    if (offer === null) this.#report(`A connection from ${peerAddress} is refused: it does not speak this protocol`);
+    attempt.user = offer === null ? null : accept?.(peerAddress, { cancel: () => this.#drop(attempt) }) ?? null;
+    if (attempt.user === null) {
+      id.reject();
+      this.#drop(attempt);
+      return;
+    }
+    id.setAckTimeout(ACK_TIMEOUT_EXPONENT);
+    const parameters = this.#makeLink(attempt);
+    if (parameters === null) {
+      id.reject();
+      return this.#fail(attempt, CloseReason.IO_ERROR);
+    }
+    const result = id.accept(parameters);
+    if (result < 0) this.#fail(attempt, result);
+  }
+
+  #dial(attempt: Attempt): void {
+    const parameters = this.#makeLink(attempt);
+    if (parameters === null) return this.#fail(attempt, CloseReason.IO_ERROR);
+    const result = attempt.id.connect(parameters);
+    if (result < 0) this.#fail(attempt, result);
+  }
+
+  /** Makes the queue pair and what belongs to it. What is offered to the peer, or null after a report. */
+  #makeLink(attempt: Attempt): HeldMemory | null {
+    try {
+      attempt.device = this.#deviceOf(attempt.id);
+      const { landing } = attempt.user!;
+      const link = new VerbsLink(attempt.id, attempt.device, this.#memory, landing, () => this.#forget(attempt));
+      attempt.link = link;
+      const parameters = new HeldMemory(OFFER_BYTES);
+      encodeOffer(link.offer, parameters.view);
+      return parameters;
+    } catch (error) {
+      this.#report(`No RDMA connection: ${error instanceof Error ? error.message : error}`);
+      return null;
+    }
+  }
+
+  #established(attempt: Attempt, privateData: Uint8Array): void {
+    const { user, link } = attempt;
+    if (user === null || link === null) return;
+    // What the other end offered came with its request, or comes with its answer.
+    const offer = decodeOffer(attempt.offer.length > 0 ? attempt.offer : privateData);
+    if (offer === null) {
+      this.#report(`The peer at ${formatSocketAddress(attempt.id.peerAddress)} does not speak this protocol`);
+      return this.#fail(attempt, CloseReason.PROTOCOL);
+    }
+    attempt.isUp = true;
+    link.begin(offer);
+    user.onEstablished(link, offer);
+  }
+
+  #lost(attempt: Attempt, reason: number): void {
+    if (!attempt.isUp) return this.#fail(attempt, reason === 0 ? CloseReason.REFUSED : reason);
+    attempt.user?.onDisconnected(reason);
+  }
+
+  #fail(attempt: Attempt, reason: number): void {
+    const { user } = attempt;
+    if (user === null && attempt.link === null) return;
+    this.#drop(attempt);
+    user?.onFailed(reason);
+  }
+
+  // ---- devices ----------------------------------------------------------------------------------------------------
+
+  #deviceOf(id: CmId): DeviceInUse {
+    const address = id.context;
+    const context = new VerbsContext(address);
+    const known = this.#devices.find((device) => Deno.UnsafePointer.equals(device.context.pointer, context.pointer));
+    if (known !== undefined) return known;
+    const channel = new CompletionChannel(context);
+    const device: DeviceInUse = {
+      context,
+      channel,
+      eventDescriptor: context.openEvents(),
+      drainEvents: () => {
+        while (channel.takeEvent());
+        for (const { link, device: its } of this.#attempts.values()) if (its === device) link?.disarmed();
+      },
+    };
+    const token = FIRST_DEVICE_TOKEN + 2 * this.#devices.length;
+    this.#devices.push(device);
+    this.#poll(token, device.channel.descriptor);
+    this.#poll(token + 1, device.eventDescriptor);
+    return device;
+  }
+
+  #deviceEvents(device: DeviceInUse): void {
+    for (let type = device.context.takeEvent(); type >= 0; type = device.context.takeEvent()) {
+      const { name } = device.context;
+      if (type === VERBS_LAYOUT.IBV_EVENT_PORT_ERR) this.#report(`RDMA device ${name}: its port went down`);
+      if (type === VERBS_LAYOUT.IBV_EVENT_PORT_ACTIVE) this.#report(`RDMA device ${name}: its port is up`);
+      if (type !== VERBS_LAYOUT.IBV_EVENT_DEVICE_FATAL) continue;
+      this.#report(`RDMA device ${name} has failed; its connections end`);
+      for (const attempt of [...this.#attempts.values()]) {
+        if (attempt.device === device) this.#lost(attempt, CloseReason.NO_DEVICE);
+      }
+    }
+  }
+
+  // ---- small things -----------------------------------------------------------------------------------------------
+
+  #note(id: CmId, user: LinkUser | null): Attempt {
+    const attempt: Attempt = { id, user, link: null, device: null, isUp: false, offer: new Uint8Array(0) };
+    this.#attempts.set(id.address, attempt);
+    return attempt;
+  }
+
+  /** Ends an attempt that did not become a link. */
+  #drop(attempt: Attempt): void {
+    attempt.user = null;
+    if (attempt.link !== null) {
+      attempt.link.close(); // which forgets the attempt
+    } else if (this.#forget(attempt)) {
+      attempt.id.close();
+    }
+  }
+
+  #forget(attempt: Attempt): boolean {
+    attempt.link = null;
+    return this.#attempts.delete(attempt.id.address);
+  }
+
+  #check(id: CmId | number, what: string): CmId {
+    if (typeof id === "number") throw new Error(`Cannot ${what}: ${errnoName(id)}`);
+    return id;
+  }
+}
+
+function rdmaAddress(text: string): { bytes: Uint8Array<ArrayBuffer>; text: string } {
+  const address = parseSocketAddress(text.replace(/^rdma:\/\//, ""));
+  if (address.path !== "") throw new AddressError(`"${text}" is a path; RDMA needs HOST:PORT`);
+  return address;
+}

@@ -1,0 +1,198 @@
+/**
+ * RDMA links in memory: what queue pairs do, without a device, one completion at a time. Strict where a device would be:
+ * a write outside the peer's landing, or a packet for which no receive is posted, fails the test.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import type {
+  AcceptLink,
+  LinkListener,
+  LinkUser,
+  PendingLink,
+  RdmaLink,
+  RdmaNetwork,
+} from "../../../lib/transport/rdma/link.ts";
+import { RECEIVE_COUNT, SEND_REQUEST_COUNT } from "../../../lib/transport/rdma/link.ts";
+import type { LendingPool } from "../../../lib/transport/rdma/landing_memory.ts";
+
+interface Request {
+  readonly workId: number;
+  readonly bytes: Uint8Array;
+  /** Page of the peer's landing, -1 for a SEND. */
+  readonly page: number;
+}
+
+class MemoryLink implements RdmaLink {
+  readonly inlineBytes = 0;
+  readonly description = { device: "memory", gid: "::", mtuBytes: 4096, path: "here -> there", registeredBytes: 0 };
+  peer: MemoryLink | null = null;
+  isClosed = false;
+  readonly #fabric: MemoryFabric;
+  readonly #memory: (address: number, lengthBytes: number) => Uint8Array;
+  readonly user: LinkUser;
+  readonly #chain: Request[] = [];
+  readonly #sending: Request[] = [];
+  readonly #receives: { workId: number; bytes: Uint8Array }[] = [];
+  readonly #done: { workId: number; lengthBytes: number; status: number }[] = [];
+  #shown: { workId: number; lengthBytes: number; status: number }[] = [];
+  #isPosted = true;
+  #isArmed = false;
+
+  constructor(
+    fabric: MemoryFabric,
+    user: LinkUser,
+    memory: (address: number, lengthBytes: number) => Uint8Array,
+  ) {
+    this.#fabric = fabric;
+    this.user = user;
+    this.#memory = memory;
+    for (let i = 0; i < RECEIVE_COUNT; i++) this.addReceive(i, user.landing.packetAddress + i * 4096, 4096);
+  }
+
+  addWrite(address: number, lengthBytes: number, remotePage: number): void {
+    this.#isPosted = false;
+    this.#chain.push({ workId: -1, bytes: this.#memory(address, lengthBytes), page: remotePage });
+  }
+  addSend(workId: number, address: number, lengthBytes: number): void {
+    this.#isPosted = false;
+    this.#chain.push({ workId, bytes: this.#memory(address, lengthBytes), page: -1 });
+  }
+  addReceive(workId: number, address: number, lengthBytes: number): void {
+    this.#receives.push({ workId, bytes: this.#memory(address, lengthBytes) });
+  }
+  post(): number {
+    assert.ok(!this.isClosed);
+    this.#sending.push(...this.#chain.splice(0));
+    this.#isPosted = true;
+    assert.ok(this.#sending.length <= SEND_REQUEST_COUNT, "The send queue does not overflow");
+    return 0;
+  }
+  /** Carries out the oldest request. False when there is none. */
+  step(): boolean {
+    const request = this.#sending.shift();
+    if (request === undefined || this.isClosed) return false;
+    const peer = this.peer!;
+    if (peer.isClosed) {
+      this.#done.push({ workId: request.workId, lengthBytes: 0, status: 12 });
+      return true;
+    }
+    if (request.page >= 0) {
+      const { landing } = peer.user;
+      assert.ok(request.page * 4096 + request.bytes.length <= landing.pageCount * 4096, "A write stays in the landing");
+      this.#fabric.write(peer, landing.address + request.page * 4096, request.bytes);
+      return true;
+    }
+    const receive = peer.#receives.shift();
+    assert.ok(receive !== undefined, "A receive is posted for every packet");
+    receive.bytes.set(request.bytes);
+    this.#fabric.damage?.(receive.bytes.subarray(0, request.bytes.length));
+    peer.#done.push({ workId: receive.workId, lengthBytes: request.bytes.length, status: 0 });
+    this.#done.push({ workId: request.workId, lengthBytes: 0, status: 0 });
+    return true;
+  }
+  write(address: number, bytes: Uint8Array): void {
+    this.#memory(address, bytes.length).set(bytes);
+  }
+  poll(): number {
+    this.#shown = this.#done.splice(0, 3);
+    if (this.#shown.length > 0) this.#isArmed = false;
+    return this.#shown.length;
+  }
+  workId(index: number): number {
+    return this.#shown[index].workId;
+  }
+  status(index: number): number {
+    return this.#shown[index].status;
+  }
+  byteLength(index: number): number {
+    return this.#shown[index].lengthBytes;
+  }
+  arm(): boolean {
+    assert.ok(this.#isPosted, "All that was added is posted before the reactor waits");
+    const isNews = !this.#isArmed;
+    this.#isArmed = true;
+    return isNews;
+  }
+  close(): void {
+    assert.ok(!this.isClosed);
+    this.isClosed = true;
+    this.#fabric.ended(this);
+  }
+}
+
+/** All transports of a test. */
+export class MemoryFabric {
+  /** May change a packet as it arrives. */
+  damage: ((packet: Uint8Array) => void) | null = null;
+  readonly #links: MemoryLink[] = [];
+  readonly #listeners = new Map<string, AcceptLink>();
+  readonly #events: (() => void)[] = [];
+  readonly #networks: RdmaNetwork[] = [];
+  #nextPort = 1000;
+
+  /** The network of one transport, whose memory is `pool`. */
+  network(pool: LendingPool & { readonly baseAddress: number }, buffer: () => Uint8Array): RdmaNetwork {
+    const memory = (address: number, lengthBytes: number) =>
+      buffer().subarray(address - pool.baseAddress, address - pool.baseAddress + lengthBytes);
+    const network: RdmaNetwork & { memory: typeof memory } = {
+      memory,
+      onReadable: () => {},
+      listen: (address, accept): LinkListener => {
+        const boundAddress = address.replace(/:0$/, () => `:${this.#nextPort++}`);
+        this.#listeners.set(boundAddress, (peer, pending) => accept(peer, pending));
+        this.#makers.set(boundAddress, memory);
+        return { boundAddress, close: () => this.#listeners.delete(boundAddress) };
+      },
+      connect: (address, user): PendingLink => {
+        if (!/:\d+$/.test(address)) throw new Error(`"${address}" is not an address`);
+        let isCancelled = false;
+        this.#events.push(() => isCancelled || this.#join(address, user, memory));
+        return { cancel: () => isCancelled = true };
+      },
+    };
+    this.#networks.push(network);
+    return network;
+  }
+  readonly #makers = new Map<string, (address: number, lengthBytes: number) => Uint8Array>();
+
+  /** Moves one thing, and lets the transports look. False when nothing moves. */
+  step(): boolean {
+    const event = this.#events.shift();
+    const moved = event !== undefined || this.#links.some((link) => link.step());
+    event?.();
+    for (const network of this.#networks) network.onReadable();
+    return moved;
+  }
+
+  write(peer: MemoryLink, address: number, bytes: Uint8Array): void {
+    const copy = bytes.slice();
+    this.damage?.(copy);
+    peer.write(address, copy);
+  }
+
+  ended(link: MemoryLink): void {
+    const peer = link.peer!;
+    if (!peer.isClosed) this.#events.push(() => peer.isClosed || peer.user.onDisconnected(0));
+  }
+
+  #join(address: string, user: LinkUser, memory: (address: number, lengthBytes: number) => Uint8Array): void {
+    const accept = this.#listeners.get(address);
+    const far = accept?.("memory:peer", { cancel: () => {} }) ?? null;
+    if (far === null) return user.onFailed(-111);
+    const near = new MemoryLink(this, user, memory);
+    const other = new MemoryLink(this, far, this.#makers.get(address)!);
+    near.peer = other;
+    other.peer = near;
+    this.#links.push(near, other);
+    const offer = (link: MemoryLink) => ({
+      receives: RECEIVE_COUNT,
+      landingAddress: link.user.landing.address,
+      landingPages: link.user.landing.pageCount,
+      landingKey: 1,
+    });
+    far.onEstablished(other, offer(near));
+    user.onEstablished(near, offer(other));
+  }
+}

@@ -1,0 +1,71 @@
+/** The RDMA transport keeps the contract, over links in memory; tests/vm runs the same list on devices. */
+
+import assert from "node:assert/strict";
+import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
+import { RdmaTransport } from "../../../lib/transport/rdma/rdma_transport.ts";
+import { CONFORMANCE_TESTS, DAMAGE_TESTS, registerConformance } from "./conformance.ts";
+import { checkClean, type Harness, type HarnessOptions, makeSides } from "./harness.ts";
+import { MemoryFabric } from "./memory_links.ts";
+
+// libc is opened when first needed and stays open; here, so that no test is blamed for it.
+new SlabBufferPool({ totalBytes: 1 << 20 });
+
+const LANDING_BYTES = 12 << 20;
+
+function rdmaHarness(options: HarnessOptions, takesLanded: boolean): Harness {
+  const fabric = new MemoryFabric();
+  const transports: RdmaTransport[] = [];
+  const sides = makeSides((pool, handler) => {
+    const lending = pool as SlabBufferPool;
+    handler.takesLanded = takesLanded;
+    const bytes = new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(
+      Deno.UnsafePointer.create(BigInt(lending.baseAddress))!,
+      lending.totalBytes,
+    ));
+    const network = fabric.network(lending, () => bytes);
+    const transport = new RdmaTransport(network, lending, handler, { nowMs: 1 }, {
+      ...options,
+      landingBytes: LANDING_BYTES,
+      report: () => {},
+    });
+    transports.push(transport);
+    return transport;
+  }, () => new SlabBufferPool({ totalBytes: 32 << 20 }));
+
+  function until(condition: () => boolean): void {
+    for (let idle = 0; !condition();) {
+      for (const side of sides) side.transport.flushSends();
+      if (condition()) return;
+      idle = fabric.step() ? 0 : idle + 1;
+      assert.ok(idle < 3, "The condition holds before nothing moves any more");
+    }
+  }
+  return {
+    sides,
+    anyAddress: "memory:0",
+    deadAddress: "memory:1",
+    until,
+    damageNext(part): void {
+      fabric.damage = (bytes) => {
+        // A payload lands by itself; a header is a record in a packet.
+        const isPayload = bytes.length === 4096;
+        if (part === "payload" ? !isPayload : isPayload) return;
+        bytes[part === "payload" ? 2048 : 36] ^= 0x20;
+        fabric.damage = null;
+      };
+    },
+    close(): void {
+      for (const transport of transports) transport.closeAll();
+      until(() => transports.every((transport) => transport.connectionCount === 0));
+      checkClean(sides, LANDING_BYTES);
+    },
+  };
+}
+
+registerConformance(
+  "rdma in memory, payloads taken where they landed",
+  CONFORMANCE_TESTS,
+  (options) => rdmaHarness(options, true),
+);
+registerConformance("rdma in memory, payloads copied", CONFORMANCE_TESTS, (options) => rdmaHarness(options, false));
+registerConformance("rdma in memory", DAMAGE_TESTS, (options) => rdmaHarness(options, true));

@@ -1,0 +1,100 @@
+/**
+ * Runs in a guest: the list of conformance tests that every transport passes, on an RDMA device, and what only a device
+ * can show. `deno test` with the guest's address in GUEST_ADDRESS.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { hasFastPointerCalls } from "../../../ffi/libffi/bound_call.ts";
+import { rdmaCm } from "../../../ffi/rdmacm/library.ts";
+import { rdmaDeviceNames } from "../../../ffi/verbs/device.ts";
+import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
+import { UringReactor } from "../../../lib/io/uring_reactor.ts";
+import { RdmaTransport } from "../../../lib/transport/rdma/rdma_transport.ts";
+import { VerbsNetwork } from "../../../lib/transport/rdma/verbs_network.ts";
+import { CONFORMANCE_TESTS, registerConformance } from "../../unit/transport/conformance.ts";
+import { connect } from "../../unit/transport/conformance_steps.ts";
+import { checkClean, type Harness, type HarnessOptions, makeSides } from "../../unit/transport/harness.ts";
+
+const LANDING_BYTES = 12 << 20;
+/** Generous: a guest without hardware support is ten times slower. */
+const LIMIT_MS = 60_000;
+const address = Deno.env.get("GUEST_ADDRESS") ?? "10.77.0.1";
+
+// Libraries are opened when first needed and stay open; here, so that no test is blamed for it.
+rdmaDeviceNames();
+rdmaCm();
+hasFastPointerCalls();
+const reactor = UringReactor.create({ entries: 256, completionEntries: 1024 });
+
+interface RdmaHarness extends Harness {
+  readonly transports: readonly RdmaTransport[];
+}
+
+function rdmaHarness(options: HarnessOptions): RdmaHarness {
+  const transports: RdmaTransport[] = [];
+  const networks: VerbsNetwork[] = [];
+  const sides = makeSides((pool, handler) => {
+    const lending = pool as SlabBufferPool;
+    const network = new VerbsNetwork(reactor, lending, () => {});
+    networks.push(network);
+    const transport = new RdmaTransport(network, lending, handler, reactor, {
+      ...options,
+      landingBytes: LANDING_BYTES,
+      report: () => {},
+    });
+    transports.push(transport);
+    return transport;
+  }, () => new SlabBufferPool({ totalBytes: 32 << 20 }));
+
+  function until(condition: () => boolean): void {
+    const deadlineMs = reactor.clockMs() + LIMIT_MS;
+    while (!condition()) {
+      for (const side of sides) side.transport.flushSends();
+      if (condition()) return;
+      reactor.turn(deadlineMs);
+      assert.ok(reactor.clockMs() < deadlineMs, "The condition holds in time");
+    }
+  }
+  return {
+    sides,
+    transports,
+    anyAddress: `${address}:0`,
+    deadAddress: `${address}:1`,
+    until,
+    damageNext: null,
+    close(): void {
+      for (const transport of transports) transport.closeAll();
+      until(() => transports.every((transport) => transport.connectionCount === 0));
+      for (const network of networks) network.close();
+      until(() => networks.every((network) => network.isClosed));
+      checkClean(sides, LANDING_BYTES);
+    },
+  };
+}
+
+registerConformance("rdma", CONFORMANCE_TESTS, rdmaHarness);
+
+function openDescriptors(): number {
+  const { stdout } = new Deno.Command("ls", { args: [`/proc/${Deno.pid}/fd`] }).outputSync();
+  return new TextDecoder().decode(stdout).trim().split("\n").length;
+}
+
+Deno.test("rdma: connections that come and go leave nothing behind", () => {
+  const rounds = Number(Deno.env.get("ROUNDS") ?? "30");
+  const harness = rdmaHarness({});
+  const [a, b] = harness.sides;
+  const { boundAddress } = b.transport.listen(harness.anyAddress);
+  let before = 0;
+  for (let round = 0; round < rounds; round++) {
+    const { ca } = connect(harness, boundAddress);
+    if (round === 0) assert.match(harness.transports[0].describe(ca)!.device, /\w/);
+    a.transport.close(ca);
+    harness.until(() => harness.transports.every((transport) => transport.connectionCount === 0));
+    if (round === 2) before = openDescriptors();
+  }
+  assert.equal(openDescriptors(), before, "Descriptors are given back");
+  assert.equal(b.handler.closed.length, rounds);
+  harness.close();
+});
