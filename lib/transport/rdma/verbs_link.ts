@@ -21,7 +21,7 @@ import type { Landing } from "./landing_memory.ts";
 import type { LinkDescription } from "./link_description.ts";
 import { type RdmaLink, RECEIVE_COUNT, SEND_REQUEST_COUNT } from "./link.ts";
 import { type Offer, PACKET_BYTES, PAGE_BYTES } from "./packet.ts";
-import type { DeviceInUse, SendMemory } from "./verbs_network.ts";
+import type { DeviceInUse, SendMemory } from "./device_in_use.ts";
 
 /** Requests posted with one call. */
 const CHAIN_LENGTH = 128;

@@ -21,6 +21,7 @@ import { AddressError, formatSocketAddress, parseSocketAddress } from "../../io/
 import { CloseReason } from "../close_reason.ts";
 import type { AcceptLink, LinkListener, LinkUser, PendingLink, RdmaNetwork } from "./link.ts";
 import { decodeOffer, encodeOffer, OFFER_BYTES } from "./packet.ts";
+import type { DeviceInUse, SendMemory } from "./device_in_use.ts";
 import { VerbsLink } from "./verbs_link.ts";
 
 /** How long a name of the fabric may take to be found. */
@@ -32,21 +33,6 @@ const ACK_TIMEOUT_EXPONENT = 16;
 const TOKEN_CM = 0;
 /** Odd: completions of a device; even: its events. */
 const FIRST_DEVICE_TOKEN = 1;
-
-/** Memory to send from. LIFETIME: the process. */
-export interface SendMemory {
-  readonly baseAddress: number;
-  readonly totalBytes: number;
-}
-
-/** A device in use. */
-export interface DeviceInUse {
-  readonly context: VerbsContext;
-  readonly channel: CompletionChannel;
-  readonly eventDescriptor: number;
-  /** Takes all events of the completion channel. They say no more than "look": every link has to be armed again. */
-  drainEvents(): void;
-}
 
 /** An id that is becoming, or is, a link. */
 interface Attempt {
