@@ -76,9 +76,14 @@ function rdmaHarness(options: HarnessOptions): RdmaHarness {
 
 registerConformance("rdma", CONFORMANCE_TESTS, rdmaHarness);
 
-function openDescriptors(): number {
-  const { stdout } = new Deno.Command("ls", { args: [`/proc/${Deno.pid}/fd`] }).outputSync();
-  return new TextDecoder().decode(stdout).trim().split("\n").length;
+/** Open descriptors, and what the kernel counts of RDMA objects: pd, cq, qp, cm_id, mr, ctx of each device. */
+function held(): string {
+  const run = (command: string, ...args: string[]) => {
+    const { stdout, success } = new Deno.Command(command, { args }).outputSync();
+    assert.ok(success, command);
+    return new TextDecoder().decode(stdout).trim();
+  };
+  return `${run("ls", `/proc/${Deno.pid}/fd`).split("\n").length} ${run("rdma", "resource", "show")}`;
 }
 
 Deno.test("rdma: connections that come and go leave nothing behind", () => {
@@ -86,15 +91,20 @@ Deno.test("rdma: connections that come and go leave nothing behind", () => {
   const harness = rdmaHarness({});
   const [a, b] = harness.sides;
   const { boundAddress } = b.transport.listen(harness.anyAddress);
-  let before = 0;
+  let before = "";
+  let residentBytes = 0;
   for (let round = 0; round < rounds; round++) {
     const { ca } = connect(harness, boundAddress);
     if (round === 0) assert.match(harness.transports[0].describe(ca)!.device, /\w/);
     a.transport.close(ca);
     harness.until(() => harness.transports.every((transport) => transport.connectionCount === 0));
-    if (round === 2) before = openDescriptors();
+    if (round !== 20) continue;
+    before = held();
+    residentBytes = Deno.memoryUsage().rss;
   }
-  assert.equal(openDescriptors(), before, "Descriptors are given back");
+  assert.equal(held(), before, "Descriptors and RDMA objects are given back");
+  const grownBytes = Deno.memoryUsage().rss - residentBytes;
+  assert.ok(grownBytes < 64 << 20, `Memory does not grow with connections: ${grownBytes} bytes in ${rounds}`);
   assert.equal(b.handler.closed.length, rounds);
   harness.close();
 });

@@ -1,0 +1,24 @@
+/** RDMA on soft-RoCE: the conformance list that every transport passes, and a pool over it. */
+
+import assert from "node:assert/strict";
+import { Bed } from "../bed/bed.ts";
+
+const DENO = Deno.execPath();
+
+Deno.test("RDMA keeps the transport contract on a device", async () => {
+  await using bed = await Bed.open({ memoryMib: 3072 });
+  const guest = bed.guest(1);
+  const output = await guest.run(
+    `export NO_COLOR=1; exec ${DENO} test --quiet --no-check --no-prompt --allow-ffi --allow-run --allow-read ` +
+      `--allow-env tests/vm/guest/rdma_conformance.ts`,
+  );
+  assert.equal(output.status, 0, output.stdout + output.stderr + await guest.console());
+});
+
+Deno.test("a pool over RDMA is verified, loses a node, gets it back, sleeps when idle", async () => {
+  await using bed = await Bed.open({ memoryMib: 3072 });
+  const guest = bed.guest(1);
+  const output = await guest.run(`DENO=${DENO} bash tests/vm/guest/rdma_pool.sh`);
+  assert.equal(output.status, 0, output.stdout + output.stderr + await guest.console());
+  console.log(output.stdout);
+});
