@@ -47,6 +47,12 @@ export interface RdmaOwner {
   report(text: string): void;
 }
 
+/**
+ * How long an attempt to connect may take. The connection manager itself tries a silent machine for more than a minute; TCP
+ * may lead there meanwhile. Looked at whenever the worker turns, so it may take a little longer.
+ */
+const CONNECT_LIMIT_MS = 3000;
+
 const CONNECTING = 0;
 const OPEN = 1;
 /** The end was asked for: what is under way may still leave, then the link is closed. */
@@ -66,6 +72,7 @@ export class RdmaConnection implements LinkUser {
   /** The attempt to connect, while there is no link. */
   pending: PendingLink | null = null;
   readonly #owner: RdmaOwner;
+  readonly #startedMs: number;
   readonly #queue: FrameQueue;
   readonly #incoming = new Message();
   readonly #onSent: (token: number) => void;
@@ -93,6 +100,7 @@ export class RdmaConnection implements LinkUser {
     this.listener = listener;
     this.landing = landing;
     this.#owner = owner;
+    this.#startedMs = owner.nowMs;
     this.#queue = new FrameQueue(owner.maxQueuedFrames);
     this.#onSent = (token) => owner.handler.onSent(id, token);
     const { packets } = landing;
@@ -175,6 +183,13 @@ export class RdmaConnection implements LinkUser {
     this.#sender?.abandon(this.#onSent);
     if (this.#landedSlot >= 0) this.#owner.pool.free(this.#landedSlot);
     this.#owner.ended(this, this.#reason);
+  }
+
+  /** Gives up an attempt to connect that takes too long. */
+  checkAge(): void {
+    if (this.#state !== CONNECTING || this.#owner.nowMs - this.#startedMs < CONNECT_LIMIT_MS) return;
+    this.pending?.cancel();
+    this.onFailed(CloseReason.TIMED_OUT);
   }
 
   resume(): void {

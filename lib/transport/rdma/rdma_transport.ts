@@ -119,7 +119,10 @@ export class RdmaTransport implements Transport {
   }
 
   flushSends(): void {
-    for (const connection of this.#connections) connection?.flush();
+    for (const connection of this.#connections) {
+      connection?.checkAge();
+      connection?.flush();
+    }
     // Armed before the last look: what comes after the look wakes the reactor, what came before it is taken now. Closing a
     // link may take the event of another, which is then armed once more.
     let isArmed: boolean;
