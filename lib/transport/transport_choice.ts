@@ -72,7 +72,7 @@ export class TransportChoice implements Transport {
     const transport = address.startsWith("rdma://") ? RDMA : TCP;
     const inner = this.#inner[transport];
     if (inner === null) throw new Error("there is no RDMA here; see the log of the start");
-    const bound = inner.listen(address);
+    const bound = inner.listen(address.replace(/^rdma:\/\//, ""));
     this.#listeners.push({ transport, inner: bound.listener });
     return {
       listener: this.#listeners.length - 1,
