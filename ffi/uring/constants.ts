@@ -95,3 +95,23 @@ export const RegisterOp = {
 /** Words (u32) of a submission entry and of a completion. */
 export const SQE_WORDS = 16;
 export const CQE_WORDS = 4;
+
+/** Opcodes without which there is no data plane. */
+export const NEEDED_OPCODES: readonly (keyof typeof Opcode)[] = [
+  "NOP",
+  "FSYNC",
+  "READ_FIXED",
+  "WRITE_FIXED",
+  "SENDMSG",
+  "TIMEOUT",
+  "ACCEPT",
+  "ASYNC_CANCEL",
+  "CONNECT",
+  "FALLOCATE",
+  "CLOSE",
+  "READ",
+  "WRITE",
+  "SEND",
+  "RECV",
+  "SHUTDOWN",
+];

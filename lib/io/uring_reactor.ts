@@ -33,7 +33,15 @@ import { Errno, errnoName } from "../../ffi/libc/errno.ts";
 import { closeDescriptor } from "../../ffi/libc/file.ts";
 import { Limit, monotonicMs, newEventfd, raiseLimit, wakeEventfd } from "../../ffi/libc/process.ts";
 import { mapAnonymous } from "../../ffi/libc/memory.ts";
-import { CompletionFlag, CQE_WORDS, EnterFlag, EntryFlag, Opcode, POLL_FIRST } from "../../ffi/uring/constants.ts";
+import {
+  CompletionFlag,
+  CQE_WORDS,
+  EnterFlag,
+  EntryFlag,
+  NEEDED_OPCODES,
+  Opcode,
+  POLL_FIRST,
+} from "../../ffi/uring/constants.ts";
 import { REGISTERED_PIECE_BYTES, type UringKernel, UringRing, UringUnavailable } from "../../ffi/uring/ring.ts";
 import type { CompletionHandler, Reactor } from "./reactor.ts";
 
@@ -72,26 +80,6 @@ const SHUT_RDWR = 2;
 const POLLIN = 1;
 const TWO_32 = 4294967296;
 const MAX_OWNERS = 65536;
-
-/** Opcodes without which there is no data plane. */
-const NEEDED_OPCODES: readonly (keyof typeof Opcode)[] = [
-  "NOP",
-  "FSYNC",
-  "READ_FIXED",
-  "WRITE_FIXED",
-  "SENDMSG",
-  "TIMEOUT",
-  "ACCEPT",
-  "ASYNC_CANCEL",
-  "CONNECT",
-  "FALLOCATE",
-  "CLOSE",
-  "READ",
-  "WRITE",
-  "SEND",
-  "RECV",
-  "SHUTDOWN",
-];
 
 /** {@link Reactor} on io_uring. */
 export class UringReactor implements Reactor {
