@@ -140,3 +140,18 @@ Deno.test("zeroes of several writes are told apart from data but not from each o
   story.begin(0);
   story.read(A).read(0).refuses(A);
 });
+
+Deno.test("what a fenced client never got an answer for has happened by then, or never will", () => {
+  const story = new Story().write(A);
+  const invoke = story.begin(B);
+  story.oracle.settle(story.oracle.tick());
+  assert.ok(invoke > 0);
+  story.write(3 * A).read(3 * A).refuses(B);
+});
+
+Deno.test("what a fenced client never got an answer for may have happened", () => {
+  const story = new Story().write(A);
+  story.begin(B);
+  story.oracle.settle(story.oracle.tick());
+  story.read(B).refuses(A);
+});

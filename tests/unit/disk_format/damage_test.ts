@@ -67,6 +67,18 @@ for (const { name, encode, decode } of sampleRecords()) {
     }
   });
 
+  Deno.test(`${name}: a write torn at any byte is found, or changes nothing`, () => {
+    const before = Buffer.from(encode(4, 1));
+    for (let torn = 1; torn < BLOCK_BYTES; torn++) {
+      for (const [first, rest] of [[block, before], [before, block]]) {
+        const mix = Buffer.concat([first.subarray(0, torn), rest.subarray(torn)]);
+        if (Buffer.compare(mix, block) === 0 || Buffer.compare(mix, before) === 0) continue;
+        const fault = faultOf(decode, mix);
+        assert.ok(fault === "crc" || fault === "magic", `torn at byte ${torn}: ${fault}`);
+      }
+    }
+  });
+
   Deno.test(`${name}: other versions, features, kinds and lengths are told apart`, () => {
     assert.equal(faultOf(decode, new Uint8Array(BLOCK_BYTES)), "empty");
     assert.equal(faultOf(decode, new Uint8Array(BLOCK_BYTES).fill(1)), "magic");
