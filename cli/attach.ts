@@ -11,7 +11,16 @@ import { isLoopbackHost, parseNodeAddress } from "../lib/control/node_address.ts
 import { noNodes } from "../lib/control/pool_lookup.ts";
 import { runtimeDir } from "../lib/control/runtime_dir.ts";
 import type { TransportPolicy } from "../lib/node/client_node.ts";
-import { asDurationMs, asSize, collect, type CommandHost, configOption, nodeOption } from "./command_host.ts";
+import {
+  asDurationMs,
+  asInteger,
+  asSize,
+  collect,
+  type CommandHost,
+  configOption,
+  nodeOption,
+} from "./command_host.ts";
+import { MAX_LEGS } from "../lib/disk_format/records.ts";
 import { eventLog, LOG_FORMATS, type LogFormat } from "./event_log.ts";
 import type { ExitCode } from "./exit_code.ts";
 import { chooseNodes, type NodeChoice } from "./node_list.ts";
@@ -31,6 +40,8 @@ export interface AttachOptions extends NodeChoice {
   readonly clientName?: string;
   readonly takeover?: boolean;
   readonly transport?: TransportPolicy;
+  readonly force?: boolean;
+  readonly without?: readonly number[];
   readonly logFormat?: LogFormat;
   readonly workerUrl: string;
 }
@@ -74,6 +85,8 @@ export function defineAttach(host: CommandHost) {
     )
     .option("--memory <size>", "memory for payloads (default: 64M)", asSize)
     .option("--takeover", "take the pool from another client that holds it; its writes are refused from then on")
+    .option("--force", "start from the legs that are reachable though others may hold newer writes, which are given up")
+    .option("--without <leg>", "with --force: give up what is on this leg, a number; repeatable", collectLegs)
     .option("--client-name <name>", "name of this client, for people (default: host and process)")
     .addOption(new Option("--log-format <format>", "log lines on standard error (default: text)").choices(LOG_FORMATS))
     .addHelpText(
@@ -101,6 +114,9 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
       "A heartbeat below 100ms takes every hiccup for a loss. Choose 100ms or more.",
     );
   }
+  if (options.without !== undefined && !options.force) {
+    throw new ControlError("bad-request", "--without says what --force gives up. Add --force, or leave it away.");
+  }
   const { runClientNode } = await import("../lib/node/client_node.ts");
   const log = eventLog(options.logFormat ?? "text", (text) => terminal.err(text));
   const signals = listenForStop();
@@ -117,6 +133,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
       memoryBytes: options.memory,
       takeover: options.takeover,
       transport: options.transport,
+      force: options.force ? { without: options.without ?? [] } : undefined,
       runtimeDir: dir,
       onEvent: log,
       onReady: (uris) => {
@@ -129,6 +146,11 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
   } finally {
     signals.close();
   }
+}
+
+/** Leg numbers of an option that may be given several times. */
+function collectLegs(value: string, all: number[] | undefined): number[] {
+  return [...all ?? [], asInteger(0, MAX_LEGS - 1)(value)];
 }
 
 /** A place for NBD in its one spelling: an absolute path, or "tcp://host:port" on this machine. */

@@ -7,6 +7,7 @@
 
 import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
 import type { Grant, ResyncReport, Welcome } from "../wire/bodies.ts";
+import type { ForceOrder } from "./forced_start.ts";
 import { type CoreEvent, type Output, OutputKind, OutputQueue } from "./output.ts";
 
 /** What a client starts from. */
@@ -105,6 +106,8 @@ export class ClientContext {
   phase: ClientPhase = "idle";
   refusal = "";
   takeover = false;
+  /** Until it has been ready: an operator's order to start in spite of the start rule. */
+  force: ForceOrder | null = null;
   /** Whether it has ever been ready: then loss of legs makes requests wait rather than the attach fail. */
   wasReady = false;
   generation = 0;

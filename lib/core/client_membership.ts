@@ -17,15 +17,9 @@ import { type Message, MessageType } from "../wire/message.ts";
 import { ClaimRound } from "./claim_round.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
-import {
-  foundingRecord,
-  type GrantedLeg,
-  planStart,
-  withLegsJoined,
-  withLegsLeft,
-  withLegUnknown,
-} from "./epoch_changes.ts";
-import { greetingsOf, refusalsOf } from "./greeting.ts";
+import { foundingRecord, planStart, withLegsJoined, withLegsLeft, withLegUnknown } from "./epoch_changes.ts";
+import { decideForced, forcedText, forceRiskText } from "./forced_start.ts";
+import { grantsOf, greetingsOf, objectionTo, refusalsOf } from "./greeting.ts";
 import { OutputKind } from "./output.ts";
 import { epochRequestId } from "./request_table.ts";
 import { reconcileSource, ResyncSessions, sendJoin, sendResync } from "./resync_orders.ts";
@@ -59,6 +53,7 @@ export class ClientMembership {
   #distrustMask = 0;
   /** The newest generation under which we have made a record. */
   #ownGeneration = 0;
+  #ownHistoryNumber = 0;
 
   constructor(pool: ClientContext, io: ClientIo, closeLink: (link: LegLink, reason: string) => void) {
     this.#pool = pool;
@@ -216,25 +211,28 @@ export class ClientMembership {
     if (evidence.some(({ shared }) => this.#isSupersededBy(shared))) return;
     const elapsedMs = pool.nowMs - this.#assembleStartedMs;
     const decision = decideStart(evidence);
-    if (decision.ok && (unresolvedCount === 0 || elapsedMs >= GRACE_MS)) {
+    const isOverdue = elapsedMs >= (pool.options.assembleTimeoutMs ?? 5000);
+    // Force is for what does not come in time either.
+    const forced = decision.ok || pool.force === null || !isOverdue
+      ? null
+      : decideForced(evidence, pool.force.withoutMask);
+    if ((decision.ok && (unresolvedCount === 0 || elapsedMs >= GRACE_MS)) || forced?.ok) {
       pool.phase = "claim";
       this.#claims.begin();
       return;
     }
-    if (!pool.wasReady && elapsedMs >= (pool.options.assembleTimeoutMs ?? 5000) && !decision.ok) {
-      this.#refuse(`${decision.reason}.${refusalsOf(pool)}`);
-    }
+    if (pool.wasReady || !isOverdue || decision.ok) return;
+    const reason = forced === null || forced.ok ? decision.reason : forced.reason;
+    this.#refuse(`${reason}.${forced === null ? forceRiskText(evidence) : ""}${refusalsOf(pool)}`);
   }
 
   /** A leg that greets while the pool is being served: claim it for our generation, then resync it. */
   #claimLate(link: LegLink): void {
     const pool = this.#pool;
     if (link.state !== "greeted" || this.#latest === null) return;
-    if (link.welcome?.legUuid !== this.#latest.legs[link.legIndex]?.uuid) {
-      pool.event("warning", "foreign-leg", `The leg at ${link.address} is not the one of the leg table`, link.legIndex);
-      this.#closeLink(link, "its UUID is not in the leg table");
-      return;
-    }
+    const objection = objectionTo(pool, link, this.#latest);
+    if (objection === "foreign") this.#closeLink(link, "its UUID is not in the leg table");
+    if (objection !== null) return;
     const promised = link.welcome?.record?.promisedGeneration ?? 0;
     const isOurs = link.welcome?.record?.promisedTo === pool.options.clientUuid;
     if (promised > pool.generation || (promised === pool.generation && !isOurs)) {
@@ -248,12 +246,8 @@ export class ClientMembership {
   #maybeEstablish(): void {
     const pool = this.#pool;
     if (!this.#claims.isOver) return;
-    const granted: GrantedLeg[] = [];
-    for (const link of pool.links) {
-      if (link === null || link.state !== "claimed" || link.grant === null) continue;
-      granted.push({ legIndex: link.legIndex, legUuid: link.welcome?.legUuid ?? "", grant: link.grant });
-    }
-    const plan = planStart(granted, this.#distrustMask, Math.ceil(pool.options.sizeBytes / pool.options.extentBytes));
+    const extentCount = Math.ceil(pool.options.sizeBytes / pool.options.extentBytes);
+    const plan = planStart(grantsOf(pool), this.#distrustMask, extentCount, pool.force);
     if (!plan.ok) {
       this.#restart(plan.reason);
       return;
@@ -265,6 +259,10 @@ export class ClientMembership {
     pool.lostMask = 0;
     this.#suspects = plan.suspects;
     const shared = foundingRecord(plan, pool.generation);
+    if (plan.forced !== null) {
+      const text = forcedText(plan.record, plan.memberMask, shared.minInSync, plan.forced.isMixture);
+      pool.event("warning", "forced-start", text);
+    }
     for (const link of pool.links) {
       const entry = link === null ? null : shared.legs[link.legIndex];
       if (link !== null && entry) link.legUuid = entry.uuid;
@@ -277,7 +275,8 @@ export class ClientMembership {
    * is gone by now: this attach is over.
    */
   #isSupersededBy(record: SharedEpoch): boolean {
-    if (!this.#pool.wasReady || record.clientGeneration <= this.#ownGeneration) return false;
+    if (!this.#pool.wasReady) return false;
+    if (record.clientGeneration <= this.#ownGeneration && record.historyNumber <= this.#ownHistoryNumber) return false;
     this.#refuse("Another client has taken the pool over since; attach anew to go on from what it has written");
     return true;
   }
@@ -286,6 +285,7 @@ export class ClientMembership {
   #send(shared: SharedEpoch, droppedMask: number, suspectExtents: number[]): void {
     const pool = this.#pool;
     this.#ownGeneration = shared.generation;
+    this.#ownHistoryNumber = shared.historyNumber;
     const waitMask = pool.activeMask & ~pool.lostMask;
     this.#latest = shared;
     this.#proposal = { shared, droppedMask, waitMask };
@@ -364,6 +364,7 @@ export class ClientMembership {
     pool.wasReady = true;
     // It takes the pool over once: if another takes it from us later, we have lost it.
     pool.takeover = false;
+    pool.force = null;
     pool.event("info", "ready", `The pool is served by legs ${indicesOf(pool.inSyncMask).join(", ")}`);
     this.#io.resume();
     for (const link of pool.links) if (link !== null && link.state === "greeted") this.#claimLate(link);
@@ -405,13 +406,14 @@ export class ClientMembership {
   #areIntentsSuspected(link: LegLink): boolean {
     const pool = this.#pool;
     if (link.suspectedFrom === 0 || link.grant === null) return true;
-    if (link.suspectedFrom < 0 && link.grant.intents.length === 0 && !link.grant.intentsLost) {
+    const isUnknown = link.grant.intentsLost || link.grant.record.shared.historyId !== this.#latest?.historyId;
+    if (link.suspectedFrom < 0 && link.grant.intents.length === 0 && !isUnknown) {
       link.suspectedFrom = 0;
       return true;
     }
     if (link.suspectedFrom > 0) return (pool.record?.epoch ?? 0) >= link.suspectedFrom;
     if (this.#proposal !== null || this.#latest === null) return false;
-    const shared = withLegUnknown(this.#latest, link.grant.intentsLost ? link.legIndex : -1);
+    const shared = withLegUnknown(this.#latest, isUnknown ? link.legIndex : -1);
     link.suspectedFrom = shared.epoch;
     this.#send(shared, 0, link.grant.intents);
     return false;

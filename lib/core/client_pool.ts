@@ -17,6 +17,7 @@ import { checkAnswer, OUR_DIALECT } from "../wire/negotiate.ts";
 import { ClientContext, type ClientPoolOptions, type LegLink } from "./client_context.ts";
 import { ClientIo } from "./client_io.ts";
 import { ClientMembership } from "./client_membership.ts";
+import type { ForceOrder } from "./forced_start.ts";
 import { type Output, OutputKind } from "./output.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
 import type { ClientLegSnapshot, ClientSnapshot, LegState } from "./snapshot.ts";
@@ -50,9 +51,10 @@ export class ClientPool {
     this.#lastTickMs = options.nowMs;
   }
 
-  /** Begins to assemble the pool. */
-  start(options: { readonly takeover: boolean }): void {
+  /** Begins to assemble the pool. `force`: goes on from what is here when the start rule refuses (see forced_start.ts). */
+  start(options: { readonly takeover: boolean; readonly force?: ForceOrder }): void {
     this.#pool.takeover = options.takeover;
+    this.#pool.force = options.force ?? null;
     this.#membership.start();
     this.#connect();
   }

@@ -6,6 +6,7 @@
 
 import type { LegEntry, SharedEpoch } from "../disk_format/records.ts";
 import type { Grant } from "../wire/bodies.ts";
+import { decideForced, type ForceOrder } from "./forced_start.ts";
 import { bitCount, decideStart, indicesOf, type LegEvidence, type StartDecision } from "./start_rule.ts";
 
 /** A leg that has granted our claim. */
@@ -28,6 +29,8 @@ export type StartPlan =
     readonly isAllUnknown: boolean;
     /** Extents that may differ between the members. */
     readonly suspects: number[];
+    /** The start rule refused, and an operator had it start all the same: the history that begins. */
+    readonly forced: { readonly historyId: string; readonly historyNumber: number; readonly isMixture: boolean } | null;
   }
   | { readonly ok: false; readonly reason: string };
 
@@ -36,17 +39,28 @@ const MAX_LISTED_EXTENTS = 65_536;
 
 /**
  * Plans a start from the legs that have granted the claim; those in `distrustMask`, and those that cannot say what they were writing, only if
- * it cannot be done without. `extentCount`: extents of the pool.
+ * it cannot be done without. `extentCount`: extents of the pool. `force` counts only where the start rule refuses.
  */
-export function planStart(granted: readonly GrantedLeg[], distrustMask: number, extentCount: number): StartPlan {
+export function planStart(
+  granted: readonly GrantedLeg[],
+  distrustMask: number,
+  extentCount: number,
+  force: ForceOrder | null,
+): StartPlan {
   const evidence = granted.map(({ legIndex, legUuid, grant }): LegEvidence => ({
     legIndex,
     legUuid,
     shared: grant.record.shared as SharedEpoch,
     isWhole: grant.unbroken || (grant.intents.length === 0 && !grant.intentsLost),
   }));
-  const decision = decideStart(evidence);
-  if (!decision.ok) return decision;
+  const ordinary = decideStart(evidence);
+  if (!ordinary.ok && force === null) return ordinary;
+  const forced = ordinary.ok || force === null ? null : decideForced(evidence, force.withoutMask);
+  if (forced !== null && !forced.ok) return forced;
+  // Who forces wants to go on with what is here.
+  const decision = forced === null
+    ? ordinary as StartDecision & { ok: true }
+    : { ok: true as const, record: { ...forced.record, minInSync: 1 }, memberMask: forced.memberMask };
   const memberMask = membersToTrust(granted, evidence, decision, distrustMask);
   const members = granted.filter(({ legIndex }) => (memberMask & (1 << legIndex)) !== 0);
   const suspects = new Set<number>();
@@ -58,11 +72,14 @@ export function planStart(granted: readonly GrantedLeg[], distrustMask: number, 
   }
   return {
     ok: true,
-    record: decision.record,
+    record: forced?.record ?? decision.record,
     memberMask,
     doubtMask: decision.memberMask & ~memberMask,
     isAllUnknown: members.every(({ grant }) => grant.intentsLost),
     suspects: [...suspects],
+    forced: forced === null || force === null
+      ? null
+      : { historyId: force.historyId, historyNumber: forced.historyNumber, isMixture: forced.isMixture },
   };
 }
 
@@ -99,12 +116,18 @@ function incomparableText(members: readonly GrantedLeg[]): string {
 
 /** The first record of a generation. */
 export function foundingRecord(plan: StartPlan & { ok: true }, generation: number): SharedEpoch {
-  const { record, memberMask } = plan;
+  const { memberMask, forced } = plan;
+  const record = forced === null ? plan.record : {
+    ...plan.record,
+    historyId: forced.historyId,
+    historyNumber: forced.historyNumber,
+    minInSync: Math.min(plan.record.minInSync, bitCount(memberMask)),
+  };
   const legs = record.legs.map((entry, index): LegEntry | null => {
     if (entry === null) return null;
     const bit = 1 << index;
     const isMember = (memberMask & bit) !== 0;
-    const isUnknown = (plan.doubtMask & bit) !== 0 || (plan.isAllUnknown && !isMember);
+    const isUnknown = (plan.doubtMask & bit) !== 0 || ((plan.isAllUnknown || forced !== null) && !isMember);
     const known = isUnknown ? wholly(entry, true) : entry;
     return { ...known, outSinceMs: isMember ? 0 : entry.outSinceMs };
   });

@@ -5,7 +5,9 @@
  */
 
 import type { SharedEpoch } from "../disk_format/records.ts";
-import type { ClientContext } from "./client_context.ts";
+import type { ClientContext, LegLink } from "./client_context.ts";
+import type { GrantedLeg } from "./epoch_changes.ts";
+import { isRivalHistory } from "./forced_start.ts";
 import type { LegEvidence } from "./start_rule.ts";
 
 /** The evidence so far, and how many legs may still add to it. */
@@ -25,6 +27,33 @@ export function greetingsOf(pool: ClientContext): { evidence: LegEvidence[]; unr
     } else if (!link.hasFailed) unresolvedCount++;
   }
   return { evidence, unresolvedCount };
+}
+
+/** The legs that have granted the claim. */
+export function grantsOf(pool: ClientContext): GrantedLeg[] {
+  const granted: GrantedLeg[] = [];
+  for (const link of pool.links) {
+    if (link === null || link.state !== "claimed" || link.grant === null) continue;
+    granted.push({ legIndex: link.legIndex, legUuid: link.welcome?.legUuid ?? "", grant: link.grant });
+  }
+  return granted;
+}
+
+/**
+ * Why a leg that greets while the pool is served is not taken: it is none of the leg table, or holds a history that ours may not overwrite.
+ * Says so, once a connection.
+ */
+export function objectionTo(pool: ClientContext, link: LegLink, latest: SharedEpoch): "foreign" | "rival" | null {
+  if (link.welcome?.legUuid !== latest.legs[link.legIndex]?.uuid) {
+    pool.event("warning", "foreign-leg", `The leg at ${link.address} is not the one of the leg table`, link.legIndex);
+    return "foreign";
+  }
+  if (!isRivalHistory(link.welcome?.record?.shared as SharedEpoch | undefined, latest)) return null;
+  const text =
+    `Leg ${link.legIndex} (${link.address}) holds another history of the pool, started by force; it is left alone. ` +
+    `Detach, and attach with --force --without the leg whose writes are given up`;
+  pool.event("error", "other-history", text, link.legIndex);
+  return "rival";
 }
 
 /** What legs have said when they refused us, in words. */

@@ -25,6 +25,8 @@ export function decideStart(evidence: readonly LegEvidence[]): StartDecision {
   let newest: SharedEpoch | null = null;
   for (const { shared } of evidence) if (newest === null || compareRank(shared, newest) > 0) newest = shared;
   if (newest === null) return { ok: false, reason: "No leg of the pool is reachable" };
+  const split = splitOf(evidence);
+  if (split !== null) return { ok: false, reason: splitText(split) };
   let memberMask = 0;
   let wholeMask = 0;
   for (const leg of evidence) {
@@ -44,6 +46,21 @@ export function decideStart(evidence: readonly LegEvidence[]): StartDecision {
   return { ok: false, reason: refusalText(newest, memberMask, absentMask, least) };
 }
 
+/** Two legs of the newest histories that are here, forced apart from one another; null when there is one such history. */
+export function splitOf(evidence: readonly LegEvidence[]): readonly [LegEvidence, LegEvidence] | null {
+  const top = evidence.reduce((most, { shared }) => Math.max(most, shared.historyNumber), 0);
+  const newest = evidence.filter(({ shared }) => shared.historyNumber === top);
+  const other = newest.find(({ shared }) => shared.historyId !== newest[0].shared.historyId);
+  return other === undefined ? null : [newest[0], other];
+}
+
+/** Names both sides of a split, and the way out. */
+export function splitText([one, other]: readonly [LegEvidence, LegEvidence]): string {
+  return `The pool was started by force more than once, apart: ${nameOf(one.shared, one.legIndex)} and ` +
+    `${nameOf(other.shared, other.legIndex)} each hold writes that the other lacks. Choose whose are given up: ` +
+    `attach with --force --without ${one.legIndex}, or --force --without ${other.legIndex}`;
+}
+
 /** Number of set bits. */
 export function bitCount(mask: number): number {
   let count = 0;
@@ -59,7 +76,11 @@ export function indicesOf(mask: number): number[] {
 }
 
 function nameOf(record: SharedEpoch, index: number): string {
-  return `leg ${index} (${record.legs[index]?.address ?? "unknown"})`;
+  const entry = record.legs[index] ?? null;
+  const outSince = entry === null || entry.outSinceMs === 0
+    ? ""
+    : `, out since ${new Date(entry.outSinceMs).toISOString()}`;
+  return `leg ${index} (${entry?.address ?? "unknown"}${outSince})`;
 }
 
 function unflushedText(record: SharedEpoch, memberMask: number, absentMask: number): string {

@@ -51,6 +51,8 @@ export interface ClientNodeOptions {
   readonly readOnly?: boolean;
   /** Takes the pool from another client that holds it. */
   readonly takeover?: boolean;
+  /** Starts from what is reachable when the start rule refuses, giving up what is on the legs of `without` (leg indices). */
+  readonly force?: { readonly without: readonly number[] };
   /** Directory of the control socket. */
   readonly runtimeDir: string;
   /** The pool is served; the first of `uris` belongs to the first of `nbd`. */
@@ -140,6 +142,10 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       readOnly: options.readOnly ?? false,
       takeover: options.takeover ?? false,
       transport: options.transport ?? "auto",
+      force: options.force && {
+        historyId: crypto.randomUUID(),
+        withoutMask: options.force.without.reduce((mask, legIndex) => mask | (1 << legIndex), 0),
+      },
       heartbeatMs: options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS,
       ioTimeoutMs: options.ioTimeoutMs ?? 0,
       nbd: options.nbd,

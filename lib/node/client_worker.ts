@@ -7,6 +7,7 @@
  * @module
  */
 
+import type { ForceOrder } from "../core/forced_start.ts";
 import { crc32 } from "node:zlib";
 import type { ClientPool } from "../core/client_pool.ts";
 import { type CoreEvent, type Output, OutputKind } from "../core/output.ts";
@@ -135,8 +136,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   }
 
   /** Begins to assemble the pool. */
-  start(takeover: boolean): void {
-    this.core.start({ takeover });
+  start(takeover: boolean, force?: ForceOrder): void {
+    this.core.start({ takeover, force });
     this.drain();
   }
 

@@ -143,7 +143,7 @@ function runClient(start: ClientStart): void {
     if (message.kind === "request") life.handle(message);
     else if (message.kind === "stop") life.stop();
   });
-  worker.start(start.takeover);
+  worker.start(start.takeover, start.force);
   worker.afterTurn();
   while (!life.isOver) {
     reactor.turn(Math.min(worker.deadlineMs, life.deadlineMs), worker.gatherUs, worker.inFlightCount);

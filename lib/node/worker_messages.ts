@@ -6,6 +6,7 @@
  * @module
  */
 
+import type { ForceOrder } from "../core/forced_start.ts";
 import type { SharedEpoch } from "../disk_format/records.ts";
 import type { CoreEvent } from "../core/output.ts";
 import type { ClientSnapshot } from "../core/snapshot.ts";
@@ -40,6 +41,8 @@ export interface ClientStart {
   readonly shared: SharedEpoch;
   readonly readOnly: boolean;
   readonly takeover: boolean;
+  /** An order to start in spite of the start rule. */
+  readonly force?: ForceOrder;
   readonly heartbeatMs: number;
   /** How to reach legs. */
   readonly transport: TransportPolicy;

@@ -19,7 +19,7 @@
  *     run N ms
  *     until idle | until ready | until detached | until refused | until in-sync MASK | until resyncing leg-N [N s]
  *     takeover                    the other client ("client-2") takes the pool from the one that has it
- *     kill|power leg-N|client          start leg-N|client [takeover]          pause leg-N|client N ms          detach
+ *     kill|power leg-N|client          start leg-N|client [takeover] [force [without N]]          pause leg-N|client N ms          detach
  *     cut WHO to WHO N ms              break WHO WHO                          slow leg-N FACTOR
  *     fail leg-N read|write|zero|flush|metadata           the next such operation ends with EIO
  *     delay leg-N read|write|zero|flush|metadata MS       the next such operation takes so much longer
@@ -33,6 +33,7 @@
  * @module
  */
 
+import type { ForceOrder } from "../../lib/core/forced_start.ts";
 import { RequestFlag, RequestKind } from "../../lib/frontend/frontend.ts";
 import { rotIntents } from "../sim/faults.ts";
 import { MAX_SECTORS_PER_WRITE, nameValue } from "../sim/oracle.ts";
@@ -165,7 +166,7 @@ function obey(world: World, words: readonly string[]): void {
       else legOf(world, words[1]).kill(words[0] === "power");
       return;
     case "start":
-      if (words[1] === "client") client.start(words[2] === "takeover");
+      if (words[1] === "client") client.start(words.includes("takeover"), forceOf(world, words));
       else legOf(world, words[1]).start();
       return;
     case "pause":
@@ -214,6 +215,13 @@ function obey(world: World, words: readonly string[]): void {
     default:
       throw new Error(`no such command`);
   }
+}
+
+/** "force", "force without N". */
+function forceOf(world: World, words: readonly string[]): ForceOrder | undefined {
+  if (!words.includes("force")) return undefined;
+  const at = words.indexOf("without");
+  return { historyId: world.newUuid(), withoutMask: at < 0 ? 0 : 1 << Number(words[at + 1]) };
 }
 
 function until(world: World, words: readonly string[]): void {

@@ -34,8 +34,8 @@ export class Checks {
   /** By leg: what its intent log held on disk when it was last written. */
   readonly #intents: Set<number>[] = [];
   readonly #lastRecords: (EpochRecord | null)[] = [];
-  /** By generation: the client it was promised to. */
-  readonly #claimants = new Map<number, string>();
+  /** By history and generation: the client it was promised to. Histories forced apart count their generations apart. */
+  readonly #claimants = new Map<string, string>();
   /** Tick at which write n was acked, by number; Infinity before. */
   readonly ackTicks: number[] = [];
 
@@ -165,9 +165,10 @@ export class Checks {
     if (record.promisedGeneration < record.shared.generation) {
       throw new Violation("monotone", `${leg.name} holds a record newer than its promise: ${rank(record)}`);
     }
-    const owner = this.#claimants.get(record.shared.generation);
+    const claim = `${record.shared.historyId} ${record.shared.generation}`;
+    const owner = this.#claimants.get(claim);
     if (record.shared.generation === record.promisedGeneration) {
-      if (owner === undefined) this.#claimants.set(record.shared.generation, record.promisedTo);
+      if (owner === undefined) this.#claimants.set(claim, record.promisedTo);
       else if (owner !== record.promisedTo) {
         throw new Violation("monotone", `records of generation ${record.shared.generation} were made by two clients`);
       }

@@ -5,6 +5,7 @@
  */
 
 import { ClientPool } from "../../lib/core/client_pool.ts";
+import type { ForceOrder } from "../../lib/core/forced_start.ts";
 import { type CoreEvent, type Output, OutputKind } from "../../lib/core/output.ts";
 import { RequestKind } from "../../lib/frontend/frontend.ts";
 import { type Message, MessageType } from "../../lib/wire/message.ts";
@@ -52,7 +53,7 @@ export class ClientProcess extends Process {
     return this.core!.nextDeadlineMs;
   }
 
-  start(takeover: boolean): void {
+  start(takeover: boolean, force?: ForceOrder): void {
     const world = this.world;
     const shape = world.plan.shape;
     this.begin();
@@ -77,7 +78,7 @@ export class ClientProcess extends Process {
       ...world.plan.clientOptions,
     });
     world.network.processStarted(this);
-    this.core.start({ takeover });
+    this.core.start({ takeover, force });
     this.settle();
   }
 

@@ -1,0 +1,105 @@
+/** What a start is refused for, and what a forced one goes on from. */
+
+import assert from "node:assert/strict";
+import type { SharedEpoch } from "../../../lib/disk_format/records.ts";
+import { decideForced, forcedText, forceRiskText, isRivalHistory } from "../../../lib/core/forced_start.ts";
+import { decideStart, type LegEvidence } from "../../../lib/core/start_rule.ts";
+
+const uuidOf = (index: number) => `00000000-0000-4000-8000-00000000000${index}`;
+
+function shared(change: Partial<SharedEpoch> = {}): SharedEpoch {
+  const legs = [0, 1, 2].map((index) => ({
+    uuid: uuidOf(index),
+    address: `h${index}:1`,
+    mapIncarnation: 1,
+    mapDefaultDirty: false,
+    outSinceMs: 0,
+    isDrained: false,
+  }));
+  return {
+    historyId: "one",
+    historyNumber: 0,
+    generation: 5,
+    clientGeneration: 5,
+    epoch: 7,
+    inSyncMask: 0b111,
+    minInSync: 1,
+    ioTimeoutMs: 1000,
+    legs,
+    ...change,
+  };
+}
+
+function leg(legIndex: number, change: Partial<SharedEpoch> = {}): LegEvidence {
+  return { legIndex, legUuid: uuidOf(legIndex), shared: shared(change), isWhole: true };
+}
+
+function reasonOf(evidence: LegEvidence[]): string {
+  const decision = decideStart(evidence);
+  assert.ok(!decision.ok);
+  return decision.reason;
+}
+
+Deno.test("a refusal names the leg that is missed and what force would give up", () => {
+  const evidence = [leg(0), leg(1)];
+  assert.match(reasonOf(evidence), /^leg 2 \(h2:1\) may have gone on without/);
+  assert.match(forceRiskText(evidence), /start from leg 0 and leg 1 .* only on leg 2 would be lost/);
+});
+
+Deno.test("a refusal tells since when a leg is out", () => {
+  const record = shared({ inSyncMask: 0b001 });
+  const legs = record.legs.map((entry, index) => index === 0 ? { ...entry!, outSinceMs: Date.UTC(2026, 0, 2) } : entry);
+  assert.match(reasonOf([leg(1, { inSyncMask: 0b001, legs })]), /leg 0 \(h0:1, out since 2026-01-02T00:00:00.000Z\)/);
+});
+
+Deno.test("force goes on from the members of the newest record that are here", () => {
+  const decision = decideForced([leg(0), leg(1, { epoch: 9, inSyncMask: 0b110 })], 0);
+  assert.ok(decision.ok);
+  assert.deepEqual([decision.memberMask, decision.historyNumber, decision.isMixture], [0b010, 1, false]);
+});
+
+Deno.test("force goes on from a leg that was out of sync only when there is no other, and says so", () => {
+  const decision = decideForced([leg(0, { inSyncMask: 0b100 })], 0);
+  assert.ok(decision.ok);
+  assert.deepEqual([decision.memberMask, decision.isMixture], [0b001, true]);
+  assert.match(forcedText(decision.record, decision.memberMask, 1, true), /older in one place than in another/);
+});
+
+Deno.test("force without legs to start from is refused", () => {
+  assert.equal(decideForced([], 0).ok, false);
+  assert.equal(decideForced([leg(0)], 0b001).ok, false);
+});
+
+Deno.test("a history of a higher number counts, however high the records of an older one are", () => {
+  const forced = { historyId: "two", historyNumber: 1, generation: 3, epoch: 2, inSyncMask: 0b001 };
+  const decision = decideStart([leg(0, forced), leg(1, { generation: 90, epoch: 90 })]);
+  assert.ok(decision.ok);
+  assert.deepEqual([decision.memberMask, decision.record.historyId], [0b001, "two"]);
+});
+
+Deno.test("two histories of one number are a split: refused, naming both, until one is given up", () => {
+  const one = leg(0, { historyId: "two", historyNumber: 1, inSyncMask: 0b001 });
+  const other = leg(1, { historyId: "three", historyNumber: 1, inSyncMask: 0b010, generation: 8 });
+  const reason = reasonOf([one, other]);
+  assert.match(reason, /leg 0 .*leg 1 .*--force --without 0, or --force --without 1/);
+  const undecided = decideForced([one, other], 0);
+  assert.ok(!undecided.ok && undecided.reason === reason);
+  const decided = decideForced([one, other], 0b010);
+  assert.ok(decided.ok);
+  assert.deepEqual([decided.record.historyId, decided.memberMask, decided.historyNumber], ["two", 0b001, 2]);
+  assert.ok(decideStart([one, other, leg(2, { historyId: "four", historyNumber: 2, inSyncMask: 0b100 })]).ok);
+});
+
+Deno.test("the number of a forced history is above those of the legs that are given up, too", () => {
+  const decision = decideForced([leg(0), leg(1, { historyId: "nine", historyNumber: 9, inSyncMask: 0b010 })], 0b010);
+  assert.ok(decision.ok);
+  assert.equal(decision.historyNumber, 10);
+});
+
+Deno.test("a leg may be overwritten by a newer history, never by an equal or older one", () => {
+  const latest = shared({ historyId: "two", historyNumber: 1 });
+  assert.equal(isRivalHistory(shared(), latest), false);
+  assert.equal(isRivalHistory(latest, latest), false);
+  assert.equal(isRivalHistory(shared({ historyId: "three", historyNumber: 1 }), latest), true);
+  assert.equal(isRivalHistory(shared({ historyId: "three", historyNumber: 2 }), latest), true);
+});
