@@ -1,0 +1,42 @@
+/** A start that is refused, forced; and the leg that was missed, when it comes back. */
+
+import assert from "node:assert/strict";
+import { withCluster } from "./cluster.ts";
+import { expectLegsIdentical } from "./leg_data.ts";
+import { NbdSocket } from "./nbd_socket.ts";
+
+const BLOCK = 4096;
+const blockOf = (value: number) => new Uint8Array(BLOCK).fill(value);
+
+Deno.test("a start without the newest leg is refused, forced, and that leg is overwritten when it is back", async () => {
+  await withCluster({ size: "32M" }, async (cluster) => {
+    const before = await NbdSocket.connect(cluster.uri);
+    await before.write(0, blockOf(1));
+    await cluster.stopNode(1);
+    await cluster.waitDropped(1);
+    await before.write(BLOCK, blockOf(2));
+    await before.close();
+    assert.equal(await cluster.detach(), 0);
+    await cluster.stopNode(0);
+    await cluster.startNode(1);
+
+    const attach = ["attach", cluster.poolName, "--node", cluster.addresses[1], "--nbd", `${cluster.directory}/f.sock`];
+    const refused = await cluster.brmr(attach);
+    assert.equal(refused.code, 4, refused.stderr);
+    assert.match(refused.stderr, /leg 0 .*With --force .* only on leg 0 would be lost/);
+    const without = await cluster.brmr([...attach, "--without", "0"]);
+    assert.equal(without.code, 2, without.stderr);
+
+    await cluster.attach(["--force"]);
+    assert.match(cluster.client.log, /started by force from leg 1/);
+    const forced = await NbdSocket.connect(cluster.uri);
+    assert.deepEqual(await forced.read(0, BLOCK), blockOf(1));
+    assert.deepEqual(await forced.read(BLOCK, BLOCK), blockOf(0), "what only leg 0 has is given up");
+    await cluster.startNode(0);
+    await cluster.waitInSync();
+    await forced.close();
+    assert.equal(await cluster.detach(), 0);
+    for (const index of [0, 1]) await cluster.stopNode(index, "SIGTERM");
+    await expectLegsIdentical(cluster.legPaths);
+  });
+});
