@@ -169,6 +169,11 @@ export class ClientContext {
     return Math.min(32 * 1024 * 1024, extentBytes * Math.max(1, Math.floor(hotExtentCount / 4)));
   }
 
+  /** Extents of the pool. */
+  get extentCount(): number {
+    return Math.ceil(this.options.sizeBytes / this.options.extentBytes);
+  }
+
   /** All configured legs. */
   get configuredMask(): number {
     let mask = 0;

@@ -18,8 +18,8 @@ import { ClaimRound } from "./claim_round.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
 import { foundingRecord, planStart, withLegsJoined, withLegsLeft, withLegUnknown } from "./epoch_changes.ts";
-import { decideForced, forcedText, forceRiskText } from "./forced_start.ts";
-import { grantsOf, greetingsOf, objectionTo, refusalsOf } from "./greeting.ts";
+import { decideForced, forceRiskText, isRivalHistory } from "./forced_start.ts";
+import { grantsOf, greetingsOf, objectionTo, refusalsOf, tellForced } from "./greeting.ts";
 import { OutputKind } from "./output.ts";
 import { epochRequestId } from "./request_table.ts";
 import { reconcileSource, ResyncSessions, sendJoin, sendResync } from "./resync_orders.ts";
@@ -51,9 +51,8 @@ export class ClientMembership {
   #reconcileMask = 0;
   #suspects: number[] = [];
   #distrustMask = 0;
-  /** The newest generation under which we have made a record. */
-  #ownGeneration = 0;
-  #ownHistoryNumber = 0;
+  /** The newest record that we have made. */
+  #own: SharedEpoch | null = null;
 
   constructor(pool: ClientContext, io: ClientIo, closeLink: (link: LegLink, reason: string) => void) {
     this.#pool = pool;
@@ -210,12 +209,11 @@ export class ClientMembership {
     const { evidence, unresolvedCount } = greetingsOf(pool);
     if (evidence.some(({ shared }) => this.#isSupersededBy(shared))) return;
     const elapsedMs = pool.nowMs - this.#assembleStartedMs;
-    const decision = decideStart(evidence);
+    const decision = decideStart(evidence.filter(({ shared }) => !this.#isOutlived(shared)));
     const isOverdue = elapsedMs >= (pool.options.assembleTimeoutMs ?? 5000);
     // Force is for what does not come in time either.
-    const forced = decision.ok || pool.force === null || !isOverdue
-      ? null
-      : decideForced(evidence, pool.force.withoutMask);
+    const force = decision.ok || !isOverdue ? null : pool.force;
+    const forced = force === null ? null : decideForced(evidence, force.withoutMask);
     if ((decision.ok && (unresolvedCount === 0 || elapsedMs >= GRACE_MS)) || forced?.ok) {
       pool.phase = "claim";
       this.#claims.begin();
@@ -246,23 +244,20 @@ export class ClientMembership {
   #maybeEstablish(): void {
     const pool = this.#pool;
     if (!this.#claims.isOver) return;
-    const extentCount = Math.ceil(pool.options.sizeBytes / pool.options.extentBytes);
-    const plan = planStart(grantsOf(pool), this.#distrustMask, extentCount, pool.force);
+    const plan = planStart(grantsOf(pool), this.#distrustMask, pool.extentCount, pool.force);
     if (!plan.ok) {
       this.#restart(plan.reason);
       return;
     }
     if (this.#isSupersededBy(plan.record)) return;
+    if (this.#isOutlived(plan.record)) return this.#restart("the legs of its history are gone again");
     pool.phase = "establish";
     pool.inSyncMask = plan.memberMask;
     pool.activeMask = plan.memberMask;
     pool.lostMask = 0;
     this.#suspects = plan.suspects;
     const shared = foundingRecord(plan, pool.generation);
-    if (plan.forced !== null) {
-      const text = forcedText(plan.record, plan.memberMask, shared.minInSync, plan.forced.isMixture);
-      pool.event("warning", "forced-start", text);
-    }
+    if (plan.forced !== null) tellForced(pool, plan, plan.forced.isMixture, shared.minInSync);
     for (const link of pool.links) {
       const entry = link === null ? null : shared.legs[link.legIndex];
       if (link !== null && entry) link.legUuid = entry.uuid;
@@ -275,17 +270,22 @@ export class ClientMembership {
    * is gone by now: this attach is over.
    */
   #isSupersededBy(record: SharedEpoch): boolean {
-    if (!this.#pool.wasReady) return false;
-    if (record.clientGeneration <= this.#ownGeneration && record.historyNumber <= this.#ownHistoryNumber) return false;
+    const own = this.#pool.wasReady ? this.#own : null;
+    if (own === null || (record.clientGeneration <= own.generation && !isRivalHistory(record, own))) return false;
+    if (this.#isOutlived(record)) return false;
     this.#refuse("Another client has taken the pool over since; attach anew to go on from what it has written");
     return true;
+  }
+
+  /** Whether we have served a later history than this one: without a leg of ours we do not go on from the older. */
+  #isOutlived(record: SharedEpoch): boolean {
+    return this.#pool.wasReady && this.#own !== null && record.historyNumber < this.#own.historyNumber;
   }
 
   /** Sends a record to every active leg that is not lost. */
   #send(shared: SharedEpoch, droppedMask: number, suspectExtents: number[]): void {
     const pool = this.#pool;
-    this.#ownGeneration = shared.generation;
-    this.#ownHistoryNumber = shared.historyNumber;
+    this.#own = shared;
     const waitMask = pool.activeMask & ~pool.lostMask;
     this.#latest = shared;
     this.#proposal = { shared, droppedMask, waitMask };

@@ -7,7 +7,7 @@
 import type { SharedEpoch } from "../disk_format/records.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { GrantedLeg } from "./epoch_changes.ts";
-import { isRivalHistory } from "./forced_start.ts";
+import { forcedText, isRivalHistory } from "./forced_start.ts";
 import type { LegEvidence } from "./start_rule.ts";
 
 /** The evidence so far, and how many legs may still add to it. */
@@ -54,6 +54,16 @@ export function objectionTo(pool: ClientContext, link: LegLink, latest: SharedEp
     `Detach, and attach with --force --without the leg whose writes are given up`;
   pool.event("error", "other-history", text, link.legIndex);
   return "rival";
+}
+
+/** Says that the pool starts by force, and at what price. */
+export function tellForced(
+  pool: ClientContext,
+  plan: { readonly record: SharedEpoch; readonly memberMask: number },
+  isMixture: boolean,
+  minInSync: number,
+): void {
+  pool.event("warning", "forced-start", forcedText(plan.record, plan.memberMask, minInSync, isMixture));
 }
 
 /** What legs have said when they refused us, in words. */
