@@ -185,14 +185,16 @@ export class ClientPool {
     const pool = this.#pool;
     pool.nowMs = nowMs;
     if (nowMs < this.#nextTickMs) return;
-    // If we ourselves were stopped, silence says nothing about the legs.
-    const wasStopped = nowMs - this.#lastTickMs > pool.heartbeatLimitMs / 2;
+    // While we ourselves are stopped, silence says nothing about the legs: that time does not count. What they were silent before still
+    // does, or a client that is starved again and again would never notice.
+    const sinceTickMs = nowMs - this.#lastTickMs;
+    const stoppedMs = sinceTickMs > pool.heartbeatLimitMs / 2 ? sinceTickMs : 0;
     this.#lastTickMs = nowMs;
     this.#nextTickMs = nowMs + TICK_MS;
     if (this.#isOver) return;
     for (const link of pool.links) {
       if (link === null || link.connection < 0) continue;
-      if (wasStopped) link.lastHeardMs = nowMs;
+      link.lastHeardMs = Math.min(nowMs, link.lastHeardMs + stoppedMs);
       if (nowMs - link.lastHeardMs > pool.heartbeatLimitMs) {
         this.#closeLink(link, `it has been silent for ${pool.heartbeatLimitMs} ms`);
       } else if (nowMs - link.lastPingMs >= pool.heartbeatLimitMs / 3) {

@@ -69,9 +69,11 @@ export class PeerLinks {
     if (link !== null) link.lastHeardMs = nowMs;
   }
 
-  /** This process was stopped: silence says nothing. */
-  excuseSilence(nowMs: number): void {
-    for (const link of this.#links) if (link !== null) link.lastHeardMs = nowMs;
+  /** This process was stopped for so long: that much silence says nothing. */
+  excuseSilence(nowMs: number, stoppedMs: number): void {
+    for (const link of this.#links) {
+      if (link !== null) link.lastHeardMs = Math.min(nowMs, link.lastHeardMs + stoppedMs);
+    }
   }
 
   /** Calls `ping` for open links that are due, and `silent` for those from which nothing came for too long. */

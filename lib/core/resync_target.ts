@@ -336,7 +336,8 @@ export class ResyncTarget {
   #watchPeers(): void {
     const leg = this.#leg;
     const links = this.#job.links;
-    if (leg.nowMs - this.#lastTickMs > STOPPED_MS) links.excuseSilence(leg.nowMs);
+    const sinceTickMs = leg.nowMs - this.#lastTickMs;
+    if (sinceTickMs > STOPPED_MS) links.excuseSilence(leg.nowMs, sinceTickMs);
     this.#lastTickMs = leg.nowMs;
     links.watch(
       leg.nowMs,
