@@ -7,10 +7,9 @@ here=$(mktemp -d)
 export NO_COLOR=1 XDG_RUNTIME_DIR=$here
 address=$GUEST_ADDRESS
 export BRMR_NODES=$address:7701,$address:7702
-brmr() {
-  "$DENO" run --no-prompt --no-check --allow-ffi --allow-read --allow-write --allow-env --allow-net --allow-run \
-    --allow-sys=hostname,uid cli/main.ts "$@"
-}
+# Not a function: what runs in the background is to be the process itself, for it is killed and its time is counted.
+brmr=("$DENO" run --no-prompt --no-check --allow-ffi --allow-read --allow-write --allow-env --allow-net --allow-run
+  --allow-sys=hostname,uid cli/main.ts)
 fail() {
   echo "FAILED: $*"
   tail -n 20 "$here"/*.log
@@ -22,7 +21,7 @@ wait_for() { # SECONDS COMMAND...
   return 1
 }
 serve() { # NODE
-  brmr serve --insecure --state "$here/node$1" --listen "tcp://$address:770$1" --listen "rdma://$address:770$1" \
+  "${brmr[@]}" serve --insecure --state "$here/node$1" --listen "tcp://$address:770$1" --listen "rdma://$address:770$1" \
     >"$here/node$1.log" 2>&1 &
   node[$1]=$!
   wait_for 120 grep -q "^ready rdma" "$here/node$1.log" || fail "node $1 does not listen"
@@ -34,13 +33,13 @@ verify() { # NAME OFFSET
     fail "fio $1"
   grep -E "IOPS=" "$here/fio-$1.log"
 }
-in_sync() { brmr status vol1 >"$here/status.log" 2>&1; }
+in_sync() { "${brmr[@]}" status vol1 >"$here/status.log" 2>&1; }
 
 node=()
 serve 1
 serve 2
-brmr pool create vol1 --size 128M --leg "$address:7701:$here/a.img" --leg "$address:7702:$here/b.img" || fail "create"
-brmr attach vol1 --transport "${TRANSPORT:-rdma}" --nbd "$here/vol1.sock" >"$here/client.log" 2>&1 &
+"${brmr[@]}" pool create vol1 --size 128M --leg "$address:7701:$here/a.img" --leg "$address:7702:$here/b.img" || fail "create"
+"${brmr[@]}" attach vol1 --transport "${TRANSPORT:-rdma}" --nbd "$here/vol1.sock" >"$here/client.log" 2>&1 &
 client=$!
 wait_for 120 grep -q "^ready" "$here/client.log" || fail "attach"
 
@@ -64,7 +63,7 @@ before=$(ticks)
 sleep 10
 echo "idle: $(($(ticks) - before)) ticks in 10 s"
 
-brmr detach vol1 || fail "detach"
+"${brmr[@]}" detach vol1 || fail "detach"
 wait "$client" || fail "the client ends with $?"
 kill "${node[1]}" "${node[2]}"
 wait
