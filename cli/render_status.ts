@@ -20,7 +20,7 @@ export function renderPoolStatus(sync: SyncStatus, client: AttachedClient | null
   let text = headingOf(sync, paint);
   text += `  UUID         ${sync.poolUuid}\n`;
   text += `  record       generation ${sync.generation}, epoch ${sync.epoch}, min-in-sync ${sync.minInSync}\n`;
-  text += `  attached     ${client === null ? sync.heldBy ?? "no" : renderClientLine(client)}\n\n`;
+  text += `  attached     ${client === null ? holderOf(sync) : renderClientLine(client)}\n\n`;
   const rows = [["LEG", "NODE", "STATE", "MISSING", "PATH"]];
   for (const leg of sync.legs) {
     rows.push([
@@ -59,13 +59,18 @@ export function renderOverview(
         String(sync.legs.length),
         stateWord(sync, paint),
         missingOf(sync),
-        client?.uri ?? sync.heldBy ?? "no",
+        client?.uri ?? holderOf(sync),
       ]);
     }
     text += formatTable(rows, paint, { right: [1, 2, 4] });
   }
   for (const leg of found.broken) text += paint("red", `leg ${leg.path} on ${leg.address}: ${leg.message}`) + "\n";
   return text + renderFailures(found.unreachable, paint);
+}
+
+/** Who has the pool: a client, by name; its legs' caretaker; or nobody. */
+function holderOf(sync: SyncStatus): string {
+  return sync.heldBy ?? (sync.isCaredFor ? "no, caretaker at work" : "no");
 }
 
 /** The nodes that did not answer, a line each. */

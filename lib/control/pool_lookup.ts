@@ -35,6 +35,8 @@ export interface FoundPool {
   readonly legs: readonly FoundLeg[];
   /** Who has it attached, as the legs know; null when nobody does. */
   readonly heldBy: string | null;
+  /** Nobody has it attached, and its legs reconcile or resync by themselves. */
+  readonly isCaredFor: boolean;
   readonly unreachable: readonly NodeFailure[];
 }
 
@@ -163,8 +165,8 @@ function describePool(group: readonly Sighting[], failures: readonly NodeFailure
         : failure?.message ?? `The storage node ${entry.address} answers, but does not have this leg. Look at its log.`,
     });
   }
-  const holders = group.map(({ leg }) => leg.snapshot.session).filter((session) => session !== null);
-  const holder = holders.sort((a, b) => b.generation - a.generation)[0];
+  const sessions = group.map(({ leg }) => leg.snapshot.session).filter((session) => session !== null);
+  const holder = sessions.filter((session) => !session.isCaretaker).sort((a, b) => b.generation - a.generation)[0];
   return {
     poolUuid: snapshot.poolUuid,
     poolName: snapshot.poolName,
@@ -174,6 +176,7 @@ function describePool(group: readonly Sighting[], failures: readonly NodeFailure
     record,
     legs,
     heldBy: holder?.clientName ?? null,
+    isCaredFor: holder === undefined && sessions.length > 0,
     unreachable: failures.filter((failure) =>
       legs.some((leg) => canonicalNodeAddress(leg.address) === failure.address)
     ),

@@ -47,6 +47,8 @@ export interface SyncStatus {
   readonly epoch: number;
   readonly minInSync: number;
   readonly heldBy: string | null;
+  /** Nobody has it attached, and its legs reconcile or resync by themselves. */
+  readonly isCaredFor: boolean;
   readonly legs: readonly LegSync[];
   /** All legs of the table are in sync and answer. */
   readonly isWhole: boolean;
@@ -63,6 +65,7 @@ export function syncStatusOf(pool: FoundPool): SyncStatus {
     epoch: pool.record.epoch,
     minInSync: pool.record.minInSync,
     heldBy: pool.heldBy,
+    isCaredFor: pool.isCaredFor,
     legs,
     isWhole: legs.every((leg) => leg.state === "in-sync"),
   };

@@ -45,15 +45,19 @@ export class ClaimRound {
     }
   }
 
-  /** Claims one leg for the generation in force. */
-  send(link: LegLink): void {
+  /**
+   * Claims one leg for the generation in force. `isLate`: the pool is being served, by right of the members it has claimed. Whoever still
+   * has a session on another leg was there before, and has lost; a caretaker has no right against a client.
+   */
+  send(link: LegLink, isLate = false): void {
     const pool = this.#pool;
     link.state = "claiming";
     pool.send(link, MessageType.CLAIM, CONTROL_REQUEST_IDS + 3).body = {
       generation: pool.generation,
       clientUuid: pool.options.clientUuid,
       clientName: pool.options.clientName,
-      takeover: pool.takeover,
+      takeover: pool.takeover || (isLate && !pool.isCaretaker),
+      caretaker: pool.isCaretaker ? true : undefined,
     };
   }
 

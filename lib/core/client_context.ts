@@ -43,6 +43,8 @@ export interface ClientPoolOptions {
   readonly assembleTimeoutMs?: number;
   /** How often written data is flushed without being asked. */
   readonly flushIntervalMs?: number;
+  /** Serves nobody: makes the legs equal if they are not, and lets go (care_rules.ts). */
+  readonly isCaretaker?: boolean;
 }
 
 /** How far a link to a leg is. */
@@ -111,6 +113,8 @@ export class ClientContext {
   /** Whether it has ever been ready: then loss of legs makes requests wait rather than the attach fail. */
   wasReady = false;
   generation = 0;
+  /** Caretaker: the legs have told that there is nothing to do. */
+  foundAllWell = false;
   /** The record in force (confirmed by all members). */
   record: SharedEpoch | null = null;
   /** Legs whose acks complete writes and which may serve reads. */
@@ -154,6 +158,10 @@ export class ClientContext {
     }
   }
 
+  get isCaretaker(): boolean {
+    return this.options.isCaretaker === true;
+  }
+
   get heartbeatLimitMs(): number {
     return this.options.heartbeatLimitMs ?? 3000;
   }
@@ -179,6 +187,13 @@ export class ClientContext {
     let mask = 0;
     for (const link of this.links) if (link !== null) mask |= 1 << link.legIndex;
     return mask;
+  }
+
+  /** No leg counts as active any more. */
+  forgetLegs(): void {
+    this.inSyncMask = 0;
+    this.activeMask = 0;
+    this.lostMask = 0;
   }
 
   /** A frame to leg `link`. */

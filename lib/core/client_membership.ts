@@ -14,6 +14,7 @@ import { assert } from "../base/assert.ts";
 import type { SharedEpoch } from "../disk_format/records.ts";
 import type { Grant, Refusal, ResyncReport } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
+import { mayCare } from "./care_rules.ts";
 import { ClaimRound } from "./claim_round.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
@@ -210,11 +211,13 @@ export class ClientMembership {
     if (evidence.some(({ shared }) => this.#isSupersededBy(shared))) return;
     const elapsedMs = pool.nowMs - this.#assembleStartedMs;
     const decision = decideStart(evidence.filter(({ shared }) => !this.#isOutlived(shared)));
+    const isResolved = unresolvedCount === 0 || elapsedMs >= GRACE_MS;
+    if (pool.isCaretaker && isResolved && !mayCare(pool, decision)) return this.#refuse("there is nothing to do");
     const isOverdue = elapsedMs >= (pool.options.assembleTimeoutMs ?? 5000);
     // Force is for what does not come in time either.
     const force = decision.ok || !isOverdue ? null : pool.force;
     const forced = force === null ? null : decideForced(evidence, force.withoutMask);
-    if ((decision.ok && (unresolvedCount === 0 || elapsedMs >= GRACE_MS)) || forced?.ok) {
+    if ((decision.ok && isResolved) || forced?.ok) {
       pool.phase = "claim";
       this.#claims.begin();
       return;
@@ -238,7 +241,7 @@ export class ClientMembership {
       this.#restart(`leg ${link.legIndex} has promised generation ${promised} to another client`);
       return;
     }
-    this.#claims.send(link);
+    this.#claims.send(link, true);
   }
 
   #maybeEstablish(): void {
@@ -256,7 +259,7 @@ export class ClientMembership {
     pool.activeMask = plan.memberMask;
     pool.lostMask = 0;
     this.#suspects = plan.suspects;
-    const shared = foundingRecord(plan, pool.generation);
+    const shared = foundingRecord(plan, pool.generation, pool.isCaretaker);
     if (plan.forced !== null) tellForced(pool, plan, plan.forced.isMixture, shared.minInSync);
     for (const link of pool.links) {
       const entry = link === null ? null : shared.legs[link.legIndex];
@@ -441,6 +444,8 @@ export class ClientMembership {
   #drop(mask: number): void {
     const pool = this.#pool;
     const latest = this.#latest as SharedEpoch;
+    // A caretaker takes nobody out of the set.
+    if (pool.isCaretaker && (mask & pool.inSyncMask) !== 0) return this.#restart("a member is lost");
     pool.lostMask |= mask;
     if (mask !== 0) pool.counters.legDrops++;
     // A leg whose joining is not confirmed yet is not in the set that serves; when resyncs begin again, its joining is taken back.
@@ -471,6 +476,7 @@ export class ClientMembership {
   /** Back to the beginning: what is in flight is held; the legs' own records decide. */
   #restart(reason: string): void {
     const pool = this.#pool;
+    if (pool.isCaretaker) return this.#refuse(reason);
     const isDetaching = pool.phase === "detaching";
     pool.event("warning", "assembling", `The pool is assembled anew: ${reason}`);
     pool.phase = "greet";
@@ -480,9 +486,7 @@ export class ClientMembership {
     this.#latest = null;
     this.#claims.abandon();
     this.#reconcileMask = 0;
-    pool.inSyncMask = 0;
-    pool.activeMask = 0;
-    pool.lostMask = 0;
+    pool.forgetLegs();
     this.#io.suspend();
     this.#assembleStartedMs = pool.nowMs;
     this.#retryAtMs = pool.nowMs + 20 + Math.floor(pool.options.nextRandom() * 200);
@@ -504,9 +508,7 @@ export class ClientMembership {
     const pool = this.#pool;
     pool.phase = "refused";
     pool.refusal = reason;
-    pool.inSyncMask = 0;
-    pool.activeMask = 0;
-    pool.lostMask = 0;
+    pool.forgetLegs();
     this.#proposal = null;
     this.#io.suspend();
     this.#io.failHeld(-5);

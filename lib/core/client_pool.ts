@@ -14,6 +14,7 @@ import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Grant, Refusal, ResyncReport, Welcome } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { checkAnswer, OUR_DIALECT } from "../wire/negotiate.ts";
+import { isCareDone } from "./care_rules.ts";
 import { ClientContext, type ClientPoolOptions, type LegLink } from "./client_context.ts";
 import { ClientIo } from "./client_io.ts";
 import { ClientMembership } from "./client_membership.ts";
@@ -205,6 +206,7 @@ export class ClientPool {
     this.#connect();
     this.#membership.tick();
     this.#io.tick();
+    if (pool.isCaretaker && isCareDone(pool)) this.detach();
     this.#advanceDetach();
   }
 
@@ -216,6 +218,16 @@ export class ClientPool {
   /** The next thing to do, or null. */
   poll(): Output | null {
     return this.#pool.outputs.poll();
+  }
+
+  /** Whether `poll` has something. */
+  get hasOutputs(): boolean {
+    return this.#pool.outputs.length > 0;
+  }
+
+  /** Caretaker: whether its legs have told that there is nothing to do. */
+  get foundAllWell(): boolean {
+    return this.#pool.foundAllWell;
   }
 
   /** Where the pool stands. */

@@ -114,8 +114,12 @@ function incomparableText(members: readonly GrantedLeg[]): string {
   return `The intent log of ${lost} is lost and too few others are here to start without; bring the other legs of the pool back`;
 }
 
-/** The first record of a generation. */
-export function foundingRecord(plan: StartPlan & { ok: true }, generation: number): SharedEpoch {
+/** The first record of a generation. A caretaker's keeps the generation of the last client: it supersedes nobody. */
+export function foundingRecord(
+  plan: StartPlan & { ok: true },
+  generation: number,
+  isCaretaker: boolean,
+): SharedEpoch {
   const { memberMask, forced } = plan;
   const record = forced === null ? plan.record : {
     ...plan.record,
@@ -131,7 +135,8 @@ export function foundingRecord(plan: StartPlan & { ok: true }, generation: numbe
     const known = isUnknown ? wholly(entry, true) : entry;
     return { ...known, outSinceMs: isMember ? 0 : entry.outSinceMs };
   });
-  return { ...record, generation, clientGeneration: generation, epoch: record.epoch + 1, inSyncMask: memberMask, legs };
+  const clientGeneration = isCaretaker ? record.clientGeneration : generation;
+  return { ...record, generation, clientGeneration, epoch: record.epoch + 1, inSyncMask: memberMask, legs };
 }
 
 /** The record in which the in-sync set is `inSyncMask` and the legs of `leftMask` are out since `wallMs`. */

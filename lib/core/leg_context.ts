@@ -73,6 +73,8 @@ export interface Session {
   readonly generation: number;
   readonly clientUuid: string;
   readonly clientName: string;
+  /** It serves nobody, and gives way to any client. */
+  readonly isCaretaker: boolean;
   lastHeardMs: number;
   /**
    * Whether this client has made an epoch with this leg in the in-sync set. Until then the leg's own record may be old: it serves nothing and
@@ -114,6 +116,10 @@ export class LegContext {
   promisedGeneration: number;
   promisedTo: string;
   session: Session | null = null;
+  /** Sessions since the leg was opened. */
+  sessionCount = 0;
+  /** Whether the last of them was let go of in order. */
+  hasDetached = false;
   /** Highest write sequence that has arrived in this session. */
   receivedSequence = 0;
   watermark = 0;

@@ -173,6 +173,24 @@ export class LegServer {
     return this.#leg.maps[legIndex]?.bits ?? null;
   }
 
+  /** Sessions since the leg was opened. */
+  get sessionCount(): number {
+    return this.#leg.sessionCount;
+  }
+
+  /** Whether somebody has a session. */
+  get isHeld(): boolean {
+    return this.#leg.session !== null;
+  }
+
+  /** Whether the last session was let go of in order, with every leg in sync and equal as far as this one knows. */
+  get isAtPeace(): boolean {
+    const leg = this.#leg;
+    if (leg.session !== null || !leg.hasDetached || leg.suspectedExtents().length > 0) return false;
+    const { legs, inSyncMask } = leg.record;
+    return legs.every((entry, index) => entry === null || entry.isDrained || (inSyncMask & (1 << index)) !== 0);
+  }
+
   /** For status. */
   snapshot(): LegSnapshot {
     const leg = this.#leg;
@@ -198,7 +216,11 @@ export class LegServer {
       logicalBlockBytes: leg.superblock.logicalBlockBytes,
       record: leg.fullRecord,
       state: leg.isInSync ? "in-sync" : resync === null ? "stale" : "resyncing",
-      session: leg.session === null ? null : { clientName: leg.session.clientName, generation: leg.session.generation },
+      session: leg.session === null ? null : {
+        clientName: leg.session.clientName,
+        generation: leg.session.generation,
+        isCaretaker: leg.session.isCaretaker,
+      },
       dirty,
       resync,
       lastResync: this.#target.last,

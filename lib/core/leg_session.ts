@@ -83,6 +83,7 @@ export class LegSession {
       creditRequests: leg.creditRequests,
       creditBytes: leg.creditBytes,
       heldBy: leg.session === null ? undefined : leg.session.clientName,
+      unclean: leg.suspectedExtents().length > 0 ? true : undefined,
       whole: leg.isWhole || (!leg.intentsLost && leg.suspectedExtents().length === 0),
     };
   }
@@ -103,16 +104,18 @@ export class LegSession {
       leg.refuse(connection, requestId, "stale-generation", text, leg.promisedGeneration);
       return;
     }
-    if (leg.session !== null && leg.session.clientUuid !== claim.clientUuid && !claim.takeover) {
-      const text = `The pool is attached by ${leg.session.clientName}; detach it there, or attach with --takeover`;
+    const old = leg.session;
+    const isCaretaker = claim.caretaker === true;
+    const givesWay = old === null || old.clientUuid === claim.clientUuid || (old.isCaretaker && !isCaretaker);
+    if (!givesWay && (!claim.takeover || isCaretaker)) {
+      const text = `The pool is attached by ${old.clientName}; detach it there, or attach with --takeover`;
       leg.refuse(connection, requestId, "held", text);
       return;
     }
-    const old = leg.session;
     this.#endSession();
     if (old !== null && old.connection !== connection) {
       leg.event(
-        "warning",
+        old.isCaretaker ? "info" : "warning",
         "session-ended",
         `The session of ${old.clientName} ends: ${claim.clientName} claims the pool`,
       );
@@ -310,7 +313,10 @@ export class LegSession {
     const claim = this.#pendingClaim as PendingClaim;
     this.#pendingClaim = null;
     this.#flushAfterLoss = false;
+    leg.sessionCount++;
+    leg.hasDetached = false;
     leg.session = {
+      isCaretaker: claim.claim.caretaker === true,
       connection: claim.connection,
       generation: claim.claim.generation,
       clientUuid: claim.claim.clientUuid,
@@ -360,6 +366,7 @@ export class LegSession {
     if (detach === null) return;
     this.#detach = null;
     this.#leg.session = null;
+    this.#leg.hasDetached = result === 0;
     // What a client sends after DETACH and that still waits has nobody left to wait for it.
     this.#io.discardWaiting();
     this.#leg.send(detach.connection, MessageType.ACK, detach.requestId, result);

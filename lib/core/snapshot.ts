@@ -52,7 +52,12 @@ export interface LegSnapshot {
   readonly record: EpochRecord;
   /** This leg's own view of itself. */
   readonly state: LegState;
-  readonly session: { readonly clientName: string; readonly generation: number } | null;
+  readonly session: {
+    readonly clientName: string;
+    readonly generation: number;
+    /** A leg's caretaker, not a client. */
+    readonly isCaretaker: boolean;
+  } | null;
   readonly dirty: readonly DirtySnapshot[];
   /** The resync under way. */
   readonly resync: ResyncSnapshot | null;

@@ -19,6 +19,10 @@ export const ConnectionRole = {
   CONTROL: 3,
   /** Ours, to leg `legIndex` of `driver`'s pool; not up yet. */
   CONNECTING: 4,
+  /** Ours, of the caretaker of `driver`, whose tag is kept as `legIndex`; not up yet. */
+  CARETAKER_CONNECTING: 5,
+  /** The same, up. */
+  CARETAKER: 6,
 } as const;
 
 /** Entries by connection number; each holder of a number has a key of its own. */

@@ -8,6 +8,7 @@
  * @module
  */
 
+import type { Caretaker } from "../core/caretaker.ts";
 import type { LegServer } from "../core/leg_server.ts";
 import { type CoreEvent, type Output, OutputKind } from "../core/output.ts";
 import type { Message } from "../wire/message.ts";
@@ -40,6 +41,8 @@ export interface LegHost {
   /** A data request of a device has ended. */
   noteBlockDone(): void;
   connectPeer(driver: LegDriver, legIndex: number, address: string): void;
+  /** As a client, for the driver's caretaker. `tag` comes back with the outcome. */
+  connectCaretaker(driver: LegDriver, tag: number, address: string): void;
   /** Connections are named by keys that are never used twice. */
   closeConnection(key: number): void;
   /** The transport's number of a connection, -1 when it is gone. */
@@ -55,6 +58,8 @@ export class LegDriver {
   readonly legUuid: string;
   readonly legIndex: number;
   readonly core: LegServer;
+  /** Looks after the pool while nobody has it attached; null for a driver without. */
+  readonly caretaker: Caretaker | null;
   readonly #host: LegHost;
   readonly #dataOffset: number;
   readonly #chunkBytes: number;
@@ -66,8 +71,15 @@ export class LegDriver {
   #metadataInFlight = 0;
   #lastTickMs = 0;
 
-  constructor(host: LegHost, superblock: Superblock, path: string, core: LegServer) {
+  constructor(
+    host: LegHost,
+    superblock: Superblock,
+    path: string,
+    core: LegServer,
+    caretaker: Caretaker | null = null,
+  ) {
     this.#host = host;
+    this.caretaker = caretaker;
     this.path = path;
     this.core = core;
     this.poolUuid = superblock.poolUuid;
@@ -141,6 +153,34 @@ export class LegDriver {
   tick(nowMs: number): void {
     this.#lastTickMs = nowMs;
     this.core.handleTick(nowMs);
+    this.caretaker?.handleTick(nowMs);
+    this.drain();
+  }
+
+  /** When `tick` has to be called at the latest. */
+  get nextDeadlineMs(): number {
+    const coreMs = this.core.nextDeadlineMs;
+    return this.caretaker === null ? coreMs : Math.min(coreMs, this.caretaker.nextDeadlineMs);
+  }
+
+  caretakerConnected(tag: number, connection: number): void {
+    this.caretaker?.handleConnected(tag, connection);
+    this.drain();
+  }
+
+  caretakerConnectFailed(tag: number): void {
+    this.caretaker?.handleConnectFailed(tag);
+    this.drain();
+  }
+
+  caretakerConnectionClosed(connection: number): void {
+    this.caretaker?.handleConnectionClosed(connection);
+    this.drain();
+  }
+
+  /** A frame of a leg to the caretaker. It asks for no data: whatever has a payload was parsed. */
+  caretakerMessage(connection: number, message: Message, body: unknown): void {
+    this.caretaker?.handleMessage(connection, message, body);
     this.drain();
   }
 
@@ -175,6 +215,12 @@ export class LegDriver {
   drain(): void {
     const core = this.core;
     for (let output = core.poll(); output !== null; output = core.poll()) this.#carryOut(output);
+    const caretaker = this.caretaker;
+    if (caretaker === null || !caretaker.isAtWork) return;
+    for (let output = caretaker.poll(); output !== null; output = caretaker.poll()) {
+      if (output.kind === OutputKind.CONNECT) this.#host.connectCaretaker(this, output.legIndex, output.address);
+      else this.#carryOut(output);
+    }
   }
 
   #carryOut(output: Output): void {

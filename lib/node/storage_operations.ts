@@ -7,6 +7,7 @@
  */
 
 import { ControlError, type LegStatus, type NodeOperations } from "../control/control_api.ts";
+import { Caretaker } from "../core/caretaker.ts";
 import { LegServer, type LoadedMapPage } from "../core/leg_server.ts";
 import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Reactor } from "../io/reactor.ts";
@@ -127,7 +128,14 @@ export class StorageOperations {
       nowMs: this.#reactor.nowMs,
       creditBytes: Math.floor(pool.totalBytes / CREDIT_DIVISOR),
     });
-    const driver = new LegDriver(this.#worker, superblock, device.path, core);
+    const caretaker = new Caretaker(core, {
+      nowMs: this.#reactor.nowMs,
+      wallMs: Date.now,
+      nextRandom: Math.random,
+      newUuid: () => crypto.randomUUID(),
+      name: `the caretaker of leg ${superblock.legIndex}`,
+    });
+    const driver = new LegDriver(this.#worker, superblock, device.path, core, caretaker);
     driver.attach(openLegStore({
       device,
       reactor: this.#reactor,
@@ -145,7 +153,7 @@ export class StorageOperations {
     const driver = this.#worker.drivers.find((each) => each.legUuid === legUuid);
     if (driver === undefined) throw new ControlError("not-found", `This node serves no leg ${legUuid}`);
     const { session } = driver.core.snapshot();
-    if (session !== null && !force) {
+    if (session !== null && !session.isCaretaker && !force) {
       throw new ControlError(
         "in-use",
         `The pool is attached by ${session.clientName}. Detach it first, or use --force`,

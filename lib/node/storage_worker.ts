@@ -100,7 +100,7 @@ export class StorageWorker implements TransportHandler, LegHost {
   get deadlineMs(): number {
     let deadlineMs = this.#nextSweepMs;
     for (let i = 0; i < this.#drivers.length; i++) {
-      const legDeadlineMs = this.#drivers[i].core.nextDeadlineMs;
+      const legDeadlineMs = this.#drivers[i].nextDeadlineMs;
       if (legDeadlineMs < deadlineMs) deadlineMs = legDeadlineMs;
     }
     return deadlineMs;
@@ -126,7 +126,7 @@ export class StorageWorker implements TransportHandler, LegHost {
   afterTurn(): void {
     const nowMs = this.#reactor.nowMs;
     for (let i = 0; i < this.#drivers.length; i++) {
-      if (this.#drivers[i].core.nextDeadlineMs <= nowMs) this.#drivers[i].tick(nowMs);
+      if (this.#drivers[i].nextDeadlineMs <= nowMs) this.#drivers[i].tick(nowMs);
     }
     if (nowMs >= this.#nextSweepMs) this.#sweep(nowMs);
     // Flushing may tell of payloads that have left, which frees memory that others wait for, and of connections that
@@ -186,6 +186,12 @@ export class StorageWorker implements TransportHandler, LegHost {
     this.#noteOpen(connection, ConnectionRole.CONNECTING, driver, legIndex);
   }
 
+  connectCaretaker(driver: LegDriver, tag: number, address: string): void {
+    const connection = this.transport.connect(address);
+    this.#hasSent = true;
+    this.#noteOpen(connection, ConnectionRole.CARETAKER_CONNECTING, driver, tag);
+  }
+
   closeConnection(key: number): void {
     const connection = this.#connections.keys.connectionOf(key);
     if (connection >= 0) this.transport.close(connection);
@@ -208,8 +214,15 @@ export class StorageWorker implements TransportHandler, LegHost {
 
   onConnected(connection: number): void {
     const driver = this.#connections.driver(connection)!;
+    const legIndex = this.#connections.legIndex(connection);
+    const key = this.#connections.keys.keyOf(connection);
+    if (this.#connections.role(connection) === ConnectionRole.CARETAKER_CONNECTING) {
+      this.#connections.become(connection, ConnectionRole.CARETAKER, driver);
+      driver.caretakerConnected(legIndex, key);
+      return;
+    }
     this.#connections.become(connection, ConnectionRole.LEG, driver);
-    driver.connected(this.#connections.legIndex(connection), this.#connections.keys.keyOf(connection));
+    driver.connected(legIndex, key);
   }
 
   placePayload(connection: number, message: Message, landedSlot = -1): number {
@@ -233,6 +246,8 @@ export class StorageWorker implements TransportHandler, LegHost {
       case ConnectionRole.CONTROL:
         if (message.type !== MessageType.CONTROL_REQUEST || lengthBytes > CONTROL_PAYLOAD_LIMIT_BYTES) return REFUSE;
         return this.#room(lengthBytes, landedSlot);
+      case ConnectionRole.CARETAKER:
+        return bodyKind(message.type) === "json" ? this.#room(lengthBytes, landedSlot) : REFUSE;
       case ConnectionRole.STRANGER:
         if (message.type !== MessageType.HELLO || lengthBytes > HELLO_LIMIT_BYTES) return REFUSE;
         return this.#room(lengthBytes, landedSlot);
@@ -258,6 +273,9 @@ export class StorageWorker implements TransportHandler, LegHost {
       case ConnectionRole.STRANGER:
         this.#hello(connection, message, slot);
         return;
+      case ConnectionRole.CARETAKER:
+        this.#caretakerMessage(connection, this.#connections.driver(connection)!, message, slot);
+        return;
       default:
         if (slot >= 0) this.freeSlot(slot);
     }
@@ -279,7 +297,9 @@ export class StorageWorker implements TransportHandler, LegHost {
     this.#connections.remove(connection);
     this.#openCount--;
     if (driver === null) return;
-    if (role === ConnectionRole.CONNECTING) driver.connectFailed(legIndex);
+    if (role === ConnectionRole.CARETAKER_CONNECTING) driver.caretakerConnectFailed(legIndex);
+    else if (role === ConnectionRole.CARETAKER) driver.caretakerConnectionClosed(key);
+    else if (role === ConnectionRole.CONNECTING) driver.connectFailed(legIndex);
     else if (role === ConnectionRole.LEG) driver.connectionClosed(key);
   }
 
@@ -293,6 +313,27 @@ export class StorageWorker implements TransportHandler, LegHost {
     }
     const body = this.#takeBody(connection, message, slot);
     if (body !== undefined) driver.message(this.#connections.keys.keyOf(connection), message, -1, body);
+  }
+
+  /** A leg answers our caretaker. One that says what cannot be understood is left alone. */
+  #caretakerMessage(connection: number, driver: LegDriver, message: Message, slot: number): void {
+    const key = this.#connections.keys.keyOf(connection);
+    if (bodyKind(message.type) !== "json") {
+      if (slot >= 0) this.freeSlot(slot);
+      driver.caretakerMessage(key, message, null);
+      return;
+    }
+    const parsed = parseBody(
+      message.type,
+      slot < 0 ? NO_BYTES : this.pool.bytes(slot).subarray(0, message.payloadLength),
+    );
+    if (slot >= 0) this.freeSlot(slot);
+    if (parsed.ok) driver.caretakerMessage(key, message, parsed.body);
+    else {
+      const text = `A leg tells its peer's caretaker: ${parsed.message}`;
+      this.reportEvent(driver, { level: "warning", name: "peer-frame-refused", message: text });
+      this.transport.close(connection);
+    }
   }
 
   /** The parsed body of a frame, its slot given back; undefined when it was unfit and has been answered with REFUSE. */

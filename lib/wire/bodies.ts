@@ -68,6 +68,8 @@ export const welcomeSchema = v.object({
   heldBy: v.optional(text),
   /** Leg: whether it surely holds all that it ever acked, flushed or not. */
   whole: v.optional(v.boolean()),
+  /** Leg: whether parts of it may differ from other members, because the last session ended uncleanly. */
+  unclean: v.optional(v.boolean()),
 });
 /** Why a control frame was refused. */
 export const refusalSchema = v.object({
@@ -94,6 +96,8 @@ export const claimSchema = v.object({
   clientName: text,
   /** Takes the pool from a live session of another client. */
   takeover: v.boolean(),
+  /** The claimant serves no application; any client's claim ends its session. */
+  caretaker: v.optional(v.boolean()),
 });
 /** The claim stands: the old session is drained, the leg flushed. */
 export const grantSchema = v.object({

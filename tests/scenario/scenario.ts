@@ -120,6 +120,8 @@ function scenarioPlan(command: string): Plan {
     eioChance: [0, 0, 0, 0, 0],
     faults: [],
     bootsAreKnown: true,
+    caretakers: option("caretakers", 0) === 1,
+    clientless: false,
     turnMs: 0,
     requestCount: 0,
     queueDepth: option("depth", 16),

@@ -38,6 +38,8 @@ export class ClientProcess extends Process {
   readonly #placing = new Map<number, Slot>();
   #applicationPending = false;
   #wasReady = false;
+  /** How many clients had been started when this one last became ready, with no other about; else -1. */
+  #startsWhenReady = 0;
   /** Serves no more requests: it is detaching. */
   detaching = false;
   /** Whether the pool was being served when it began to detach: only then can the end be a clean one. */
@@ -62,6 +64,8 @@ export class ClientProcess extends Process {
     this.#applicationPending = false;
     this.#wasReady = false;
     this.detaching = false;
+    this.#startsWhenReady = 0;
+    world.counts.clientStarts++;
     if (world.tracing) world.trace(this.name, `starts${takeover ? ", with takeover" : ""}`);
     this.core = new ClientPool({
       poolUuid: shape.poolUuid,
@@ -230,7 +234,14 @@ export class ClientProcess extends Process {
     for (let output = core.poll(); output !== null; output = core.poll()) this.#carryOut(output);
     const state = core.state;
     const isReady = state === "ready";
-    if (isReady && !this.#wasReady) this.world.losses.served(core.snapshot().inSyncMask);
+    if (isReady && !this.#wasReady) {
+      this.world.losses.served(core.snapshot().inSyncMask);
+      const hasRival = this.world.clients.some((each) => each !== this && each.alive);
+      this.#startsWhenReady = hasRival ? -1 : this.world.counts.clientStarts;
+    }
+    if (state === "refused" && this.#startsWhenReady === this.world.counts.clientStarts) {
+      throw new Violation("superseded", `no client came after it, but ${this.name} is refused: ${core.refusal}`);
+    }
     this.#wasReady = isReady;
     if (state === "detached" && this.detaching) {
       this.world.onDetached(this, this.#detachedWhenReady && core.snapshot().inSyncMask !== 0);

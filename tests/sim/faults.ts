@@ -71,6 +71,15 @@ export function strike(world: World, fault: number): void {
         client.pausedUntilMs = Math.max(client.pausedUntilMs, world.nowMs + exponential(prng, 1000));
       }
       return world.takeOver();
+    case Fault.ISOLATE_CLIENT: {
+      // Long enough for the legs to give its session up.
+      const untilMs = world.nowMs + exponential(prng, 15_000);
+      for (const each of legs) {
+        world.network.cut(client.id, each.id, untilMs);
+        world.network.cut(each.id, client.id, untilMs);
+      }
+      return;
+    }
     case Fault.ROT: {
       const dead = legs.filter((each) => !each.alive);
       if (dead.length > 0) rot(world, dead[under(prng, dead.length)]);

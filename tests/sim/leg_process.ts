@@ -5,6 +5,7 @@
  * @module
  */
 
+import { Caretaker } from "../../lib/core/caretaker.ts";
 import { LegServer } from "../../lib/core/leg_server.ts";
 import { type CoreEvent, type Output, OutputKind } from "../../lib/core/output.ts";
 import { BLOCK_BYTES } from "../../lib/disk_format/records.ts";
@@ -25,12 +26,17 @@ const EIO = -5;
 /** What a connection is to the driver. */
 const STRANGER = 1;
 const KNOWN = 2;
+const CARETAKER = 3;
+/** Added to the tags of connections that the caretaker asks for. */
+const CARETAKER_TAG = 1000;
 
 /** A leg and its machine. */
 export class LegProcess extends Process {
   readonly legIndex: number;
   readonly disk: SimDisk;
   core: LegServer | null = null;
+  caretaker: Caretaker | null = null;
+  #isCaring = false;
   /** What the disk held when this life began. */
   image: DiskImage | null = null;
   readonly #roles = new Map<number, number>();
@@ -47,7 +53,7 @@ export class LegProcess extends Process {
   }
 
   get nextDeadlineMs(): number {
-    return this.core!.nextDeadlineMs;
+    return Math.min(this.core!.nextDeadlineMs, this.caretaker?.nextDeadlineMs ?? Infinity);
   }
 
   /** Starts from what is on the disk. */
@@ -70,6 +76,14 @@ export class LegProcess extends Process {
       nowMs: world.nowMs,
       ...world.plan.legOptions,
     });
+    this.#isCaring = false;
+    this.caretaker = !world.plan.caretakers ? null : new Caretaker(this.core, {
+      nowMs: world.nowMs,
+      wallMs: () => world.nowMs,
+      nextRandom: () => world.prng.fraction(),
+      newUuid: () => world.newUuid(),
+      name: `caretaker of ${this.name}`,
+    });
     world.network.processStarted(this);
     this.settle();
   }
@@ -87,6 +101,7 @@ export class LegProcess extends Process {
       this.#waitingMetadata.length = 0;
       this.end(power);
       this.core = null;
+      this.caretaker = null;
       world.losses.processEnded(this.legIndex);
     }
     if (power) {
@@ -97,10 +112,12 @@ export class LegProcess extends Process {
 
   checkInvariants(): void {
     this.core!.checkInvariants();
+    this.caretaker?.checkInvariants();
   }
 
   protected tick(nowMs: number): void {
     this.core!.handleTick(nowMs);
+    this.caretaker?.handleTick(nowMs);
   }
 
   // ---- network ----------------------------------------------------------------------------------------------------
@@ -110,21 +127,24 @@ export class LegProcess extends Process {
   }
 
   onConnected(tag: number, connection: number): void {
-    this.#roles.set(connection, KNOWN);
-    this.core!.handleConnected(tag, connection);
+    this.#roles.set(connection, tag >= CARETAKER_TAG ? CARETAKER : KNOWN);
+    if (tag >= CARETAKER_TAG) this.caretaker!.handleConnected(tag - CARETAKER_TAG, connection);
+    else this.core!.handleConnected(tag, connection);
     this.settle();
   }
 
   onConnectFailed(tag: number): void {
-    this.core!.handleConnectFailed(tag);
+    if (tag >= CARETAKER_TAG) this.caretaker!.handleConnectFailed(tag - CARETAKER_TAG);
+    else this.core!.handleConnectFailed(tag);
     this.settle();
   }
 
   onClosed(connection: number): void {
     const role = this.#roles.get(connection);
     this.#roles.delete(connection);
-    if (role !== KNOWN) return;
-    this.core!.handleConnectionClosed(connection);
+    if (role === CARETAKER) this.caretaker!.handleConnectionClosed(connection);
+    else if (role === KNOWN) this.core!.handleConnectionClosed(connection);
+    else return;
     this.settle();
   }
 
@@ -140,6 +160,12 @@ export class LegProcess extends Process {
       if (message.type !== MessageType.HELLO) throw new Violation("assertion", "the first frame is not HELLO");
       this.#roles.set(connection, KNOWN);
       this.core!.handleHello(connection, message.requestId, frame.body as Hello);
+      this.settle();
+      return;
+    }
+    if (this.#roles.get(connection) === CARETAKER) {
+      if (frame.sectorCount > 0) throw new Violation("assertion", "a caretaker is sent data");
+      this.caretaker!.handleMessage(connection, message, frame.body);
       this.settle();
       return;
     }
@@ -159,12 +185,22 @@ export class LegProcess extends Process {
     const core = this.core!;
     const life = this.life;
     for (let output = core.poll(); output !== null; output = core.poll()) {
-      this.#carryOut(output);
+      this.#carryOut(output, 0);
       if (this.life !== life) return;
     }
+    const caretaker = this.caretaker;
+    if (caretaker === null) return;
+    for (let output = caretaker.poll(); output !== null; output = caretaker.poll()) {
+      this.#carryOut(output, CARETAKER_TAG);
+    }
+    const servedMask = caretaker.servedMask;
+    // It has made them equal, as a client would have.
+    if (servedMask !== 0 && !this.#isCaring) this.world.losses.served(servedMask);
+    this.#isCaring = servedMask !== 0;
   }
 
-  #carryOut(output: Output): void {
+  /** `tagBase` is added to the tags of connections asked for. */
+  #carryOut(output: Output, tagBase: number): void {
     const world = this.world;
     if (world.tracing && output.kind !== OutputKind.FREE_SLOT) world.trace(this.name, describeOutput(output));
     switch (output.kind) {
@@ -207,7 +243,7 @@ export class LegProcess extends Process {
         return;
       }
       case OutputKind.CONNECT:
-        world.connect(this, output.address, output.legIndex);
+        world.connect(this, output.address, tagBase + output.legIndex);
         return;
       case OutputKind.CLOSE:
         world.network.close(output.connection);

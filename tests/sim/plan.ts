@@ -30,6 +30,7 @@ export const Fault = {
   POWER_CLIENT_AND_LEG: 15,
   TAKE_OVER: 16,
   ROT_INTENTS: 17,
+  ISOLATE_CLIENT: 18,
 } as const;
 
 /** Names, for traces. */
@@ -55,6 +56,10 @@ export interface Plan {
   readonly turnMs: number;
   /** Whether a storage node can tell a restart of its process from one of its machine. */
   readonly bootsAreKnown: boolean;
+  /** Whether legs look after themselves while no client has the pool. */
+  readonly caretakers: boolean;
+  /** Whether, when faults end, the legs must become whole without any client, before one comes back. */
+  readonly clientless: boolean;
   readonly requestCount: number;
   readonly queueDepth: number;
   readonly thinkMeanMs: number;
@@ -96,15 +101,19 @@ export function drawPlan(seed: number): Plan {
   const drawn = <T>(chance: number, value: T, other: T): T => happens(prng, chance) ? value : other;
   const faults: number[] = [];
   for (const fault of Object.values(Fault)) {
+    // Drawn last: worlds without caretakers stay what they were.
+    if (fault === Fault.ISOLATE_CLIENT) continue;
     if (!happens(prng, 0.45)) continue;
     for (let i = between(prng, 1, 4); i > 0; i--) faults.push(fault);
   }
   const eio = happens(prng, 0.25);
   const eioChance = () => (eio && happens(prng, 0.5) ? 0.002 + 0.02 * part(prng) * part(prng) : 0);
   const sectors = sizeBytes / 512;
-  return {
+  const plan = {
     seed,
     legCount,
+    caretakers: false,
+    clientless: false,
     shape: {
       poolUuid: drawUuid(prng),
       legUuids,
@@ -160,6 +169,9 @@ export function drawPlan(seed: number): Plan {
       flushIntervalMs: drawn(0.5, 2000, between(prng, 20, 500)),
     },
   };
+  if (!happens(prng, 0.5)) return plan;
+  if (happens(prng, 0.4)) { for (let i = between(prng, 1, 3); i > 0; i--) faults.push(Fault.ISOLATE_CLIENT); }
+  return { ...plan, caretakers: true, clientless: happens(prng, 0.5) };
 }
 
 /** A random UUID. */

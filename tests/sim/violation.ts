@@ -15,6 +15,7 @@ export type Property =
   | "suspicion" // a completion came before the survivors durably knew what a missing leg lacks
   | "flushed" // a flush or FUA completed before its data was on stable storage
   | "applied" // a write completed that a leg of the in-sync set has not done
+  | "superseded" // a client lost the pool though no other came after it
   | "assertion"; // the core contradicted itself
 
 /** Thrown at the first violation; the world stops there. */

@@ -31,6 +31,7 @@ import { type DiskOperation, SimDisk } from "./sim_disk.ts";
 import { SlotOwner, SlotTable } from "./slots.ts";
 import type { Trace } from "./trace.ts";
 import { Violation } from "./violation.ts";
+import { legsUnwholeness } from "./wholeness.ts";
 
 /** How long the load may last. */
 const LOAD_LIMIT_MS = 60_000;
@@ -68,7 +69,7 @@ export class World {
   readonly checks: Checks;
   readonly losses: Losses;
   readonly journal: Trace | null;
-  readonly counts = { faults: 0, events: 0 };
+  readonly counts = { faults: 0, events: 0, clientStarts: 0 };
   nowMs = 0;
   stage: "load" | "calm" | "verify" | "end" | "scenario" = "load";
   /** A sector whose changes are traced; -1 for none. */
@@ -77,6 +78,8 @@ export class World {
   onStep: ((event: number) => void) | null = null;
   #lastSeen = "";
   #calmSinceMs = 0;
+  /** The legs are to become whole without a client first. */
+  #isClientless = false;
   #verifyAt = 0;
   #verifySteps = 0;
   #refusals = 0;
@@ -268,7 +271,7 @@ export class World {
   #start(process: Process, life: number, takeover: boolean): void {
     if (process.alive || process.life !== life) return;
     if (process instanceof ClientProcess) {
-      if (process === this.client) process.start(takeover);
+      if (process === this.client && !this.#isClientless) process.start(takeover);
     } else (process as LegProcess).start();
   }
 
@@ -341,9 +344,13 @@ export class World {
     this.note("faults end");
     this.network.heal();
     for (const client of this.clients) if (client !== this.client) client.kill(false);
+    if (this.plan.clientless) {
+      this.#isClientless = true;
+      this.client.kill(part(this.prng) < 0.5);
+    }
     for (const process of this.processes) {
       process.slowness = 1;
-      const isNeeded = process === this.client || !(process instanceof ClientProcess);
+      const isNeeded = (process === this.client && !this.#isClientless) || !(process instanceof ClientProcess);
       if (!process.alive && isNeeded) this.scheduleStart(process, part(this.prng) * 1000, true);
     }
     for (const leg of this.legs) {
@@ -356,21 +363,15 @@ export class World {
 
   /** What keeps the pool from being whole; "" when nothing does. */
   unwholeness(): string {
+    if (this.#isClientless) return legsUnwholeness(this, true);
     const core = this.client.core;
     if (core === null) return "the client is not up";
     if (core.state !== "ready") return `the client is ${core.state}: ${core.refusal || this.#lastRefusal}`;
     const all = (1 << this.plan.legCount) - 1;
     const mask = core.snapshot().inSyncMask;
     if (mask !== all) return `the in-sync set is ${mask.toString(2)}`;
-    for (const leg of this.legs) {
-      if (leg.pausedUntilMs > this.nowMs) return `${leg.name} is stopped`;
-      if (leg.core === null) return `${leg.name} is not up`;
-      const snapshot = leg.core.snapshot();
-      if (snapshot.state !== "in-sync") return `${leg.name} holds itself to be ${snapshot.state}`;
-      for (const dirty of snapshot.dirty) {
-        if (dirty.dirtyChunks > 0) return `${leg.name} has ${dirty.dirtyChunks} dirty chunks of leg ${dirty.legIndex}`;
-      }
-    }
+    const reason = legsUnwholeness(this, false);
+    if (reason !== "") return reason;
     if (this.application.inFlight.size > 0) return `${this.application.inFlight.size} requests are in flight`;
     return "";
   }
@@ -378,7 +379,8 @@ export class World {
   #inspect(): void {
     if (this.stage === "verify" || this.stage === "calm") {
       const reason = this.unwholeness();
-      if (this.stage === "calm" && reason === "") {
+      if (this.#isClientless && reason === "") this.#endClientless();
+      else if (this.stage === "calm" && reason === "") {
         this.stage = "verify";
         this.note("the pool is whole");
       } else if (this.nowMs - this.#calmSinceMs > CALM_LIMIT_MS) {
@@ -395,6 +397,14 @@ export class World {
     if (this.stage === "verify" && this.client.alive) {
       this.client.onApplication();
     }
+  }
+
+  /** The legs have become whole by themselves. Now a client must get the pool, without taking it from anybody. */
+  #endClientless(): void {
+    this.note("the legs are whole without a client");
+    this.compareDisks();
+    this.#isClientless = false;
+    this.client.start(false);
   }
 
   /** The next request of the final check. */
@@ -452,6 +462,9 @@ export class World {
       this.note(`${client.name} has lost the pool: ${client.core!.refusal}`);
       client.kill(false);
       return;
+    }
+    if (this.stage === "calm" && this.plan.clientless) {
+      throw new Violation("converges", `the legs were whole, but the client is refused: ${client.core!.refusal}`);
     }
     this.#refusals++;
     this.#lastRefusal = this.client.core!.refusal;

@@ -46,6 +46,7 @@ function sync(legs: LegSync[], change: Partial<SyncStatus> = {}): SyncStatus {
     epoch: 7,
     minInSync: 1,
     heldBy: null,
+    isCaredFor: false,
     legs,
     isWhole: legs.every((each) => each.state === "in-sync"),
     ...change,

@@ -34,6 +34,7 @@ function status(missingBytes: number): SyncStatus {
     epoch: 1,
     minInSync: 1,
     heldBy: null,
+    isCaredFor: false,
     legs: [leg],
     isWhole: missingBytes === 0,
   };

@@ -57,7 +57,9 @@ Deno.test("the highest-ranked record counts, whoever holds it", NOTHING, async (
   const cluster = threeLegs();
   const newer = testRecord(ADDRESSES, { generation: 1, epoch: 2, inSyncMask: 0b010 });
   cluster.nodes[1].legs.clear();
-  cluster.nodes[1].addLeg(testSnapshot(1, newer, { session: { clientName: "host:1", generation: 1 } }));
+  cluster.nodes[1].addLeg(
+    testSnapshot(1, newer, { session: { clientName: "host:1", generation: 1, isCaretaker: false } }),
+  );
   const pool = await cluster.with((nodes) => findPool("vol1", [ADDRESSES[0]], nodes));
   assert.equal(pool.record.epoch, 2);
   assert.deepEqual(pool.legs.map((leg) => leg.isInSyncMember), [false, true, false]);
@@ -134,7 +136,7 @@ Deno.test(
   async () => {
     const attached = threeLegs();
     attached.nodes[0].legs.clear();
-    const session = { clientName: "host:42", generation: 3 };
+    const session = { clientName: "host:42", generation: 3, isCaretaker: false };
     attached.nodes[0].addLeg(testSnapshot(0, testRecord(ADDRESSES), { session }));
     const remove = (cluster: FakeCluster, force: boolean) =>
       cluster.with(async (nodes) => deletePool(await findPool("vol1", ADDRESSES, nodes), force, nodes));
