@@ -12,6 +12,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import type { Prng } from "../../lib/base/prng.ts";
+import { Caretaker } from "../../lib/core/caretaker.ts";
 import { LegServer } from "../../lib/core/leg_server.ts";
 import { MemoryBufferPool } from "../../lib/io/memory_buffer_pool.ts";
 import type { Reactor } from "../../lib/io/reactor.ts";
@@ -124,7 +125,14 @@ class NodeStage {
     this.#address = this.#transport.listen("memory:0").boundAddress;
     const options = legOptions(random, this.#clock.nowMs);
     const core = new LegServer(options);
-    this.#driver = new LegDriver(this.#worker, options.superblock, "memory", core);
+    const caretaker = new Caretaker(core, {
+      nowMs: this.#clock.nowMs,
+      wallMs: () => this.#clock.nowMs,
+      nextRandom: () => random.fraction(),
+      newUuid: () => INSTANCE,
+      name: "caretaker",
+    });
+    this.#driver = new LegDriver(this.#worker, options.superblock, "memory", core, caretaker);
     this.#disk = new LateDisk(this.#pool);
     this.#driver.attach({ blocks: this.#disk, metadata: this.#disk, close: () => {} });
     this.#worker.addLeg(this.#driver);

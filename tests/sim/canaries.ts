@@ -7,6 +7,8 @@
  */
 
 import assert from "node:assert/strict";
+import { Caretaker } from "../../lib/core/caretaker.ts";
+import { ClientContext } from "../../lib/core/client_context.ts";
 import { ClientMembership } from "../../lib/core/client_membership.ts";
 import { DirtyMap } from "../../lib/core/dirty_map.ts";
 import { IntentLog, Pin } from "../../lib/core/intent_log.ts";
@@ -114,6 +116,8 @@ canary("overlapping requests and pulls are not kept apart", RangeCounter, "any",
 canary("a leg under resync serves chunks that it lacks", ResyncTarget, "mustWait", () => () => false);
 canary("after an unclean end nothing is compared", IntentLog, "extents", () => () => []);
 canary("a lost leg is forgotten, not dropped", ClientMembership, "linkLost", () => () => {});
+canary("nobody cares for the legs while there is no client", Caretaker, "handleTick", () => () => {});
+canary("a caretaker claims as if it were a client", ClientContext, "isCaretaker", () => () => false);
 canary("a session's waiting writes are done after its end", LegIo, "discardWaiting", () => () => {});
 canary(
   "an epoch's suspicions are ignored",
