@@ -186,7 +186,7 @@ export class LegServer {
   /** Whether the last session was let go of in order, with every leg in sync and equal as far as this one knows. */
   get isAtPeace(): boolean {
     const leg = this.#leg;
-    if (leg.session !== null || !leg.hasDetached || leg.suspectedExtents().length > 0) return false;
+    if (leg.session !== null || !leg.hasDetached || leg.intentsLost || leg.suspectedExtents().length > 0) return false;
     const { legs, inSyncMask } = leg.record;
     return legs.every((entry, index) => entry === null || entry.isDrained || (inSyncMask & (1 << index)) !== 0);
   }

@@ -83,7 +83,7 @@ export class LegSession {
       creditRequests: leg.creditRequests,
       creditBytes: leg.creditBytes,
       heldBy: leg.session === null ? undefined : leg.session.clientName,
-      unclean: leg.suspectedExtents().length > 0 ? true : undefined,
+      unclean: leg.intentsLost || leg.suspectedExtents().length > 0 ? true : undefined,
       whole: leg.isWhole || (!leg.intentsLost && leg.suspectedExtents().length === 0),
     };
   }
