@@ -93,6 +93,8 @@ export function smallPlan(legCount: number, minInSync: number, order: number): P
     eioChance: [0, 0, 0, 0, 0],
     faults: [],
     bootsAreKnown: true,
+    caretakers: false,
+    clientless: false,
     turnMs: 0,
     requestCount: 7,
     queueDepth: 3,
