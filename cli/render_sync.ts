@@ -35,7 +35,8 @@ export function renderSyncStatus(status: SyncStatus, options: SyncRenderOptions)
       ...hasTimes ? [formatAge(leg.outSinceMs, options.nowMs)] : [],
     ]);
   }
-  let text = headingOf(status, paint) + formatTable(rows, paint, { right: [0, 3, 4, 5] });
+  let text = headingOf(status, paint) + (status.isCaredFor ? "  no client, caretaker at work\n" : "");
+  text += formatTable(rows, paint, { right: [0, 3, 4, 5] });
   for (const leg of status.legs) text += renderLegDetail(leg, options);
   return text;
 }

@@ -66,6 +66,20 @@ Deno.test("the highest-ranked record counts, whoever holds it", NOTHING, async (
   assert.equal(pool.heldBy, "host:1");
 });
 
+Deno.test("a caretaker is nobody who has the pool attached", NOTHING, async () => {
+  const session = { clientName: "the caretaker of leg 1", generation: 2, isCaretaker: true };
+  const cluster = threeLegs();
+  cluster.nodes[1].legs.clear();
+  cluster.nodes[1].addLeg(testSnapshot(1, testRecord(ADDRESSES), { session }));
+  const pool = await cluster.with((nodes) => findPool("vol1", [ADDRESSES[0]], nodes));
+  assert.equal(pool.heldBy, null);
+  assert.equal(pool.isCaredFor, true);
+  const result = await cluster.with(async (nodes) =>
+    deletePool(await findPool("vol1", ADDRESSES, nodes), false, nodes)
+  );
+  assert.equal(result.deleted.length, 3);
+});
+
 Deno.test("a node that answers without the leg says so", NOTHING, async () => {
   const cluster = threeLegs();
   cluster.nodes[1].legs.clear();
