@@ -21,7 +21,6 @@ import type { ClientIo } from "./client_io.ts";
 import { foundingRecord, planStart, withLegsJoined, withLegsLeft, withLegUnknown } from "./epoch_changes.ts";
 import { decideForced, forceRiskText, isRivalHistory } from "./forced_start.ts";
 import { grantsOf, greetingsOf, objectionTo, refusalsOf, tellForced } from "./greeting.ts";
-import { OutputKind } from "./output.ts";
 import { epochRequestId } from "./request_table.ts";
 import { reconcileSource, ResyncSessions, sendJoin, sendResync } from "./resync_orders.ts";
 import { bitCount, decideStart, indicesOf } from "./start_rule.ts";
@@ -444,8 +443,9 @@ export class ClientMembership {
   #drop(mask: number): void {
     const pool = this.#pool;
     const latest = this.#latest as SharedEpoch;
-    // A caretaker takes nobody out of the set.
-    if (pool.isCaretaker && (mask & pool.inSyncMask) !== 0) return this.#restart("a member is lost");
+    if (pool.isCaretaker && (mask & pool.inSyncMask) !== 0) {
+      return this.#refuse("a caretaker takes no member out of the set");
+    }
     pool.lostMask |= mask;
     if (mask !== 0) pool.counters.legDrops++;
     // A leg whose joining is not confirmed yet is not in the set that serves; when resyncs begin again, its joining is taken back.
@@ -513,7 +513,7 @@ export class ClientMembership {
     this.#io.suspend();
     this.#io.failHeld(-5);
     for (const link of pool.links) if (link !== null && link.connection >= 0) this.#closeLink(link, reason);
-    pool.outputs.push(OutputKind.EVENT).body = { level: "error", name: "refused", message: reason };
+    pool.event("error", "refused", reason);
   }
 
   #isActive(link: LegLink): boolean {
