@@ -443,9 +443,7 @@ export class ClientMembership {
   #drop(mask: number): void {
     const pool = this.#pool;
     const latest = this.#latest as SharedEpoch;
-    if (pool.isCaretaker && (mask & pool.inSyncMask) !== 0) {
-      return this.#refuse("a caretaker takes no member out of the set");
-    }
+    if (pool.isCaretaker && (mask & pool.inSyncMask) !== 0) return this.#refuse("a caretaker drops no member");
     pool.lostMask |= mask;
     if (mask !== 0) pool.counters.legDrops++;
     // A leg whose joining is not confirmed yet is not in the set that serves; when resyncs begin again, its joining is taken back.

@@ -203,10 +203,10 @@ Deno.test("status of one pool: attached here, held elsewhere, not attached", () 
   assertGolden("status_attached.txt", renderPoolStatus(sync([leg(0), RESYNCING, AWAY]), CLIENT, PLAIN));
   assertGolden("status_held.txt", renderPoolStatus(sync([leg(0), leg(1)], { heldBy: "host-b:77" }), null, PLAIN));
   const caredFor = sync([leg(0), RESYNCING], { isCaredFor: true, isWhole: false });
-  assert.match(renderPoolStatus(caredFor, null, PLAIN), /^  attached +no, caretaker at work$/m);
+  assert.match(renderPoolStatus(caredFor, null, PLAIN), /^ {2}attached +no, caretaker at work$/m);
   assert.match(
     renderSyncStatus(caredFor, { paint: PLAIN, columns: 80, nowMs: NOW_MS }),
-    /^  no client, caretaker at work$/m,
+    /^ {2}no client, caretaker at work$/m,
   );
   const lost = sync([leg(0, { state: "away", missingBytes: null }), AWAY]);
   assertGolden("status_lost_color.txt", renderPoolStatus(lost, null, COLOR));
