@@ -79,7 +79,7 @@ export function defineAttach(host: CommandHost) {
     .addOption(
       new Option(
         "--transport <transport>",
-        "how to reach legs: RDMA where both ends have it, or only one (default: auto)",
+        "how to reach legs: RDMA, shared memory within a machine, TCP, whichever is there first; or only one (default: auto)",
       )
         .choices(["auto", "tcp", "rdma"] as const),
     )

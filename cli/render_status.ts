@@ -109,6 +109,10 @@ function renderClientDetail(client: AttachedClient, paint: Paint): string {
     `${formatBytes(client.residentBytes)} of memory\n`;
   if (counters.failed > 0) text += "  " + paint("red", `failed       ${formatCount(counters.failed)} requests`) + "\n";
   if (counters.legDrops > 0) text += `  legs lost    ${formatCount(counters.legDrops)} times since it was attached\n`;
+  for (const { legIndex, transport, reason } of client.paths ?? []) {
+    if (transport === "shared-memory") text += `  path         leg ${legIndex} by shared memory\n`;
+    else if (reason !== undefined) text += `  path         leg ${legIndex} by TCP: ${reason}\n`;
+  }
   for (const { legIndex, rdma } of client.paths ?? []) {
     if (rdma === undefined) continue;
     text += `  leg ${legIndex}        RDMA on ${rdma.device} (GID ${rdma.gid}), MTU ${rdma.mtuBytes}, ${rdma.path}, ` +

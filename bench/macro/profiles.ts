@@ -4,7 +4,7 @@
  * ratio, CPU per I/O of client and storage nodes, and the share of what two raw files give when both are written at once.
  *
  *     deno task bench [--rounds 3] [--seconds 4] [--size-mib 1024] [--directory DIR | --ram-disk MIB]
- *         [--only brmr|qemu] [--profile TEXT] [--json FILE]
+ *         [--only brmr|qemu] [--profile TEXT] [--transport auto|tcp] [--json FILE]
  *
  * With `--ram-disk` all stores are on a disk in memory of so many MiB (see ram_disk.ts; as root), an eighth of it each
  * unless `--size-mib` says otherwise: then the disk is no bound, and what is compared is the software alone. `--profile`
@@ -73,7 +73,11 @@ function summarize(samples: readonly Sample[]): Summary {
 }
 
 async function startBrmr(directory: string, sizeBytes: number): Promise<Side> {
-  const cluster = await Cluster.start({ size: `${sizeBytes / (1 << 20)}M`, parentDirectory: directory });
+  const cluster = await Cluster.start({
+    size: `${sizeBytes / (1 << 20)}M`,
+    parentDirectory: directory,
+    attachArguments: ["--transport", options.transport],
+  });
   return {
     name: "brmr",
     target: { uri: cluster.uri },
@@ -113,6 +117,7 @@ const { values: options } = parseArgs({
     "ram-disk": { type: "string" },
     only: { type: "string" },
     profile: { type: "string", default: "" },
+    transport: { type: "string", default: "auto" },
     json: { type: "string" },
   },
 });

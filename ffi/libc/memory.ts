@@ -72,6 +72,21 @@ function map(
   };
 }
 
+/**
+ * Memory of `descriptor` that another process made and may write to at any time: mapped for the kernel's use alone. There is no
+ * view of it, so unlike other mappings it can be given back. Returns its address, or a negative errno.
+ */
+export function mapForKernel(descriptor: number, lengthBytes: number): number {
+  const pointer = libc().mmap(null, BigInt(lengthBytes), PROT_READ_WRITE, MAP_SHARED, descriptor, 0n);
+  const value = Deno.UnsafePointer.value(pointer);
+  return pointer === null || value === MAP_FAILED ? -errno() : Number(value);
+}
+
+/** Gives back what {@link mapForKernel} mapped. */
+export function unmapForKernel(address: number, lengthBytes: number): void {
+  libc().munmap(pointerTo(address), BigInt(lengthBytes));
+}
+
 /** A pointer object for `address`. Make it once; making it is dear. */
 export function pointerTo(address: number): Deno.PointerValue {
   return Deno.UnsafePointer.create(BigInt(address));

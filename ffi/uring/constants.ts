@@ -88,6 +88,7 @@ export const RegisterOp = {
   EVENTFD: 4,
   FILES_UPDATE: 6,
   PROBE: 8,
+  BUFFERS_UPDATE: 16,
   RING_FDS: 20,
   UNREGISTER_RING_FDS: 21,
 } as const;

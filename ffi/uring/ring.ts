@@ -209,13 +209,29 @@ export class UringRing {
   }
 
   /** Registers memory, in pieces of at most 1 GiB (the kernel's limit of one buffer). 0, or a negative errno. */
-  registerMemory(address: number, lengthBytes: number): number {
+  registerMemory(address: number, lengthBytes: number, spareCount = 0): number {
     const pieces: number[] = [];
     for (let at = 0; at < lengthBytes; at += REGISTERED_PIECE_BYTES) {
       const pieceBytes = Math.min(REGISTERED_PIECE_BYTES, lengthBytes - at);
       pieces.push((address + at) >>> 0, Math.floor((address + at) / 4294967296), pieceBytes, 0);
     }
-    return this.#kernel.register(this.descriptor, RegisterOp.BUFFERS, new Uint32Array(pieces), pieces.length >> 2);
+    // Empty places for memory to come. A kernel before 5.13 has none: then there are no spares.
+    const spares = new Array(4 * spareCount).fill(0);
+    const all = new Uint32Array([...pieces, ...spares]);
+    return this.#kernel.register(this.descriptor, RegisterOp.BUFFERS, all, all.length >> 2);
+  }
+
+  /** Puts memory (at most 1 GiB; none with a length of 0) at place `index` of the registered buffers. >= 0, or a negative errno. */
+  updateMemory(index: number, address: number, lengthBytes: number): number {
+    const place = new Uint32Array([address >>> 0, Math.floor(address / 4294967296), lengthBytes, 0]);
+    // struct io_uring_rsrc_update2 {u32 offset, resv; u64 data, tags; u32 nr, resv2}
+    const update = new Uint32Array(8);
+    update[0] = index;
+    const at = BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(place)));
+    update[2] = Number(at & 0xffffffffn);
+    update[3] = Number(at >> 32n);
+    update[6] = 1;
+    return this.#kernel.register(this.descriptor, RegisterOp.BUFFERS_UPDATE, update, 32);
   }
 
   /** Registers a table of `count` empty places for files. 0, or a negative errno. */

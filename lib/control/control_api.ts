@@ -121,7 +121,9 @@ export interface NodeOperations {
 /** How a client reaches a leg. */
 export interface LegPath {
   readonly legIndex: number;
-  readonly transport: "tcp" | "rdma";
+  readonly transport: "tcp" | "shared-memory" | "rdma";
+  /** Over TCP where memory might be shared: why it is not. */
+  readonly reason?: string;
   /** Over RDMA: its device, GID, path MTU, "from -> to", and what is registered for this connection. */
   readonly rdma?: {
     readonly device: string;

@@ -10,7 +10,7 @@ import { closeDescriptor } from "../../ffi/libc/file.ts";
 import { mapAnonymous, type MappedMemory } from "../../ffi/libc/memory.ts";
 import { newSocket } from "../../ffi/libc/socket.ts";
 import { tuneBeforeUse, tuneConnection } from "./listen_socket.ts";
-import { parseSocketAddress } from "./socket_address.ts";
+import { parseSocketAddress, type SocketAddress } from "./socket_address.ts";
 import type { UringReactor } from "./uring_reactor.ts";
 
 /** Told how an attempt ended; exactly one of the two, once, from within a turn. */
@@ -41,8 +41,8 @@ export class ConnectAttempt {
   #cancelled = false;
 
   /** Throws `AddressError` when `address` is no address; all else is told through `handler`. */
-  constructor(reactor: UringReactor, address: string, handler: ConnectHandler) {
-    const target = parseSocketAddress(address);
+  constructor(reactor: UringReactor, address: string | SocketAddress, handler: ConnectHandler) {
+    const target = typeof address === "string" ? parseSocketAddress(address) : address;
     this.#reactor = reactor;
     this.#handler = handler;
     this.#family = target.family;

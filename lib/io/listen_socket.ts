@@ -73,8 +73,8 @@ export class ListenSocket {
   }
 
   /** Binds and listens. Throws {@link ListenFailed} or `AddressError`. */
-  static open(addressText: string): ListenSocket {
-    const address = parseSocketAddress(addressText);
+  static open(where: string | SocketAddress): ListenSocket {
+    const address = typeof where === "string" ? parseSocketAddress(where) : where;
     const socket = newSocket(address.family);
     if (socket < 0) throw listenFailed(address, "make a socket for", socket);
     if (address.family !== Family.UNIX) setSocketOption(socket, SocketOption.REUSE_ADDRESS, 1);

@@ -12,6 +12,7 @@
 
 import { assert } from "../base/assert.ts";
 import { mapAnonymous } from "../../ffi/libc/memory.ts";
+import { newShareableMemory } from "../../ffi/libc/shared_memory.ts";
 import type { BufferPool } from "./buffer_pool.ts";
 
 /** What {@link SlabBufferPool} needs. */
@@ -20,6 +21,8 @@ export interface SlabBufferPoolOptions {
   readonly totalBytes: number;
   /** Ask the kernel for 2 MiB pages: fewer page table walks, at the price of memory taken in larger pieces. */
   readonly hugePages?: boolean;
+  /** Memory that can be shared with other processes of this machine (`descriptor`), if the kernel has any. */
+  readonly shareable?: boolean;
 }
 
 const PAGE_SHIFT = 12;
@@ -36,6 +39,8 @@ const LENT = -2;
 const SLOT_NOT = 0;
 const SLOT_FREE = 1;
 const SLOT_USED = 2;
+/** Given back by its owner while another process may still read it. */
+const SLOT_HELD = 3;
 
 /** Whoever was lent slabs. */
 export interface SlotBorrower {
@@ -51,10 +56,17 @@ export class SlabBufferPool implements BufferPool {
   usedBytes = 0;
   /** Grows with every `free`. Who was refused memory compares it with the count it saw, to know whether to ask again. */
   freedCount = 0;
+  /** Of the memory as a memfd; -1 when it cannot be shared. */
+  readonly descriptor: number;
+  /** Bytes of slots that are held. */
+  heldBytes = 0;
+  /** Grows with every slot that could be put back only when the last one had released it. */
+  releasedCount = 0;
 
   readonly #buffer: ArrayBuffer;
   /** By slot. */
   readonly #state: Uint8Array;
+  readonly #holds: Uint8Array;
   readonly #nextFree: Int32Array;
   readonly #views: (Uint8Array | undefined)[];
   /** By slab: class it is cut for (-1: never cut), slots in use, top of the stack of free slots. */
@@ -79,11 +91,14 @@ export class SlabBufferPool implements BufferPool {
     }
     const slabs = Math.ceil(totalBytes / SLAB_BYTES);
     this.totalBytes = slabs * SLAB_BYTES;
-    const memory = mapAnonymous(this.totalBytes, { hugePages });
+    const shared = options.shareable === true ? newShareableMemory(this.totalBytes) : -1;
+    const memory = typeof shared === "number" ? mapAnonymous(this.totalBytes, { hugePages }) : shared;
+    this.descriptor = typeof shared === "number" ? -1 : shared.descriptor;
     this.baseAddress = memory.address;
     this.#buffer = memory.buffer;
     const slots = slabs * PAGES_PER_SLAB;
     this.#state = new Uint8Array(slots);
+    this.#holds = new Uint8Array(slots);
     this.#nextFree = new Int32Array(slots).fill(NONE);
     this.#views = new Array(slots).fill(undefined);
     this.#slabClass = new Int8Array(slabs).fill(NONE);
@@ -149,6 +164,36 @@ export class SlabBufferPool implements BufferPool {
 
   free(slot: number): void {
     assert(this.#state[slot] === SLOT_USED, "only a slot in use is freed", slot);
+    if (this.#holds[slot] > 0) {
+      this.#state[slot] = SLOT_HELD;
+      return;
+    }
+    this.#putBack(slot);
+  }
+
+  /**
+   * Another process reads `slot`, which is in use: even when freed it is not handed out again before `release` was called as often.
+   */
+  hold(slot: number): void {
+    assert(this.#state[slot] === SLOT_USED && this.#holds[slot] < 255, "a slot in use is held", slot);
+    if (this.#holds[slot]++ === 0) this.heldBytes += this.capacity(slot);
+  }
+
+  isHeld(slot: number): boolean {
+    return this.#holds[slot] > 0;
+  }
+
+  /** One that read `slot` no longer does. */
+  release(slot: number): void {
+    assert(this.#holds[slot] > 0, "a slot that is held is released", slot);
+    if (--this.#holds[slot] > 0) return;
+    this.heldBytes -= 1 << (this.#slabClass[slot >> (SLAB_SHIFT - PAGE_SHIFT)] + PAGE_SHIFT);
+    if (this.#state[slot] !== SLOT_HELD) return;
+    this.releasedCount++;
+    this.#putBack(slot);
+  }
+
+  #putBack(slot: number): void {
     const slab = slot >> (SLAB_SHIFT - PAGE_SHIFT);
     if (this.#slabClass[slab] === LENT) {
       this.#state[slot] = SLOT_NOT;

@@ -77,6 +77,21 @@ export function formatSocketAddress(bytes: Uint8Array<ArrayBuffer>): string {
   return `unknown address family ${family}`;
 }
 
+/**
+ * A name in Linux's abstract namespace of unix sockets (unix(7)). It has no file: it is there while its socket is open, for
+ * the same network namespace in which a TCP address would be. Who owns it is asked of the socket (SO_PEERCRED).
+ */
+export function abstractAddress(name: string): SocketAddress {
+  const encoded = new TextEncoder().encode(name);
+  if (encoded.length === 0 || encoded.length > MAX_UNIX_PATH_BYTES) {
+    throw new AddressError(`The name "${name}" of a unix socket has ${encoded.length} bytes; it can have 1 to 107`);
+  }
+  const bytes = new Uint8Array(3 + encoded.length);
+  bytes[0] = Family.UNIX;
+  bytes.set(encoded, 3);
+  return { family: Family.UNIX, bytes, text: `unix:@${name}`, isLocal: true, path: "" };
+}
+
 function unixAddress(path: string): SocketAddress {
   const encoded = new TextEncoder().encode(path);
   if (encoded.length === 0) throw new AddressError('A unix socket needs a path, such as "/run/brmr/vol1.sock"');

@@ -31,7 +31,7 @@
 import { assert } from "../base/assert.ts";
 import { Errno, errnoName } from "../../ffi/libc/errno.ts";
 import { closeDescriptor } from "../../ffi/libc/file.ts";
-import { Limit, monotonicMs, newEventfd, raiseLimit, wakeEventfd } from "../../ffi/libc/process.ts";
+import { monotonicMs, newEventfd, wakeEventfd } from "../../ffi/libc/process.ts";
 import { mapAnonymous } from "../../ffi/libc/memory.ts";
 import {
   CompletionFlag,
@@ -42,15 +42,9 @@ import {
   Opcode,
   POLL_FIRST,
 } from "../../ffi/uring/constants.ts";
-import { REGISTERED_PIECE_BYTES, type UringKernel, UringRing, UringUnavailable } from "../../ffi/uring/ring.ts";
+import { type UringKernel, UringRing, UringUnavailable } from "../../ffi/uring/ring.ts";
 import type { CompletionHandler, Reactor } from "./reactor.ts";
-
-/** Memory to register with the kernel, so that the pages of a buffer need not be looked up for each operation. */
-export interface RegisterableMemory {
-  /** Address of the first byte, aligned to 4096. LIFETIME: the process. */
-  readonly baseAddress: number;
-  readonly totalBytes: number;
-}
+import { type RegisterableMemory, RegisteredMemory } from "./registered_memory.ts";
 
 /** What {@link UringReactor.create} needs. */
 export interface UringReactorOptions {
@@ -102,8 +96,7 @@ export class UringReactor implements Reactor {
   #cqHead = 0;
   readonly #handlers: (CompletionHandler | null)[] = [];
   readonly #freeOwners: number[] = [];
-  readonly #fixedBase: number;
-  readonly #fixedEnd: number;
+  readonly #memory: RegisteredMemory;
   readonly #freeFiles: number[] = [];
   readonly #fixedFileCount: number;
   #dispatching = false;
@@ -140,22 +133,9 @@ export class UringReactor implements Reactor {
     this.nowMs = monotonicMs();
     this.#handlers.push({ onCompletion: (token, result) => this.#onOwnCompletion(token, result) });
 
-    const pool = options.pool;
-    let refusal = "no pool was given";
-    this.#fixedBase = 0;
-    this.#fixedEnd = 0;
-    if (pool !== undefined) {
-      // Without CAP_IPC_LOCK, registered memory counts against the limit of locked memory.
-      raiseLimit(Limit.LOCKED_MEMORY);
-      const result = ring.registerMemory(pool.baseAddress, pool.totalBytes);
-      refusal = result < 0 ? `${errnoName(result)}; raise the limit of locked memory (ulimit -l)` : "";
-      if (result >= 0) {
-        this.#fixedBase = pool.baseAddress;
-        this.#fixedEnd = pool.baseAddress + pool.totalBytes;
-      }
-    }
-    this.fixedBuffersRefusal = refusal;
-    this.hasFixedBuffers = refusal === "";
+    this.#memory = new RegisteredMemory(ring, options.pool);
+    this.fixedBuffersRefusal = this.#memory.refusal;
+    this.hasFixedBuffers = this.#memory.refusal === "";
 
     const wanted = options.fixedFiles ?? 1024;
     this.#fixedFileCount = wanted > 0 && ring.registerEmptyFiles(wanted) >= 0 ? wanted : 0;
@@ -191,7 +171,7 @@ export class UringReactor implements Reactor {
   }
 
   read(owner: number, token: number, file: number, address: number, lengthBytes: number, offset: number): void {
-    const piece = this.#fixedPiece(address, lengthBytes);
+    const piece = this.#memory.bufferOf(address, lengthBytes);
     const at = this.#prepare(piece < 0 ? Opcode.READ : Opcode.READ_FIXED, 0, owner, token, file);
     this.#place(at, address, lengthBytes, offset, 0, piece < 0 ? 0 : piece);
   }
@@ -205,7 +185,7 @@ export class UringReactor implements Reactor {
     offset: number,
     durable: boolean,
   ): void {
-    const piece = this.#fixedPiece(address, lengthBytes);
+    const piece = this.#memory.bufferOf(address, lengthBytes);
     const at = this.#prepare(piece < 0 ? Opcode.WRITE : Opcode.WRITE_FIXED, 0, owner, token, file);
     this.#place(at, address, lengthBytes, offset, durable ? RWF_DSYNC : 0, piece < 0 ? 0 : piece);
   }
@@ -262,6 +242,17 @@ export class UringReactor implements Reactor {
 
   pollReadable(owner: number, token: number, file: number): void {
     this.#place(this.#prepare(Opcode.POLL_ADD, 0, owner, token, file), 0, 0, 0, POLLIN, 0);
+  }
+
+  /** Registers further memory (at most 1 GiB). Returns its place, or -1 when it cannot be had: I/O works without. */
+  registerMemory(address: number, lengthBytes: number): number {
+    return this.#memory.add(address, lengthBytes);
+  }
+
+  /** Lets registered memory go. What is in flight keeps it until it ends. */
+  unregisterMemory(place: number): void {
+    if (this.#toSubmit > 0) this.#submitAll();
+    this.#memory.remove(place);
   }
 
   shutdown(owner: number, token: number, socket: number): void {
@@ -488,14 +479,6 @@ export class UringReactor implements Reactor {
     sqes[at + 7] = opFlags;
     sqes[at + 10] = bufferIndex < 0 ? 0 : bufferIndex; // no registered buffer: the field must be zero
     if (this.#hasCommands) this.#fillArgument(at, 0, 0, 0);
-  }
-
-  /** Registered buffer that holds the range, or -1. */
-  #fixedPiece(address: number, lengthBytes: number): number {
-    if (address < this.#fixedBase || address + lengthBytes > this.#fixedEnd) return -1;
-    const piece = Math.floor((address - this.#fixedBase) / REGISTERED_PIECE_BYTES);
-    const end = this.#fixedBase + (piece + 1) * REGISTERED_PIECE_BYTES;
-    return address + lengthBytes <= end ? piece : -1;
   }
 
   #armWake(): void {

@@ -16,7 +16,7 @@ import { GatherTime } from "../io/gather_time.ts";
 import type { Reactor } from "../io/reactor.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { Transport, TransportHandler } from "../transport/transport.ts";
-import { type Frontend, type FrontendHost, type PoolGeometry, RequestKind } from "../frontend/frontend.ts";
+import type { Frontend, FrontendHost, PoolGeometry } from "../frontend/frontend.ts";
 import { bodyKind, encodeBody, parseBody } from "../wire/body_codec.ts";
 import { unreachable } from "../base/assert.ts";
 import { ConnectionKeys } from "./connection_keys.ts";
@@ -26,10 +26,13 @@ import type { WorkerReport } from "./worker_messages.ts";
 
 /** Results of `placePayload`. */
 const REFUSE = -2;
+const TCP_WAY = { transport: "tcp" } as const;
+/** In place of a sum. */
+const NOT_SUMMED = -1;
 const NO_BYTES = new Uint8Array(0);
 
-/** A pool that tells how often memory was given back. */
-export type CountingPool = BufferPool & { readonly freedCount: number };
+/** A pool that tells how often memory was given back, and how often only after its owner had freed it. */
+export type CountingPool = BufferPool & { readonly freedCount: number; readonly releasedCount: number };
 
 /** The data plane. `transport` and `frontends` complete it. */
 export class ClientWorker implements TransportHandler, FrontendHost {
@@ -70,6 +73,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   #isDraining = false;
   #lastTickMs = 0;
   #memoryFreed = false;
+  #releasedCount = 0;
   /** A connection waits for memory. */
   #isPaused = false;
   /** What the pool's `freedCount` was then: while it is the same, asking again is in vain. */
@@ -116,7 +120,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     // core answers; the next turn may wait for ever, so all of that is done before it.
     do {
       this.#hasSent = false;
-      if (this.#isBlockedNoMore || this.#memoryFreed) {
+      if (this.#isBlockedNoMore || this.#memoryFreed || this.#pool.releasedCount !== this.#releasedCount) {
+        this.#releasedCount = this.#pool.releasedCount;
         this.#wasBlocked = false;
         this.#memoryFreed = false;
         for (let i = 0; i < this.frontends.length; i++) this.frontends[i].onReady();
@@ -171,7 +176,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     this.#requestFrontend[request] = this.#submittingFrontend;
     if (slot >= 0) {
       if (slot >= this.#slotUsers.length) this.#growSlots(slot);
-      if (kind === RequestKind.WRITE) this.#slotCrc[slot] = crc32(this.#payload(slot, lengthBytes));
+      this.#slotCrc[slot] = NOT_SUMMED;
     }
     this.#freshen();
     this.core.submit(kind, flags, offset, lengthBytes, slot, request);
@@ -260,7 +265,11 @@ export class ClientWorker implements TransportHandler, FrontendHost {
       this.transport.send(connection, message, -1, -1);
       return;
     }
-    if (message.type === MessageType.WRITE) message.payloadCrc = this.#slotCrc[slot];
+    if (message.type === MessageType.WRITE && (this.transport.sumsPayloads?.(connection) ?? true)) {
+      // Once, however many legs it goes to.
+      if (this.#slotCrc[slot] === NOT_SUMMED) this.#slotCrc[slot] = crc32(this.#payload(slot, message.payloadLength));
+      message.payloadCrc = this.#slotCrc[slot];
+    }
     this.#slotUsers[slot]++;
     if (!this.transport.send(connection, message, slot, slot)) this.#slotUsers[slot]--;
   }
@@ -389,7 +398,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
       if (!this.#isUp[connection]) continue;
       const legIndex = this.#legOfConnection[connection];
       const rdma = this.transport.describe?.(connection) ?? null;
-      paths.push(rdma === null ? { legIndex, transport: "tcp" } : { legIndex, transport: "rdma", rdma });
+      const way = this.transport.way?.(connection) ?? TCP_WAY;
+      paths.push(rdma === null ? { legIndex, ...way } : { legIndex, transport: "rdma", rdma });
     }
     return paths.sort((a, b) => a.legIndex - b.legIndex);
   }

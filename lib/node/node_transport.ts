@@ -11,6 +11,8 @@ import type { SlabBufferPool } from "../io/slab_buffer_pool.ts";
 import type { UringReactor } from "../io/uring_reactor.ts";
 import { RdmaTransport } from "../transport/rdma/rdma_transport.ts";
 import { VerbsNetwork } from "../transport/rdma/verbs_network.ts";
+import { LocalNetwork } from "../transport/local_network.ts";
+import type { BorrowingPool } from "../transport/payload_sharing.ts";
 import { TcpTransport } from "../transport/tcp_transport.ts";
 import type { Transport, TransportHandler } from "../transport/transport.ts";
 import { TransportChoice, type TransportPolicy } from "../transport/transport_choice.ts";
@@ -26,6 +28,10 @@ export interface NodeTransportOptions {
   readonly mustHaveRdma: boolean;
   /** What part of the pool peers may write to. */
   readonly landingShare: number;
+  /** Takes up the memory that clients of this machine share; null for a node that does not listen. */
+  readonly borrow: BorrowingPool | null;
+  /** Whether memory is shared with nodes of this machine. Not where there is RDMA, which lends part of the pool itself. */
+  readonly lendsMemory: boolean;
   readonly maxConnections?: number;
   readonly report: (event: CoreEvent) => void;
 }
@@ -37,13 +43,20 @@ const LEAST_LANDING_BYTES = 4 << 20;
 export function makeTransport(options: NodeTransportOptions): Transport {
   const { reactor, pool, handler, policy, maxConnections } = options;
   const report = (message: string) => options.report({ level: "warning", name: "connection-closed", message });
-  const network = new UringNetwork(reactor);
   const links = policy === "tcp" ? null : openLinks(options, report);
-  if (links === null) return new TcpTransport(network, pool, handler, { maxConnections, report });
+  const network = new LocalNetwork({
+    reactor,
+    network: new UringNetwork(reactor),
+    lend: options.lendsMemory && links === null ? pool : null,
+    borrow: options.borrow,
+    report,
+  });
+  const slots = options.borrow ?? pool;
+  if (links === null) return new TcpTransport(network, slots, handler, { maxConnections, report });
   const choice = new TransportChoice(policy, handler, reactor);
   const landingBytes = Math.max(LEAST_LANDING_BYTES, Math.floor(pool.totalBytes * options.landingShare));
   const rdma = new RdmaTransport(links, pool, choice.rdmaHandler, reactor, { landingBytes, report });
-  choice.attach(new TcpTransport(network, pool, choice.tcpHandler, { maxConnections, report }), rdma);
+  choice.attach(new TcpTransport(network, slots, choice.tcpHandler, { maxConnections, report }), rdma);
   return choice;
 }
 

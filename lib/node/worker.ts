@@ -21,6 +21,7 @@ import { SlabBufferPool } from "../io/slab_buffer_pool.ts";
 import { UringReactor } from "../io/uring_reactor.ts";
 import { RdmaUnavailable } from "../../ffi/verbs/library.ts";
 import { UringUnavailable } from "../../ffi/uring/ring.ts";
+import { BorrowingPool } from "../transport/payload_sharing.ts";
 import { openFrontends } from "./client_frontends.ts";
 import { ClientLife } from "./client_life.ts";
 import { ClientWorker } from "./client_worker.ts";
@@ -73,7 +74,8 @@ function runStorage(start: StorageStart): void {
   nameThread("brmr-storage");
   const pool = new SlabBufferPool({ totalBytes: start.memoryBytes });
   const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
-  const worker = new StorageWorker(reactor, pool, start.nodeUuid, report);
+  const borrow = new BorrowingPool(pool);
+  const worker = new StorageWorker(reactor, borrow, start.nodeUuid, report);
   worker.transport = makeTransport({
     reactor,
     pool,
@@ -81,6 +83,8 @@ function runStorage(start: StorageStart): void {
     policy: start.usesRdma ? "auto" : "tcp",
     mustHaveRdma: start.usesRdma,
     landingShare: 1 / 2,
+    borrow,
+    lendsMemory: false,
     maxConnections: 512,
     report: reportTransport,
   });
@@ -102,7 +106,7 @@ function runStorage(start: StorageStart): void {
 
 function runClient(start: ClientStart): void {
   nameThread("brmr-client");
-  const pool = new SlabBufferPool({ totalBytes: start.memoryBytes });
+  const pool = new SlabBufferPool({ totalBytes: start.memoryBytes, shareable: start.transport === "auto" });
   const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
   const core = new ClientPool({
     poolUuid: start.poolUuid,
@@ -135,6 +139,8 @@ function runClient(start: ClientStart): void {
     policy: start.transport,
     mustHaveRdma: start.transport === "rdma",
     landingShare: 1 / 4,
+    borrow: null,
+    lendsMemory: start.transport === "auto",
     report: reportTransport,
   });
   const life = new ClientLife(worker, reactor, () => openFrontends(start, worker, reactor, pool, report), report);

@@ -6,11 +6,18 @@
  */
 
 import { bodyLengthAllowed } from "../wire/body_codec.ts";
-import { type Message, MessageType } from "../wire/message.ts";
+import { type Message, MessageFlag, MessageType } from "../wire/message.ts";
 
-/** What a frame breaks, in words for the log; null when nothing. Allocates nothing for a good frame. */
-export function frameFault(message: Message): string | null {
+/**
+ * What a frame breaks, in words for the log; null when nothing. Allocates nothing for a good frame.
+ *
+ * @param isSharing whether the ends of its connection share memory
+ */
+export function frameFault(message: Message, isSharing = false): string | null {
   const { type, payloadLength } = message;
+  if (!isSharing && (type === MessageType.RELEASED || (message.flags & MessageFlag.SHARED_PAYLOAD) !== 0)) {
+    return "it speaks of shared memory, and there is none";
+  }
   if (!bodyLengthAllowed(type, payloadLength)) return "its payload length does not belong to its message type";
   // A write is carried out from its payload: the two lengths must be one.
   if (type === MessageType.WRITE && payloadLength !== message.length) return "a WRITE is not as long as its payload";

@@ -16,12 +16,13 @@
 import { assert } from "../base/assert.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { StreamProtocol } from "../io/stream_socket.ts";
-import { decodeHeader, encodeHeader, HEADER_BYTES, Message, MessageFlag } from "../wire/message.ts";
+import { decodeHeader, encodeHeader, HEADER_BYTES, Message, MessageFlag, MessageType } from "../wire/message.ts";
 import { CloseReason } from "./close_reason.ts";
 import { frameFault } from "./frame_rules.ts";
 import { payloadCrc } from "./payload_crc.ts";
+import type { PayloadSharing } from "./payload_sharing.ts";
 import { COPY_PIECE_BYTES, SendBacklog } from "./send_backlog.ts";
-import type { FrameStream } from "./stream_network.ts";
+import type { FrameStream, StreamWay } from "./stream_network.ts";
 import type { ConnectionStats, TransportHandler } from "./transport.ts";
 
 /** What a connection needs of the transport it belongs to. */
@@ -48,6 +49,14 @@ const CLOSED = 3;
 /** Short copied payloads are put behind their header in one reservation. */
 const SHORT_COPY_BYTES = COPY_PIECE_BYTES - HEADER_BYTES;
 
+const TCP_WAY: StreamWay = { transport: "tcp" };
+/** Outcomes of taking a shared payload that are no slot; PAUSED is also what `placePayload` says. */
+const PAUSED = -1;
+const REFUSED = -2;
+/** Fills a pair of pages; what `takeReleased` gives when there is none. */
+const NO_PAGE = 0xffffffff;
+const MOST_RELEASED_PAIRS = 512;
+
 /** See the module's description. */
 export class FramedConnection implements StreamProtocol {
   readonly id: number;
@@ -56,7 +65,9 @@ export class FramedConnection implements StreamProtocol {
   readonly #owner: ConnectionOwner;
   readonly #backlog: SendBacklog;
   readonly #incoming = new Message();
+  readonly #releaseMessage = new Message();
   #stream: FrameStream | null = null;
+  #sharing: PayloadSharing | null = null;
   #state = CONNECTING;
   /** Where the payload of `#incoming` is being received, or -1. */
   #placedSlot = -1;
@@ -82,6 +93,16 @@ export class FramedConnection implements StreamProtocol {
     return this.#state === OPEN;
   }
 
+  /** Which way the connection takes, for people; null before it stands. */
+  get way(): StreamWay | null {
+    return this.#stream === null ? null : this.#stream.way ?? TCP_WAY;
+  }
+
+  /** Whether payloads need not travel. */
+  get isSharing(): boolean {
+    return this.#sharing !== null;
+  }
+
   /** Bytes that wait to be taken by the network, here and in the stream. */
   get queuedBytes(): number {
     return this.#backlog.queuedBytes + (this.#stream === null ? 0 : this.#stream.queuedBytes);
@@ -96,6 +117,7 @@ export class FramedConnection implements StreamProtocol {
   attach(stream: FrameStream): void {
     assert(this.#stream === null, "A connection has one stream");
     this.#stream = stream;
+    this.#sharing = stream.sharing ?? null;
     if (this.#state === CONNECTING) this.#state = OPEN;
     else stream.close();
   }
@@ -115,6 +137,10 @@ export class FramedConnection implements StreamProtocol {
     assert(payloadLength > 0 && payloadLength <= bytes.length, "The payload lies within its slot", payloadLength);
     // Without a token nobody waits for the payload to leave: it may be overwritten as soon as we return.
     if (token < 0) return this.sendCopy(message, bytes.subarray(0, payloadLength));
+    if (this.#sharing !== null && message.type === MessageType.WRITE) {
+      const page = this.#sharing.share(slot);
+      if (page >= 0) return this.#sendShared(message, page, token);
+    }
     return this.#sendFrame(message, bytes, pool.address(slot), token);
   }
 
@@ -134,6 +160,7 @@ export class FramedConnection implements StreamProtocol {
   flushSends(): void {
     const stream = this.#stream;
     if (stream === null || this.#state !== OPEN) return;
+    if (this.#sharing !== null && this.#sharing.releasedCount > 0) this.#sendReleased(this.#sharing);
     if (!this.#backlog.isEmpty) {
       this.#sending = true;
       this.#backlog.pump(stream);
@@ -194,6 +221,7 @@ export class FramedConnection implements StreamProtocol {
       this.#closeReason = cutOff ? CloseReason.RESET : reason;
     }
     this.#state = CLOSED;
+    this.#sharing?.streamClosed();
     while (!this.#backlog.isEmpty) {
       const token = this.#backlog.takeToken();
       if (token >= 0) this.#owner.handler.onSent(this.id, token);
@@ -211,10 +239,25 @@ export class FramedConnection implements StreamProtocol {
         this.#fault(fault === "crc" ? CloseReason.BAD_MESSAGE : CloseReason.PROTOCOL, `its header has a bad ${fault}`);
         return 0;
       }
-      const broken = frameFault(message);
+      const broken = frameFault(message, this.#sharing !== null);
       if (broken !== null) {
         this.#fault(CloseReason.PROTOCOL, broken);
         return 0;
+      }
+      if (message.type === MessageType.RELEASED) {
+        if (end - at < HEADER_BYTES + message.payloadLength) break;
+        if (!this.#released(view, at + HEADER_BYTES, message.payloadLength)) return 0;
+        at += HEADER_BYTES + message.payloadLength;
+        continue;
+      }
+      if ((message.flags & MessageFlag.SHARED_PAYLOAD) !== 0) {
+        const taken = this.#takeShared();
+        if (taken === PAUSED) return this.#pause(at - start);
+        if (taken === REFUSED) return 0;
+        at += HEADER_BYTES;
+        this.#deliver(taken);
+        if (this.#state !== OPEN) return 0;
+        continue;
       }
       if (message.payloadLength > 0) {
         const slot = this.#owner.handler.placePayload(this.id, message, -1);
@@ -230,6 +273,79 @@ export class FramedConnection implements StreamProtocol {
     }
     this.#inFrame = at < end;
     return at - start;
+  }
+
+  /** The slot of a payload that lies in the peer's memory, once the user has taken it; or {@link PAUSED}, {@link REFUSED}. */
+  #takeShared(): number {
+    const message = this.#incoming;
+    const page = message.payloadCrc;
+    const isWrite = this.#sharing !== null && message.type === MessageType.WRITE;
+    const slot = isWrite ? this.#sharing!.borrow(page, message.payloadLength) : -1;
+    if (slot < 0) {
+      this.#fault(CloseReason.PROTOCOL, "its payload lies in memory that is not shared");
+      return REFUSED;
+    }
+    message.flags &= ~MessageFlag.SHARED_PAYLOAD;
+    message.payloadCrc = 0;
+    const placed = this.#owner.handler.placePayload(this.id, message, slot);
+    // Once named the slot is the user's, who gives it back when told of the end.
+    if (placed === slot) return this.#state === OPEN ? slot : REFUSED;
+    this.#sharing!.unborrow(slot);
+    if (this.#state !== OPEN) return REFUSED;
+    if (placed === PAUSED) return PAUSED;
+    this.#fault(CloseReason.PROTOCOL, "its payload is not wanted");
+    return REFUSED;
+  }
+
+  /** The peer is done with pages of our memory. */
+  #released(view: DataView, at: number, lengthBytes: number): boolean {
+    for (let i = 0; i < lengthBytes; i += 4) {
+      const page = view.getUint32(at + i, true);
+      if (page === NO_PAGE || (this.#sharing !== null && this.#sharing.released(page))) continue;
+      this.#fault(CloseReason.PROTOCOL, "it gives back memory that was not lent");
+      return false;
+    }
+    return true;
+  }
+
+  /** Tells the peer of its pages that are done with, as many as there is room for. */
+  #sendReleased(sharing: PayloadSharing): void {
+    const stream = this.#stream!;
+    // Behind what waits already: a page may not be given back before the answer that lets its owner go on.
+    while (sharing.releasedCount > 0 && this.#backlog.isEmpty && stream.canSend) {
+      const pairs = Math.min(MOST_RELEASED_PAIRS, (sharing.releasedCount + 1) >> 1);
+      const at = stream.reserve(HEADER_BYTES + pairs * 8);
+      if (at < 0) return;
+      const message = this.#releaseMessage.reset(MessageType.RELEASED);
+      message.flags = MessageFlag.NO_PAYLOAD_CRC;
+      message.payloadLength = pairs * 8;
+      encodeHeader(message, stream.sendView, at);
+      for (let i = 0; i < pairs * 2; i++) {
+        stream.sendView.setUint32(at + HEADER_BYTES + i * 4, sharing.takeReleased() >>> 0, true);
+      }
+    }
+  }
+
+  #sendShared(message: Message, page: number, token: number): boolean {
+    const { flags, payloadCrc: crc } = message;
+    assert(
+      frameFault(message, this.#sharing !== null) === null,
+      "What we send keeps the rules of frames",
+      message.type,
+      message.payloadLength,
+    );
+    message.flags |= MessageFlag.SHARED_PAYLOAD;
+    message.payloadCrc = page;
+    const queued = this.#queueFrame(message, null, 0, -1);
+    message.flags = flags;
+    message.payloadCrc = crc;
+    if (!queued) {
+      this.#sharing!.released(page);
+      return this.#overflow();
+    }
+    // The slot is held by whoever shares it: its user need not wait for it to leave.
+    this.#owner.sentAtOnce(this.id, token);
+    return true;
   }
 
   #expectPayload(slot: number, consumedBytes: number): number {
@@ -324,7 +440,12 @@ export class FramedConnection implements StreamProtocol {
 
   /** Sums the payload unless the caller has, or says that nobody did. */
   #setPayloadFields(message: Message, payload: Uint8Array | null): void {
-    assert(frameFault(message) === null, "What we send keeps the rules of frames", message.type, message.payloadLength);
+    assert(
+      frameFault(message, this.#sharing !== null) === null,
+      "What we send keeps the rules of frames",
+      message.type,
+      message.payloadLength,
+    );
     if (payload === null) {
       message.payloadCrc = 0;
     } else if (!this.#owner.checksums) {

@@ -8,6 +8,7 @@
  * @module
  */
 
+import type { PayloadSharing } from "./payload_sharing.ts";
 import type { StreamProtocol, StreamSocket } from "../io/stream_socket.ts";
 
 /** What of a stream a connection of frames uses, and how much of what was queued is still here. */
@@ -27,6 +28,16 @@ export interface FrameStream extends
   > {
   /** Bytes queued and not yet taken by the network. */
   readonly queuedBytes: number;
+  /** Memory that both ends share, if they do: then payloads need not travel. */
+  readonly sharing?: PayloadSharing | null;
+  /** Which way it takes, for people. Default TCP. */
+  readonly way?: StreamWay;
+}
+
+/** Which way a stream takes; `reason`: why it is TCP where memory might be shared. */
+export interface StreamWay {
+  readonly transport: "tcp" | "shared-memory";
+  readonly reason?: string;
 }
 
 /** Makes the stream of an accepted connection; `protocol` hears what happens on it. To be called at once, or not at all. */

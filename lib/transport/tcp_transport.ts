@@ -1,5 +1,5 @@
 /**
- * Frames over TCP: the transport of every ordinary network.
+ * Frames over TCP: the transport of every ordinary network. Within a machine, over what `local_network.ts` makes of it.
  *
  * Owns the table of connections and the order of news to the user; framing is in `framed_connection.ts`, sockets are
  * below `stream_network.ts`. Connection numbers are used again only after `onClosed` was delivered.
@@ -23,6 +23,7 @@ import type {
   StreamConnector,
   StreamListener,
   StreamNetwork,
+  StreamWay,
 } from "./stream_network.ts";
 import type { ConnectionStats, Transport, TransportHandler } from "./transport.ts";
 
@@ -147,6 +148,15 @@ export class TcpTransport implements Transport {
   stats(connection: number): ConnectionStats {
     const target = this.#connections[connection] ?? null;
     return target === null ? { sentBytes: 0, receivedBytes: 0, sentFrames: 0, receivedFrames: 0 } : { ...target.stats };
+  }
+
+  way(connection: number): StreamWay | null {
+    return this.#connections[connection]?.way ?? null;
+  }
+
+  sumsPayloads(connection: number): boolean {
+    const target = this.#connections[connection] ?? null;
+    return target !== null && this.#owner.checksums && !target.isSharing;
   }
 
   queuedBytes(connection: number): number {

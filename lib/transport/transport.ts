@@ -12,6 +12,7 @@
  */
 
 import type { Message } from "../wire/message.ts";
+import type { StreamWay } from "./stream_network.ts";
 import type { LinkDescription } from "./rdma/link_description.ts";
 
 /**
@@ -82,6 +83,10 @@ export interface Transport {
   /** Reactor clock when bytes last arrived, for heartbeats. */
   lastReceivedMs(connection: number): number;
   stats(connection: number): ConnectionStats;
+  /** Which way a connection takes within a machine or over TCP, for status; null or absent for other networks. */
+  way?(connection: number): StreamWay | null;
+  /** Whether payloads sent on it are summed, so that a caller does well to sum once for several. Absent: they are. */
+  sumsPayloads?(connection: number): boolean;
   /** Bytes queued but not yet taken by the network. */
   queuedBytes(connection: number): number;
   /** Which way a connection goes over RDMA, for status; null or absent for other networks. */

@@ -11,6 +11,7 @@
 import type { Message } from "../wire/message.ts";
 import type { LinkDescription } from "./rdma/link_description.ts";
 import type { RdmaTransport } from "./rdma/rdma_transport.ts";
+import type { StreamWay } from "./stream_network.ts";
 import type { ConnectionStats, Transport, TransportHandler } from "./transport.ts";
 
 /** What connections may take. */
@@ -151,6 +152,18 @@ export class TransportChoice implements Transport {
     const route = this.#routes[connection] ?? null;
     if (route === null || route.transport !== RDMA || route.inner < 0) return null;
     return (this.#inner[RDMA] as RdmaTransport).describe(route.inner);
+  }
+
+  way(connection: number): StreamWay | null {
+    const route = this.#routes[connection] ?? null;
+    if (route === null || route.transport !== TCP || route.inner < 0) return null;
+    return this.#inner[TCP]!.way?.(route.inner) ?? null;
+  }
+
+  sumsPayloads(connection: number): boolean {
+    const route = this.#routes[connection] ?? null;
+    if (route === null || route.inner < 0) return true;
+    return this.#inner[route.transport]!.sumsPayloads?.(route.inner) ?? true;
   }
 
   #begin(route: Route, outer: number): void {

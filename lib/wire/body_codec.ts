@@ -46,6 +46,8 @@ const MAX_LIST_BYTES = MAX_PAYLOAD_BYTES;
 const MAX_JSON_DEPTH = 32;
 /** MAP_PART and CLEAR: (first chunk, count). HASH_DATA: (low, high). */
 const WORD_PAIR_BYTES = 8;
+/** A frame of the transport's own is taken from the staging area in one piece. */
+const MAX_RELEASED_BYTES = 8192;
 /** "{}" */
 const MIN_JSON_BYTES = 2;
 
@@ -88,6 +90,7 @@ RULES[MessageType.PULL_DATA] = DATA;
 RULES[MessageType.MAP_PART] = WORDS;
 RULES[MessageType.CLEAR] = WORDS;
 RULES[MessageType.HASH_DATA] = WORDS;
+RULES[MessageType.RELEASED] = { ...WORDS, maxBytes: MAX_RELEASED_BYTES };
 
 // Flat copies for the receive path, which looks at them once a frame.
 const MIN_BYTES = Int32Array.from(RULES, (rule) => rule.minBytes);

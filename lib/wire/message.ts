@@ -102,6 +102,11 @@ export const MessageType = {
   CONTROL_REQUEST: 40,
   /** JSON payload `{ok: true, result}` or `{ok: false, error: {code, message}}`. */
   CONTROL_REPLY: 41,
+  /**
+   * Within a machine, between transports: payloads at these pages (u32, in pairs, 0xffffffff for none) that frames with flag
+   * SHARED_PAYLOAD have named are no longer read. Their memory may be used again.
+   */
+  RELEASED: 50,
 } as const;
 export type MessageType = typeof MessageType[keyof typeof MessageType];
 
@@ -113,6 +118,8 @@ export const MessageFlag = {
   NO_PAYLOAD_CRC: 2,
   /** On WRITE_ZEROES: do not free space. */
   NO_HOLE: 4,
+  /** On WRITE, where ends share memory: no payload follows; `payloadCrc` is the page of the sender's memory at which it lies. */
+  SHARED_PAYLOAD: 8,
 } as const;
 
 /** Why a header was not accepted. */

@@ -12,7 +12,8 @@ import { bodyKind, encodeBody, parseBody, type ParsedBody } from "../../lib/wire
 import { decodeHeader, encodeHeader, HEADER_BYTES, Message, MessageType } from "../../lib/wire/message.ts";
 import { SAMPLE_BODIES } from "../unit/wire/sample_bodies.ts";
 
-const TYPES = Object.values(MessageType);
+/** Frames of shared memory are unsound where none is shared, which is everywhere here. */
+const TYPES = Object.values(MessageType).filter((type) => type !== MessageType.RELEASED);
 const SAMPLES: readonly (readonly [number, Uint8Array])[] = SAMPLE_BODIES.map((
   [type, body],
 ) => [type, encodeBody(type, body)]);

@@ -58,6 +58,7 @@ function isHeaderSound(header: Uint8Array): boolean {
   if (crc32(header.subarray(0, 60)) !== view.getUint32(60, true)) return false;
   const type = view.getUint8(4);
   if (!KNOWN_TYPES.has(type)) return false;
+  if (type === MessageType.RELEASED || (view.getUint8(5) & 8) !== 0) return false; // no memory is shared here
   for (const at of [16, 24, 40]) if (view.getBigUint64(at, true) > BigInt(Number.MAX_SAFE_INTEGER)) return false;
   const lengthBytes = view.getUint32(48, true);
   if (lengthBytes > maxBodyBytes(type)) return false;

@@ -127,3 +127,29 @@ Deno.test("slots in use never overlap, keep their bytes, and accounts are right"
 
 // One mapping for all runs: mappings live for the process.
 const sharedPool = new SlabBufferPool({ totalBytes: 8 * MIB });
+
+Deno.test("a slot that is held is not handed out again before the last one has released it", () => {
+  const pool = new SlabBufferPool({ totalBytes: MIB, shareable: true });
+  assert.ok(pool.descriptor >= 0);
+  const slot = pool.allocate(MIB);
+  pool.hold(slot);
+  pool.hold(slot);
+  assert.equal(pool.heldBytes, MIB);
+  pool.free(slot);
+  assert.equal(pool.allocate(4096), -1);
+  assert.throws(() => pool.free(slot), /only a slot in use is freed/);
+  pool.release(slot);
+  assert.equal(pool.allocate(4096), -1);
+  assert.equal(pool.releasedCount, 0);
+  pool.release(slot);
+  assert.equal(pool.releasedCount, 1);
+  assert.equal(pool.heldBytes, 0);
+  assert.throws(() => pool.release(slot), /a slot that is held/);
+  const again = pool.allocate(MIB);
+  assert.equal(again, slot);
+  pool.hold(again);
+  pool.release(again);
+  assert.equal(pool.usedBytes, MIB, "released before it is freed: it is its owner's");
+  pool.free(again);
+  assert.equal(pool.usedBytes, 0);
+});

@@ -62,7 +62,7 @@ class ScriptedCore {
 }
 
 function setUp() {
-  const pool = Object.assign(new MemoryBufferPool(1 << 20), { freedCount: 0 });
+  const pool = Object.assign(new MemoryBufferPool(1 << 20), { freedCount: 0, releasedCount: 0 });
   const core = new ScriptedCore();
   const sent: { connection: number; slot: number; token: number; crc: number }[] = [];
   let connections = 0;
@@ -72,6 +72,7 @@ function setUp() {
       sent.push({ connection, slot, token, crc: message.payloadCrc });
       return true;
     },
+    sumsPayloads: () => true,
     close() {},
     flushSends() {},
     resume() {},

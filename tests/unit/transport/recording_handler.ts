@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import type { BufferPool } from "../../../lib/io/buffer_pool.ts";
 import type { ConnectionStats, Transport, TransportHandler } from "../../../lib/transport/transport.ts";
+import type { StreamWay } from "../../../lib/transport/stream_network.ts";
 import { Message } from "../../../lib/wire/message.ts";
 
 /** One frame as it was delivered. */
@@ -33,6 +34,9 @@ export class RecordingHandler implements TransportHandler {
   takesLanded = true;
   /** Payloads are compared and thrown away instead of kept. */
   keepPayloads = true;
+  /** Slots of payloads are not freed, but collected. */
+  keepSlots = false;
+  readonly keptSlots: number[] = [];
   onFrame: ((frame: ReceivedFrame) => void) | null = null;
   onToken: ((connection: number, token: number) => void) | null = null;
   onPlacement: ((connection: number, message: Message) => void) | null = null;
@@ -61,7 +65,7 @@ export class RecordingHandler implements TransportHandler {
     this.onConnect?.(connection);
   }
 
-  placePayload(connection: number, message: Message, landedSlot: number): number {
+  placePayload(connection: number, message: Message, landedSlot = -1): number {
     this.#check(connection);
     this.placementCount++;
     assert.ok(!this.#placed.has(connection), "One payload is under way at a time");
@@ -79,7 +83,10 @@ export class RecordingHandler implements TransportHandler {
     this.#check(connection);
     assert.equal(slot, this.#placed.get(connection) ?? -1, "The slot is the one that was named");
     const payload = slot < 0 || !this.keepPayloads ? null : this.#pool.bytes(slot).slice(0, message.payloadLength);
-    this.#dispose(connection);
+    if (this.keepSlots && slot >= 0) {
+      this.keptSlots.push(slot);
+      this.#placed.delete(connection);
+    } else this.#dispose(connection);
     const frame = { connection, message: new Message().copyFrom(message), payload };
     this.frames.push(frame);
     this.onFrame?.(frame);
@@ -178,6 +185,12 @@ export class WatchedTransport implements Transport {
   }
   stats(connection: number): ConnectionStats {
     return this.#inner.stats(connection);
+  }
+  way(connection: number): StreamWay | null {
+    return this.#inner.way?.(connection) ?? null;
+  }
+  sumsPayloads(connection: number): boolean {
+    return this.#inner.sumsPayloads?.(connection) ?? true;
   }
   queuedBytes(connection: number): number {
     return this.#inner.queuedBytes(connection);

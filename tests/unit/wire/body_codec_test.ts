@@ -31,7 +31,12 @@ Deno.test("every type has a kind, and every JSON type a sample here", () => {
     assert.equal(sampled.has(type), kind === "json", `Type ${type}`);
     assert.equal(maxBodyBytes(type) === 0, kind === "none");
   }
-  assert.deepEqual(kinds.get("words"), [MessageType.MAP_PART, MessageType.CLEAR, MessageType.HASH_DATA]);
+  assert.deepEqual(kinds.get("words"), [
+    MessageType.MAP_PART,
+    MessageType.CLEAR,
+    MessageType.HASH_DATA,
+    MessageType.RELEASED,
+  ]);
   assert.deepEqual(kinds.get("data"), [MessageType.WRITE, MessageType.DATA, MessageType.PULL_DATA]);
 });
 
