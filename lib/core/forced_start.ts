@@ -9,7 +9,7 @@
  */
 
 import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
-import { bitCount, indicesOf, type LegEvidence, splitOf, splitText } from "./start_rule.ts";
+import { bitCount, indicesOf, isMemberOf, type LegEvidence, splitOf, splitText } from "./start_rule.ts";
 
 /** An operator's order to start in spite of the start rule. */
 export interface ForceOrder {
@@ -42,10 +42,7 @@ export function decideForced(evidence: readonly LegEvidence[], withoutMask: numb
   const best = kept.reduce((a, b) => compareRank(b.shared, a.shared) > 0 ? b : a);
   const record = best.shared;
   let memberMask = 0;
-  for (const { legIndex, legUuid, shared } of kept) {
-    const isMember = (record.inSyncMask & (1 << legIndex)) !== 0 && record.legs[legIndex]?.uuid === legUuid;
-    if (isMember && shared.historyId === record.historyId) memberMask |= 1 << legIndex;
-  }
+  for (const leg of kept) if (isMemberOf(record, leg)) memberMask |= 1 << leg.legIndex;
   const isMixture = memberMask === 0;
   if (isMixture && record.legs[best.legIndex]?.uuid !== best.legUuid) {
     return { ok: false, reason: `Leg ${best.legIndex} is not the one of its own leg table; it cannot found a history` };

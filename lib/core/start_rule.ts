@@ -31,8 +31,7 @@ export function decideStart(evidence: readonly LegEvidence[]): StartDecision {
   let wholeMask = 0;
   for (const leg of evidence) {
     const bit = 1 << leg.legIndex;
-    const isKnown = newest.legs[leg.legIndex]?.uuid === leg.legUuid;
-    if (isKnown && (newest.inSyncMask & bit) !== 0 && leg.shared.historyId === newest.historyId) memberMask |= bit;
+    if (isMemberOf(newest, leg)) memberMask |= bit;
     if (leg.isWhole) wholeMask |= bit;
   }
   const least = Math.max(1, newest.minInSync);
@@ -44,6 +43,17 @@ export function decideStart(evidence: readonly LegEvidence[]): StartDecision {
     return { ok: false, reason: unflushedText(newest, memberMask, absentMask) };
   }
   return { ok: false, reason: refusalText(newest, memberMask, absentMask, least) };
+}
+
+/**
+ * Whether `leg` is an in-sync leg of `record`. One of an older history may be: the record that founds a history, or takes the leg in, may not
+ * have reached it before its client ended. A leg that went on in the older history since has done so under a later generation: it had
+ * promised the one of `record`.
+ */
+export function isMemberOf(record: SharedEpoch, leg: LegEvidence): boolean {
+  if ((record.inSyncMask & (1 << leg.legIndex)) === 0 || record.legs[leg.legIndex]?.uuid !== leg.legUuid) return false;
+  if (leg.shared.historyId === record.historyId) return true;
+  return leg.shared.historyNumber < record.historyNumber && leg.shared.generation < record.generation;
 }
 
 /** Two legs of the newest histories that are here, forced apart from one another; null when there is one such history. */

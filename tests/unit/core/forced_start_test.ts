@@ -77,6 +77,14 @@ Deno.test("a history of a higher number counts, however high the records of an o
   assert.deepEqual([decision.memberMask, decision.record.historyId], [0b001, "two"]);
 });
 
+Deno.test("a founding member that the founding record did not reach is one, unless it has gone on since", () => {
+  const founding = { historyId: "two", historyNumber: 1, generation: 6, inSyncMask: 0b011 };
+  const decision = decideStart([leg(0, founding), leg(1, { generation: 5 })]);
+  assert.ok(decision.ok);
+  assert.equal(decision.memberMask, 0b011);
+  assert.match(reasonOf([leg(0, founding), leg(1, { generation: 7 })]), /leg 1 .* may have gone on/);
+});
+
 Deno.test("two histories of one number are a split: refused, naming both, until one is given up", () => {
   const one = leg(0, { historyId: "two", historyNumber: 1, inSyncMask: 0b001 });
   const other = leg(1, { historyId: "three", historyNumber: 1, inSyncMask: 0b010, generation: 8 });
