@@ -9,6 +9,7 @@ import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
 import type { Grant, ResyncReport, Welcome } from "../wire/bodies.ts";
 import type { ForceOrder } from "./forced_start.ts";
 import { type CoreEvent, type Output, OutputKind, OutputQueue } from "./output.ts";
+import { RequestKind } from "./request_kind.ts";
 
 /** What a client starts from. */
 export interface ClientPoolOptions {
@@ -18,6 +19,8 @@ export interface ClientPoolOptions {
   readonly logicalBlockBytes: number;
   readonly extentBytes: number;
   readonly hotExtentCount: number;
+  /** Bytes of a chunk of the pool; 4096 when absent. */
+  readonly chunkBytes?: number;
   /** Random UUID of this client, new each time. */
   readonly clientUuid: string;
   /** For people: host and process. */
@@ -84,6 +87,9 @@ export interface LegLink {
   admitAtMs: number;
   admitBackoffMs: number;
   readsInFlight: number;
+  /** Reads that its disk could not answer, and bytes written back to it because of that. */
+  readErrors: number;
+  repairedBytes: number;
   lastRefusal: string;
 }
 
@@ -125,37 +131,13 @@ export class ClientContext {
   lostMask = 0;
   sequence = 1;
   watermark = 0;
-  counters = { reads: 0, writes: 0, flushes: 0, readBytes: 0, writtenBytes: 0, failed: 0, legDrops: 0 };
+  counters = { reads: 0, writes: 0, flushes: 0, readBytes: 0, writtenBytes: 0, failed: 0, legDrops: 0, readRepairs: 0 };
 
   constructor(options: ClientPoolOptions) {
     this.options = options;
     this.nowMs = options.nowMs;
     this.outputs = new OutputQueue(32768);
-    for (const leg of options.legs) {
-      this.links[leg.legIndex] = {
-        legIndex: leg.legIndex,
-        address: leg.address,
-        legUuid: "",
-        state: "down",
-        connection: -1,
-        hasFailed: false,
-        lastHeardMs: 0,
-        lastPingMs: 0,
-        retryAtMs: 0,
-        backoffMs: 50,
-        welcome: null,
-        grant: null,
-        suspectedFrom: -1,
-        resyncSession: 0,
-        report: null,
-        admittedAfter: 0,
-        doneEpoch: -1,
-        admitAtMs: 0,
-        admitBackoffMs: 100,
-        readsInFlight: 0,
-        lastRefusal: "",
-      };
-    }
+    for (const { legIndex, address } of options.legs) this.links[legIndex] = newLink(legIndex, address);
   }
 
   get isCaretaker(): boolean {
@@ -207,7 +189,49 @@ export class ClientContext {
     return output;
   }
 
+  /** Counts a request of an application. */
+  count(kind: number, lengthBytes: number): void {
+    const counters = this.counters;
+    if (kind === RequestKind.READ) {
+      counters.reads++;
+      counters.readBytes += lengthBytes;
+    } else if (kind === RequestKind.FLUSH) counters.flushes++;
+    else {
+      counters.writes++;
+      counters.writtenBytes += lengthBytes;
+    }
+  }
+
   event(level: CoreEvent["level"], name: string, message: string, legIndex?: number): void {
     this.outputs.push(OutputKind.EVENT).body = { level, name, message, legIndex } satisfies CoreEvent;
   }
+}
+
+/** A link that is to be connected. */
+export function newLink(legIndex: number, address: string): LegLink {
+  return {
+    legIndex,
+    address,
+    legUuid: "",
+    state: "down",
+    connection: -1,
+    hasFailed: false,
+    lastHeardMs: 0,
+    lastPingMs: 0,
+    retryAtMs: 0,
+    backoffMs: 50,
+    welcome: null,
+    grant: null,
+    suspectedFrom: -1,
+    resyncSession: 0,
+    report: null,
+    admittedAfter: 0,
+    doneEpoch: -1,
+    admitAtMs: 0,
+    admitBackoffMs: 100,
+    readsInFlight: 0,
+    readErrors: 0,
+    repairedBytes: 0,
+    lastRefusal: "",
+  };
 }

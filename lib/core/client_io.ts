@@ -3,40 +3,44 @@
  *
  * Two overlapping requests are never in flight together if one of them writes. A write completes when every leg in its `waitMask` has answered;
  * a leg leaves that mask by its answer, or when an epoch without it is durable on all others (`epochCommitted`). Reads go to the
- * in-sync leg with the fewest in flight and are tried elsewhere when they fail.
+ * in-sync leg with the fewest in flight and are tried elsewhere when they fail. What a leg could not read is written back to it from the
+ * answer of another: the read becomes an ordinary write of what it has read, to all legs, before anything that overlaps it may follow.
  *
  * @module
  */
 
 import { assert } from "../base/assert.ts";
-import { RequestFlag, RequestKind } from "./request_kind.ts";
-import { type Message, MessageFlag, MessageType } from "../wire/message.ts";
+import { COMPARE_KIND, RequestKind } from "./request_kind.ts";
+import type { Message } from "../wire/message.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import { OutputKind } from "./output.ts";
 import { RangeCounter } from "./range_counter.ts";
-import { RequestState, RequestTable } from "./request_table.ts";
+import {
+  chooseReader,
+  isInRange,
+  isUnreadable,
+  isWriteKind,
+  noteRepaired,
+  sendFlush,
+  sendHash,
+  sendRead,
+  sendWrite,
+} from "./request_frames.ts";
+import { checkRequests, RequestState, RequestTable } from "./request_table.ts";
 import { SequenceWindow } from "./sequence_window.ts";
-import { slowLegs } from "./slow_legs.ts";
-import { bitCount } from "./start_rule.ts";
+import { dropSlowLegs, type LegFailure } from "./slow_legs.ts";
+import { type VerifyIo, VerifyRound } from "./verify_round.ts";
 
 const EIO = -5;
 const EINVAL = -22;
 /** Tag of requests that no frontend asked for. */
 const INTERNAL_TAG = -1;
-/** Requests kept back for the client's own flushes. */
+/** Requests kept back for the client's own flushes and its verify. */
 const RESERVED = 4;
-const MESSAGE_TYPE = [MessageType.READ, MessageType.WRITE, MessageType.WRITE_ZEROES, MessageType.DISCARD];
-
-/** What the I/O path asks of the membership. */
-export interface LegFailure {
-  /** This leg has failed: it must leave the active legs. */
-  failLeg(legIndex: number, reason: string): void;
-  /** The last in-sync leg has failed a write, which legs under resync may have done. */
-  writeFailed(): void;
-}
 
 /** The requests of one client. */
-export class ClientIo {
+export class ClientIo implements VerifyIo {
+  readonly verify: VerifyRound;
   readonly #pool: ClientContext;
   readonly #requests: RequestTable;
   readonly #readers = new RangeCounter();
@@ -51,11 +55,15 @@ export class ClientIo {
   #flushFailed = false;
   #lastFlushMs = 0;
   #lastRead = 0;
+  /** The requests of a verify: its lock, and under it its copy from one leg to all; -1 when there is none. */
+  #compareRequest = -1;
+  #copyRequest = -1;
   #failure: LegFailure | null = null;
 
   constructor(pool: ClientContext) {
     this.#pool = pool;
     this.#requests = new RequestTable(pool.options.maxRequests ?? 512);
+    this.verify = new VerifyRound(pool, this);
   }
 
   /** Whom to tell about failing legs. Set once, at construction of the whole. */
@@ -76,26 +84,14 @@ export class ClientIo {
     return this.#waiting.length + this.#held.length;
   }
 
-  /** Every write up to here is complete. */
-  get stableSequence(): number {
-    return this.#window.stable;
-  }
-
   /** A request of an application. Completed exactly once by output COMPLETE. */
   submit(kind: number, flags: number, offset: number, lengthBytes: number, slot: number, tag: number): void {
     const pool = this.#pool;
-    if (kind !== RequestKind.FLUSH && !this.#isInRange(kind, offset, lengthBytes)) {
+    if (kind !== RequestKind.FLUSH && !isInRange(pool.options, pool.maxRangeBytes, kind, offset, lengthBytes)) {
       this.#complete(tag, EINVAL);
       return;
     }
-    if (kind === RequestKind.READ) {
-      pool.counters.reads++;
-      pool.counters.readBytes += lengthBytes;
-    } else if (kind === RequestKind.FLUSH) pool.counters.flushes++;
-    else {
-      pool.counters.writes++;
-      pool.counters.writtenBytes += lengthBytes;
-    }
+    pool.count(kind, lengthBytes);
     const request = this.#newRequest(kind, flags, offset, lengthBytes, slot, tag);
     if (pool.phase !== "ready") {
       this.#hold(request);
@@ -117,8 +113,8 @@ export class ClientIo {
         this.#failure?.failLeg(link.legIndex, `it answered a write with error ${message.status}`);
         return;
       }
-      // The last good copy is never given up: the request fails instead.
-      requests.status[request] = EIO;
+      // The last good copy is never given up: the request fails instead. What a repair is for has been read all the same.
+      if (requests.isRepair[request] === 0) requests.status[request] = EIO;
       if (requests.kind[request] !== RequestKind.FLUSH) this.#failure?.writeFailed();
       // That may have ended the session: then the request is held, and sent again under the next one.
       if (requests.find(message.requestId) !== request) return;
@@ -135,20 +131,55 @@ export class ClientIo {
     link.readsInFlight--;
     requests.readLeg[request] = -1;
     if (message.status === 0 && message.payloadLength === requests.lengthBytes[request]) {
-      this.#finish(request);
-      return;
+      const repairMask = requests.unreadableMask[request] & this.#pool.inSyncMask & ~this.#pool.lostMask;
+      if (repairMask !== 0 || request === this.#copyRequest) return this.#writeBack(request);
+      return this.#finish(request);
     }
     requests.triedMask[request] |= 1 << link.legIndex;
+    if (isUnreadable(message.status)) {
+      link.readErrors++;
+      requests.unreadableMask[request] |= 1 << link.legIndex;
+    }
     this.#pool.event(
       "warning",
       "read-failed",
       `A read failed (${message.status}); another leg is tried`,
       link.legIndex,
     );
-    if (!this.#sendRead(request)) {
-      requests.status[request] = EIO;
-      this.#finish(request);
-    }
+    if (request === this.#copyRequest || !this.#sendRead(request)) this.#fail(request);
+  }
+
+  /** HASH_DATA: a leg's hashes of the range that a verify compares. */
+  handleHashes(link: LegLink, message: Message, words: Uint32Array | null): void {
+    const request = this.#requests.find(message.requestId);
+    const bit = 1 << link.legIndex;
+    if (request < 0 || request !== this.#compareRequest || (this.#requests.waitMask[request] & bit) === 0) return;
+    this.verify.answered(link.legIndex, message.status, words);
+    this.#requests.waitMask[request] &= ~bit;
+    if (this.#requests.waitMask[request] === 0) this.verify.compared();
+  }
+
+  compare(offset: number, lengthBytes: number): void {
+    const request = this.#newRequest(COMPARE_KIND, 0, offset, lengthBytes, -1, INTERNAL_TAG);
+    this.#compareRequest = request;
+    if (this.#mustQueue(request)) this.#wait(request);
+    else this.#issue(request);
+  }
+
+  copy(offset: number, lengthBytes: number, legIndex: number, slot: number): void {
+    const requests = this.#requests;
+    const request = this.#newRequest(RequestKind.READ, 0, offset, lengthBytes, slot, INTERNAL_TAG);
+    this.#copyRequest = request;
+    requests.state[request] = RequestState.ACTIVE;
+    requests.issuedMs[request] = this.#pool.nowMs;
+    this.#readers.add(offset, lengthBytes);
+    const link = chooseReader(this.#pool, ~(1 << legIndex), 0);
+    if (link !== null) sendRead(this.#pool, requests, request, link);
+    else this.#fail(request);
+  }
+
+  unlock(): void {
+    if (this.#compareRequest >= 0) this.#finish(this.#compareRequest);
   }
 
   /** WANT_FLUSH: a leg's intent log is nearly full. */
@@ -173,7 +204,8 @@ export class ClientIo {
       if (requests.readConnection[request] !== connection) continue;
       requests.readLeg[request] = -1;
       requests.renew(request);
-      if (!this.#isServing || !this.#sendRead(request)) this.#unissue(request);
+      if (request === this.#copyRequest) this.#fail(request);
+      else if (!this.#isServing || !this.#sendRead(request)) this.#unissue(request);
     }
   }
 
@@ -184,13 +216,16 @@ export class ClientIo {
     for (let request = 0; request < requests.capacity; request++) {
       if (requests.state[request] !== RequestState.ACTIVE || requests.waitMask[request] === 0) continue;
       requests.waitMask[request] &= active;
-      if (requests.waitMask[request] === 0) this.#finish(request);
+      if (requests.waitMask[request] !== 0) continue;
+      if (request === this.#compareRequest) this.verify.compared();
+      else this.#finish(request);
     }
   }
 
   /** The pool is not served any more: everything in flight is held and will be sent again. */
   suspend(): void {
     const requests = this.#requests;
+    this.#dropVerify();
     const active: number[] = [];
     for (let request = 0; request < requests.capacity; request++) {
       if (requests.state[request] === RequestState.ACTIVE) active.push(request);
@@ -238,8 +273,9 @@ export class ClientIo {
   tick(): void {
     const pool = this.#pool;
     if (this.#isServing) {
-      this.#dropSlowLegs();
+      dropSlowLegs(pool, this.#requests, this.#failure);
       this.#maybeFlush();
+      this.verify.pump();
     } else {
       const limitMs = pool.options.ioTimeoutMs ?? pool.record?.ioTimeoutMs ?? 30_000;
       while (this.#held.length > 0 && pool.nowMs - this.#requests.submittedMs[this.#held[0]] > limitMs) {
@@ -265,25 +301,7 @@ export class ClientIo {
 
   /** Asserts what must hold between inputs. */
   checkInvariants(): void {
-    const requests = this.#requests;
-    let used = 0;
-    for (let request = 0; request < requests.capacity; request++) {
-      const state = requests.state[request];
-      if (state === RequestState.FREE) continue;
-      used++;
-      if (state !== RequestState.ACTIVE) continue;
-      const isRead = requests.kind[request] === RequestKind.READ;
-      assert(
-        isRead ? requests.readLeg[request] >= 0 : requests.waitMask[request] !== 0,
-        "Active requests wait",
-        request,
-      );
-      assert(
-        this.#pool.phase === "ready" || this.#pool.phase === "detaching",
-        "Only a served pool has active requests",
-      );
-    }
-    assert(used === requests.count, "Requests are counted", used, requests.count);
+    checkRequests(this.#requests, this.#compareRequest, this.#isServing);
     assert(this.#pool.watermark <= this.#pool.sequence, "The watermark follows the sequence");
   }
 
@@ -312,7 +330,7 @@ export class ClientIo {
     const lengthBytes = requests.lengthBytes[request];
     if (this.#waiting.length > 0 && this.#waitingRanges.any(offset, lengthBytes)) return true;
     if (this.#writers.any(offset, lengthBytes)) return true;
-    if (kind === RequestKind.READ) return false;
+    if (kind === RequestKind.READ || kind === COMPARE_KIND) return false;
     return this.#readers.any(offset, lengthBytes) ||
       this.#window.isFull(this.#pool.sequence) ||
       (requests.slot[request] >= 0 && this.#writeBytesInFlight > 0 &&
@@ -333,65 +351,59 @@ export class ClientIo {
       if (!this.#sendRead(request)) this.#unissue(request);
       return;
     }
+    if (kind === COMPARE_KIND) {
+      this.#readers.add(offset, lengthBytes);
+      requests.waitMask[request] = pool.inSyncMask & ~pool.lostMask;
+      sendHash(pool, requests, request, requests.waitMask[request]);
+      return;
+    }
     requests.waitMask[request] = pool.activeMask;
     if (kind === RequestKind.FLUSH) {
       requests.sequence[request] = this.#window.stable;
-      for (let mask = pool.activeMask & ~pool.lostMask; mask !== 0; mask &= mask - 1) {
-        const link = pool.links[31 - Math.clz32(mask & -mask)] as LegLink;
-        pool.send(link, MessageType.FLUSH, requests.requestId(request)).message.sequence = this.#window.stable;
-      }
+      sendFlush(pool, requests, request);
       return;
     }
     this.#writers.add(offset, lengthBytes);
     if (requests.slot[request] >= 0) this.#writeBytesInFlight += lengthBytes;
     requests.sequence[request] = ++pool.sequence;
-    const skipMask = pool.configuredMask & ~(pool.activeMask & ~pool.lostMask);
-    let flags = 0;
-    if ((requests.flags[request] & RequestFlag.FUA) !== 0) flags |= MessageFlag.FUA;
-    if ((requests.flags[request] & RequestFlag.NO_HOLE) !== 0) flags |= MessageFlag.NO_HOLE;
-    for (let mask = pool.activeMask & ~pool.lostMask; mask !== 0; mask &= mask - 1) {
-      const link = pool.links[31 - Math.clz32(mask & -mask)] as LegLink;
-      const output = pool.send(link, MESSAGE_TYPE[kind], requests.requestId(request));
-      const message = output.message;
-      message.flags = flags;
-      message.sequence = requests.sequence[request];
-      message.offset = offset;
-      message.length = lengthBytes;
-      message.mask = skipMask;
-      if (kind === RequestKind.WRITE) {
-        message.payloadLength = lengthBytes;
-        output.slot = requests.slot[request];
-        output.tag = requests.tag[request];
-      }
+    sendWrite(pool, requests, request);
+  }
+
+  /** A read has found what another leg could not read: under the same lock it becomes a write of that to all legs. */
+  #writeBack(request: number): void {
+    const requests = this.#requests;
+    this.#release(request);
+    requests.renew(request);
+    requests.kind[request] = RequestKind.WRITE;
+    requests.flags[request] = 0;
+    requests.isRepair[request] = 1;
+    this.#issue(request);
+  }
+
+  /** The pool is not served any more: the lock of a verify goes, and what it has under way. */
+  #dropVerify(): void {
+    const requests = this.#requests;
+    for (const request of [this.#copyRequest, this.#compareRequest]) {
+      if (request < 0) continue;
+      if (requests.state[request] === RequestState.ACTIVE) this.#release(request);
+      else this.#takeWaiting().forEach((each) => each === request || this.#wait(each));
+      requests.free(request);
     }
+    this.#copyRequest = this.#compareRequest = -1;
+    this.verify.aborted();
   }
 
   /** Sends a read to the best leg that has not failed it. False when there is none. */
   #sendRead(request: number): boolean {
-    const pool = this.#pool;
-    const requests = this.#requests;
-    const usable = ~requests.triedMask[request] & ~pool.lostMask;
-    let candidates = pool.inSyncMask & usable;
-    // A leg under resync fetches what it lacks before it answers.
-    if (candidates === 0) candidates = pool.activeMask & usable;
-    let best: LegLink | null = null;
     this.#lastRead = (this.#lastRead + 1) & 7;
-    for (let step = 0; step < 8; step++) {
-      const index = (this.#lastRead + step) & 7;
-      if ((candidates & (1 << index)) === 0) continue;
-      const link = pool.links[index];
-      if (link !== null && link.state === "claimed" && (best === null || link.readsInFlight < best.readsInFlight)) {
-        best = link;
-      }
-    }
-    if (best === null) return false;
-    best.readsInFlight++;
-    requests.readLeg[request] = best.legIndex;
-    requests.readConnection[request] = best.connection;
-    const message = pool.send(best, MessageType.READ, requests.requestId(request)).message;
-    message.offset = requests.offset[request];
-    message.length = requests.lengthBytes[request];
-    return true;
+    const link = chooseReader(this.#pool, this.#requests.triedMask[request], this.#lastRead);
+    if (link !== null) sendRead(this.#pool, this.#requests, request, link);
+    return link !== null;
+  }
+
+  #fail(request: number): void {
+    this.#requests.status[request] = EIO;
+    this.#finish(request);
   }
 
   #finish(request: number): void {
@@ -406,8 +418,17 @@ export class ClientIo {
         this.#flushFailed = requests.status[request] !== 0;
       }
     } else this.#release(request);
-    if (kind !== RequestKind.FLUSH && kind !== RequestKind.READ) this.#window.markDone(requests.sequence[request]);
+    if (isWriteKind(kind)) this.#window.markDone(requests.sequence[request]);
+    if (requests.isRepair[request] === 1) noteRepaired(this.#pool, requests, request);
+    const status = requests.status[request];
     this.#end(request);
+    if (request === this.#copyRequest) {
+      this.#copyRequest = -1;
+      this.verify.repairDone(status);
+    } else if (request === this.#compareRequest) {
+      this.#compareRequest = -1;
+      this.verify.pump();
+    }
     if (this.#waiting.length > 0) this.#retryWaiting();
   }
 
@@ -416,7 +437,7 @@ export class ClientIo {
     const requests = this.#requests;
     const offset = requests.offset[request];
     const lengthBytes = requests.lengthBytes[request];
-    if (requests.kind[request] === RequestKind.READ) this.#readers.remove(offset, lengthBytes);
+    if (!isWriteKind(requests.kind[request])) this.#readers.remove(offset, lengthBytes);
     else {
       this.#writers.remove(offset, lengthBytes);
       if (requests.slot[request] >= 0) this.#writeBytesInFlight -= lengthBytes;
@@ -452,6 +473,9 @@ export class ClientIo {
   #unissue(request: number): void {
     const requests = this.#requests;
     if (requests.kind[request] !== RequestKind.FLUSH) this.#release(request);
+    // What was read may be read anew: whoever serves the pool next knows best what is right.
+    if (requests.isRepair[request] === 1) requests.kind[request] = RequestKind.READ;
+    requests.isRepair[request] = 0;
     requests.waitMask[request] = 0;
     requests.readLeg[request] = -1;
     requests.status[request] = 0;
@@ -479,9 +503,9 @@ export class ClientIo {
   }
 
   #maybeFlush(): void {
-    const pool = this.#pool;
-    if (!this.#isServing || this.#flushInFlight || this.#window.stable <= pool.watermark) return;
-    const isDue = pool.nowMs - this.#lastFlushMs >= (pool.options.flushIntervalMs ?? 2000);
+    const { nowMs, options, watermark } = this.#pool;
+    if (!this.#isServing || this.#flushInFlight || this.#window.stable <= watermark) return;
+    const isDue = nowMs - this.#lastFlushMs >= (options.flushIntervalMs ?? 2000);
     if (isDue || this.#wantsFlush) this.#internalFlush();
   }
 
@@ -491,26 +515,5 @@ export class ClientIo {
     this.#wantsFlush = false;
     this.#lastFlushMs = this.#pool.nowMs;
     this.#issue(this.#newRequest(RequestKind.FLUSH, 0, 0, 0, -1, INTERNAL_TAG));
-  }
-
-  /** A leg that keeps a request for too long is dropped, as long as others remain. */
-  #dropSlowLegs(): void {
-    const pool = this.#pool;
-    const limitMs = pool.options.legTimeoutMs ?? 20_000;
-    const slowMask = slowLegs(this.#requests, pool.nowMs - limitMs) & ~pool.lostMask;
-    for (let mask = slowMask; mask !== 0; mask &= mask - 1) {
-      const index = 31 - Math.clz32(mask & -mask);
-      const remaining = bitCount(pool.inSyncMask & ~pool.lostMask & ~(1 << index));
-      if (remaining < Math.max(1, pool.record?.minInSync ?? 1)) continue;
-      this.#failure?.failLeg(index, `it has not answered for ${limitMs} ms`);
-    }
-  }
-
-  #isInRange(kind: number, offset: number, lengthBytes: number): boolean {
-    const options = this.#pool.options;
-    const block = options.logicalBlockBytes;
-    const most = kind === RequestKind.READ || kind === RequestKind.WRITE ? 1 << 20 : this.#pool.maxRangeBytes;
-    return lengthBytes > 0 && lengthBytes <= most && offset >= 0 && offset % block === 0 && lengthBytes % block === 0 &&
-      offset + lengthBytes <= options.sizeBytes;
   }
 }

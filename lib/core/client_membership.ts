@@ -11,19 +11,22 @@
  */
 
 import { assert } from "../base/assert.ts";
-import type { SharedEpoch } from "../disk_format/records.ts";
+import type { LegEntry, SharedEpoch } from "../disk_format/records.ts";
 import type { Grant, Refusal, ResyncReport } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { mayCare } from "./care_rules.ts";
+import { Admission, type AdmissionHost, isOfTable } from "./admission.ts";
 import { ClaimRound } from "./claim_round.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
-import { foundingRecord, planStart, withLegsJoined, withLegsLeft, withLegUnknown } from "./epoch_changes.ts";
+import { foundingRecord, planStart, withLegsLeft } from "./epoch_changes.ts";
 import { decideForced, forceRiskText, isRivalHistory } from "./forced_start.ts";
 import { grantsOf, greetingsOf, objectionTo, refusalsOf, tellForced } from "./greeting.ts";
+import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
 import { epochRequestId } from "./request_table.ts";
-import { reconcileSource, ResyncSessions, sendJoin, sendResync } from "./resync_orders.ts";
+import { orderReconcile, ResyncSessions } from "./resync_orders.ts";
 import { bitCount, decideStart, indicesOf } from "./start_rule.ts";
+import { followTable, learnLegs } from "./table_links.ts";
 
 /** How long to wait for the last legs when those at hand would do. */
 const GRACE_MS = 1500;
@@ -37,12 +40,15 @@ interface Proposal {
 }
 
 /** See the module comment. */
-export class ClientMembership {
+export class ClientMembership implements LegTableHost, AdmissionHost {
+  /** Changes of the leg table. */
+  readonly changes: LegTableChanges;
   readonly #pool: ClientContext;
   readonly #io: ClientIo;
   readonly #closeLink: (link: LegLink, reason: string) => void;
   readonly #claims: ClaimRound;
   readonly #sessions = new ResyncSessions();
+  readonly #admission: Admission;
   #proposal: Proposal | null = null;
   /** The newest record we have sent or taken over. */
   #latest: SharedEpoch | null = null;
@@ -59,6 +65,8 @@ export class ClientMembership {
     this.#io = io;
     this.#claims = new ClaimRound(pool);
     this.#closeLink = closeLink;
+    this.changes = new LegTableChanges(pool, this);
+    this.#admission = new Admission(pool, io, this.#sessions, this);
   }
 
   /** Begins to assemble the pool. */
@@ -72,8 +80,10 @@ export class ClientMembership {
   handleWelcome(link: LegLink): void {
     const pool = this.#pool;
     this.#claims.notePromise(link.welcome?.record?.promisedGeneration ?? 0);
-    if (pool.phase === "greet") this.#maybeClaim();
-    else if (pool.phase === "ready") this.#claimLate(link);
+    if (pool.phase === "greet") {
+      learnLegs(pool, this.#closeLink);
+      this.#maybeClaim();
+    } else if (pool.phase === "ready") this.#claimLate(link);
   }
 
   /** A claim is granted. */
@@ -84,7 +94,7 @@ export class ClientMembership {
     link.grant = grant;
     this.#claims.settle(link);
     if (pool.phase === "claim") this.#maybeEstablish();
-    else if (pool.phase === "ready") this.#admitAll();
+    else if (pool.phase === "ready") this.#admission.admitAll();
   }
 
   /** A control frame is refused. */
@@ -139,7 +149,7 @@ export class ClientMembership {
       return;
     }
     link.doneEpoch = report.epoch;
-    this.#maybeJoin();
+    this.#admission.maybeJoin();
   }
 
   /** A link is down. */
@@ -176,9 +186,38 @@ export class ClientMembership {
     else if (pool.phase === "claim") {
       for (const link of this.#claims.overdue()) this.#closeLink(link, "it does not answer a claim");
     } else if (pool.phase === "ready") {
-      this.#admitAll();
-      this.#maybeJoin();
+      this.#admission.admitAll();
+      this.#admission.maybeJoin();
     }
+    this.changes.advance();
+  }
+
+  /** The newest record sent or taken over. */
+  get latest(): SharedEpoch | null {
+    return this.#latest;
+  }
+
+  get isSettled(): boolean {
+    return this.#pool.phase === "ready" && this.#proposal === null && this.#pool.lostMask === 0;
+  }
+
+  get droppingMask(): number {
+    return this.#proposal?.droppedMask ?? 0;
+  }
+
+  get isProposing(): boolean {
+    return this.#proposal !== null;
+  }
+
+  propose(shared: SharedEpoch, suspectExtents: number[] = []): void {
+    this.#send(shared, 0, suspectExtents);
+  }
+
+  /** The record that drops the leg is made from the newest one: its entry goes along. */
+  dropLeg(legIndex: number, entry: LegEntry, reason: string): void {
+    const latest = this.#latest as SharedEpoch;
+    this.#latest = { ...latest, legs: latest.legs.map((each, index) => index === legIndex ? entry : each) };
+    this.failLeg(legIndex, reason);
   }
 
   get epoch(): number {
@@ -230,6 +269,7 @@ export class ClientMembership {
   #claimLate(link: LegLink): void {
     const pool = this.#pool;
     if (link.state !== "greeted" || this.#latest === null) return;
+    if (!isOfTable(link, this.#latest) && this.changes.mayAdopt(link)) return;
     const objection = objectionTo(pool, link, this.#latest);
     if (objection === "foreign") this.#closeLink(link, "its UUID is not in the leg table");
     if (objection !== null) return;
@@ -301,6 +341,7 @@ export class ClientMembership {
     const pool = this.#pool;
     this.#proposal = null;
     pool.record = proposal.shared;
+    followTable(pool, proposal.shared, this.#closeLink);
     if (pool.phase === "establish") {
       this.#reconcile();
       return;
@@ -326,8 +367,15 @@ export class ClientMembership {
       pool.event("warning", "leg-dropped", `Leg ${index} is out of the set at epoch ${proposal.shared.epoch}`, index);
     }
     this.#io.epochCommitted();
-    this.#maybeJoin();
-    this.#admitAll();
+    this.#admission.maybeJoin();
+    this.changes.advance();
+    this.#claimGreeted();
+    this.#admission.admitAll();
+  }
+
+  /** Legs that wait to be claimed: they greeted before the pool was served, or before they were in the table. */
+  #claimGreeted(): void {
+    for (const link of this.#pool.links) if (link !== null && link.state === "greeted") this.#claimLate(link);
   }
 
   /** After an unclean end the members are made equal on every suspected extent, from one of them, before any I/O. */
@@ -340,15 +388,8 @@ export class ClientMembership {
     }
     pool.phase = "reconcile";
     const links = members.map((index) => pool.links[index] as LegLink);
-    const source = reconcileSource(links);
-    this.#reconcileMask = pool.inSyncMask & ~(1 << source.legIndex);
-    const targets = links.filter((link) => link !== source);
-    for (const link of targets) {
-      link.resyncSession = this.#sessions.next(pool.generation);
-      sendJoin(pool, source, link);
-    }
-    const order = { sources: [source.legIndex], extents: this.#suspects, shared: this.#latest as SharedEpoch };
-    for (const link of targets) sendResync(pool, link, { mode: "reconcile", ...order });
+    const shared = this.#latest as SharedEpoch;
+    this.#reconcileMask = orderReconcile(pool, this.#sessions, links, this.#suspects, shared);
     pool.event("info", "reconcile", `The last session ended uncleanly: ${this.#suspects.length} extents are compared`);
   }
 
@@ -369,74 +410,14 @@ export class ClientMembership {
     pool.force = null;
     pool.event("info", "ready", `The pool is served by legs ${indicesOf(pool.inSyncMask).join(", ")}`);
     this.#io.resume();
-    for (const link of pool.links) if (link !== null && link.state === "greeted") this.#claimLate(link);
-    this.#admitAll();
-  }
-
-  /** Every claimed leg that is not active is admitted to resync. */
-  #admitAll(): void {
-    const pool = this.#pool;
-    if (pool.phase !== "ready") return;
     for (const link of pool.links) {
-      if (link === null || link.state !== "claimed" || (pool.activeMask & (1 << link.legIndex)) !== 0) continue;
-      if (pool.nowMs >= link.admitAtMs) this.#admit(link);
-    }
-  }
-
-  /** From this position in the stream on the leg gets every write; it pulls the rest from the others. */
-  #admit(link: LegLink): void {
-    const pool = this.#pool;
-    const bit = 1 << link.legIndex;
-    if (this.#proposal !== null && (this.#proposal.droppedMask & bit) !== 0) return;
-    const sources = indicesOf(pool.inSyncMask & ~pool.lostMask);
-    if (sources.length === 0 || this.#latest === null) return;
-    if (!this.#areIntentsSuspected(link)) return;
-    link.resyncSession = this.#sessions.next(pool.generation);
-    link.doneEpoch = -1;
-    link.admittedAfter = pool.sequence;
-    link.report = null;
-    for (const index of indicesOf(pool.activeMask & ~pool.lostMask)) sendJoin(pool, pool.links[index] as LegLink, link);
-    pool.activeMask |= bit;
-    sendResync(pool, link, { mode: "dirty", sources, extents: [], shared: this.#latest });
-    pool.event("info", "resync-started", `Leg ${link.legIndex} (${link.address}) is back and resyncs`, link.legIndex);
-  }
-
-  /**
-   * What a leg wrote last in a session that ended uncleanly may be on no other leg: before it is admitted, the extents of its intent log
-   * become suspicions against it, durable on the in-sync legs. A leg that we dropped ourselves needs no more than what was marked then.
-   */
-  #areIntentsSuspected(link: LegLink): boolean {
-    const pool = this.#pool;
-    if (link.suspectedFrom === 0 || link.grant === null) return true;
-    const isUnknown = link.grant.intentsLost || link.grant.record.shared.historyId !== this.#latest?.historyId;
-    if (link.suspectedFrom < 0 && link.grant.intents.length === 0 && !isUnknown) {
-      link.suspectedFrom = 0;
-      return true;
-    }
-    if (link.suspectedFrom > 0) return (pool.record?.epoch ?? 0) >= link.suspectedFrom;
-    if (this.#proposal !== null || this.#latest === null) return false;
-    const shared = withLegUnknown(this.#latest, isUnknown ? link.legIndex : -1);
-    link.suspectedFrom = shared.epoch;
-    this.#send(shared, 0, link.grant.intents);
-    return false;
-  }
-
-  /** Takes a leg that has reported done, under the newest epoch, into the in-sync set. */
-  #maybeJoin(): void {
-    const pool = this.#pool;
-    const latest = this.#latest;
-    if (this.#proposal !== null || latest === null || pool.lostMask !== 0 || pool.phase !== "ready") return;
-    let joinMask = 0;
-    for (const link of pool.links) {
-      if (link === null || link.resyncSession === 0 || link.doneEpoch !== latest.epoch) continue;
-      if (pool.watermark < link.admittedAfter) {
-        this.#io.handleWantFlush();
-        continue;
+      // Claimed with the others when nobody knew yet which is the table; it is looked at anew when it greets again.
+      if (link?.state === "claimed" && !isOfTable(link, this.#latest)) {
+        this.#closeLink(link, "its UUID is not in the leg table");
       }
-      if ((pool.activeMask & (1 << link.legIndex)) !== 0) joinMask |= 1 << link.legIndex;
     }
-    if (joinMask === 0) return;
-    this.#send(withLegsJoined(latest, joinMask), 0, []);
+    this.#claimGreeted();
+    this.#admission.admitAll();
   }
 
   /** Active legs are lost (none: only resyncs begin again): a new epoch without them, or, if too few remain, assemble anew. */

@@ -19,6 +19,7 @@ import { ClientContext, type ClientPoolOptions, type LegLink } from "./client_co
 import { ClientIo } from "./client_io.ts";
 import { ClientMembership } from "./client_membership.ts";
 import type { ForceOrder } from "./forced_start.ts";
+import type { LegChange } from "./leg_table_changes.ts";
 import { type Output, OutputKind } from "./output.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
 import type { ClientLegSnapshot, ClientSnapshot, LegState } from "./snapshot.ts";
@@ -126,6 +127,9 @@ export class ClientPool {
       case MessageType.DATA:
         this.#io.handleData(link, message);
         return;
+      case MessageType.HASH_DATA:
+        this.#io.handleHashes(link, message, body as Uint32Array | null);
+        return;
       case MessageType.WELCOME:
         this.#handleWelcome(link, body as Welcome);
         return;
@@ -154,6 +158,26 @@ export class ClientPool {
   /** A request of an application; only while `canSubmit`. Completed exactly once by output COMPLETE with `tag`. */
   submit(kind: number, flags: number, offset: number, lengthBytes: number, slot: number, tag: number): void {
     this.#io.submit(kind, flags, offset, lengthBytes, slot, tag);
+  }
+
+  /** Asks for a change of the leg table; output CHANGE_DONE with `token` tells how it ends. */
+  changeLegs(change: LegChange, token: number): void {
+    this.#membership.changes.request(change, token);
+  }
+
+  /** Begins to compare the in-sync legs. Returns why that cannot be, or "". `rateBytesPerSecond` 0: no limit. */
+  startVerify(options: { readonly repair: boolean; readonly rateBytesPerSecond: number }): string {
+    return this.#io.verify.start(options.repair, options.rateBytesPerSecond);
+  }
+
+  /** Ends a verify early. */
+  stopVerify(): void {
+    this.#io.verify.stop();
+  }
+
+  /** Answers output WANT_SLOT. */
+  handleSlot(slot: number): void {
+    this.#io.verify.handleSlot(slot);
   }
 
   /** Whether there is room for another request. */
@@ -262,6 +286,9 @@ export class ClientPool {
         address: link.address,
         state: this.#legState(link),
         inFlight: link.readsInFlight,
+        isDrained: pool.record?.legs[index]?.isDrained ?? false,
+        readErrors: link.readErrors,
+        repairedBytes: link.repairedBytes,
         resync: link.report === null || link.resyncSession === 0 ? null : {
           missingBytes: link.report.missingBytes,
           copiedBytes: link.report.copiedBytes,
@@ -284,6 +311,7 @@ export class ClientPool {
       sequence: pool.sequence,
       watermark: pool.watermark,
       counters: { ...pool.counters },
+      verify: this.#io.verify.snapshot(),
     };
   }
 

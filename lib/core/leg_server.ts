@@ -15,6 +15,7 @@ import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Claim, EpochChange, Hello, ResyncOrder } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { LegContext, type LegServerOptions } from "./leg_context.ts";
+import { LegHash } from "./leg_hash.ts";
 import { LegIo } from "./leg_io.ts";
 import { LegMetadata } from "./leg_metadata.ts";
 import { LegSession } from "./leg_session.ts";
@@ -44,6 +45,7 @@ export class LegServer {
   readonly #io: LegIo;
   readonly #session: LegSession;
   readonly #source: ResyncSource;
+  readonly #hash: LegHash;
   #nextTickMs: number;
 
   constructor(options: LegServerOptions) {
@@ -53,6 +55,7 @@ export class LegServer {
     this.#io = new LegIo(this.#leg, this.#metadata, this.#target);
     this.#session = new LegSession(this.#leg, this.#metadata, this.#io, this.#target);
     this.#source = new ResyncSource(this.#leg);
+    this.#hash = new LegHash(this.#leg);
     this.#nextTickMs = options.nowMs;
   }
 
@@ -109,6 +112,9 @@ export class LegServer {
       case OperationKind.RESYNC_FLUSH:
         this.#target.diskDone(operation, result, slot);
         break;
+      case OperationKind.CLIENT_HASH:
+        this.#hash.diskDone(operation, result, slot);
+        break;
       case OperationKind.SESSION_FLUSH:
         this.#leg.operations.free(operation);
         this.#session.sessionFlushed(operation, result);
@@ -131,7 +137,9 @@ export class LegServer {
 
   /** HASH has ended: two words a chunk. */
   handleHashed(operation: number, words: Uint32Array): void {
-    if (this.#leg.operations.kind[operation] === OperationKind.PEER_HASH) this.#source.hashed(operation, words);
+    const kind = this.#leg.operations.kind[operation];
+    if (kind === OperationKind.PEER_HASH) this.#source.hashed(operation, words);
+    else if (kind === OperationKind.CLIENT_HASH) this.#hash.hashed(operation, words);
     else this.#target.hashed(operation, words);
     this.#after();
   }
@@ -268,6 +276,9 @@ export class LegServer {
       case MessageType.READ:
         if (isHolder) this.#io.handleRead(connection, message);
         else leg.send(connection, MessageType.DATA, message.requestId, ESTALE);
+        return;
+      case MessageType.HASH:
+        this.#hash.handle(connection, message);
         return;
       case MessageType.FLUSH:
         if (isHolder) this.#io.handleFlush(connection, message);

@@ -79,6 +79,7 @@ export class LegSession {
       features: FEATURES & hello.features,
       instance: leg.options.instance,
       legUuid: leg.superblock.legUuid,
+      replacesUuid: leg.superblock.replacesUuid,
       record: this.#recordBody(),
       creditRequests: leg.creditRequests,
       creditBytes: leg.creditBytes,
@@ -150,6 +151,8 @@ export class LegSession {
       if ((shared.inSyncMask & (1 << index)) !== 0) leg.joins[index] = 0;
     }
     leg.adoptIncarnations(shared);
+    // A leg that is not in the table any more gets nothing more from here.
+    for (let index = 0; index < MAX_LEGS; index++) if (leg.maps[index] === null) leg.joins[index] = 0;
     for (let index = 0; index < MAX_LEGS; index++) {
       const map = leg.maps[index];
       if (map === null) continue;

@@ -27,6 +27,8 @@ export const OperationKind = {
   RESYNC_FLUSH: 10,
   /** Flush at the end of a session (claim by another, detach, loss). */
   SESSION_FLUSH: 11,
+  /** Read and hash for the client, which compares legs. */
+  CLIENT_HASH: 12,
 } as const;
 
 /** Where an operation stands. */

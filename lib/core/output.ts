@@ -34,7 +34,14 @@ export const OutputKind = {
   COMPLETE: 11,
   /** Something an operator wants to know: `body` is a `CoreEvent`. */
   EVENT: 12,
+  /** Client: the change of the leg table that was asked for with `token` is over; `body`: "" when done, or why it is not. */
+  CHANGE_DONE: 13,
+  /** Client: a buffer of `lengthBytes` is needed; answer handleSlot(token, slot), slot -1 while memory is short. FREE_SLOT ends it. */
+  WANT_SLOT: 14,
 } as const;
+
+/** In `flags` of SEND: the payload was not given by a frontend, so its checksum is not known yet. */
+export const FRESH_PAYLOAD = 1;
 
 /** One thing to do. */
 export class Output {

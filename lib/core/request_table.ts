@@ -8,6 +8,7 @@
  */
 
 import { assert } from "../base/assert.ts";
+import { RequestKind } from "./request_kind.ts";
 
 /** Where a request stands. */
 export const RequestState = {
@@ -41,6 +42,10 @@ export class RequestTable {
   readonly readConnection: Float64Array;
   /** Legs that have failed a read. */
   readonly triedMask: Uint8Array;
+  /** Of these, legs whose disk could not read: they are written anew from the leg that could. */
+  readonly unreadableMask: Uint8Array;
+  /** Whether a read has become the write that repairs those legs. */
+  readonly isRepair: Uint8Array;
   readonly status: Int32Array;
   /** When it was submitted, in ms; for time limits. */
   readonly submittedMs: Float64Array;
@@ -67,6 +72,8 @@ export class RequestTable {
     this.readLeg = new Int8Array(capacity);
     this.readConnection = new Float64Array(capacity);
     this.triedMask = new Uint8Array(capacity);
+    this.unreadableMask = new Uint8Array(capacity);
+    this.isRepair = new Uint8Array(capacity);
     this.status = new Int32Array(capacity);
     this.submittedMs = new Float64Array(capacity);
     this.issuedMs = new Float64Array(capacity);
@@ -92,6 +99,8 @@ export class RequestTable {
     this.waitMask[request] = 0;
     this.readLeg[request] = -1;
     this.triedMask[request] = 0;
+    this.unreadableMask[request] = 0;
+    this.isRepair[request] = 0;
     this.status[request] = 0;
     this.sequence[request] = 0;
     return request;
@@ -126,4 +135,21 @@ export class RequestTable {
 /** The request id of an EPOCH frame. */
 export function epochRequestId(epoch: number): number {
   return 0xf1000000 + (epoch % 0x1000000);
+}
+
+/** Asserts what must hold between inputs. `lock`: the request that holds a range for a verify, -1 for none. */
+export function checkRequests(requests: RequestTable, lock: number, isServing: boolean): void {
+  let used = 0;
+  for (let request = 0; request < requests.capacity; request++) {
+    const state = requests.state[request];
+    if (state === RequestState.FREE) continue;
+    used++;
+    if (state !== RequestState.ACTIVE) continue;
+    const isWaiting = requests.kind[request] === RequestKind.READ
+      ? requests.readLeg[request] >= 0
+      : requests.waitMask[request] !== 0;
+    assert(isWaiting || request === lock, "Active requests wait", request);
+    assert(isServing, "Only a served pool has active requests");
+  }
+  assert(used === requests.count, "Requests are counted", used, requests.count);
 }

@@ -51,8 +51,33 @@ export function sendResync(
  * The member that the others are made equal to. One that has been up since it acked lacks nothing that was acked; of those rather one that
  * knows itself to be a member: one whose joining never reached it may have been told of less.
  */
-export function reconcileSource(members: readonly LegLink[]): LegLink {
+function reconcileSource(members: readonly LegLink[]): LegLink {
   const unbroken = members.filter(({ grant }) => grant?.unbroken === true);
   const isMember = ({ grant, legIndex }: LegLink) => ((grant?.record.shared.inSyncMask ?? 0) & (1 << legIndex)) !== 0;
   return unbroken.find(isMember) ?? unbroken[0] ?? members[0];
+}
+
+/**
+ * After an unclean end: all members but one are made equal to that one on `extents`. Returns the mask of those that have to
+ * report.
+ */
+export function orderReconcile(
+  pool: ClientContext,
+  sessions: ResyncSessions,
+  members: readonly LegLink[],
+  extents: number[],
+  shared: SharedEpoch,
+): number {
+  const source = reconcileSource(members);
+  const targets = members.filter((link) => link !== source);
+  let mask = 0;
+  for (const link of targets) {
+    mask |= 1 << link.legIndex;
+    link.resyncSession = sessions.next(pool.generation);
+    sendJoin(pool, source, link);
+  }
+  for (const link of targets) {
+    sendResync(pool, link, { mode: "reconcile", sources: [source.legIndex], extents, shared });
+  }
+  return mask;
 }

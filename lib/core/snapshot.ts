@@ -86,9 +86,50 @@ export interface ClientLegSnapshot {
   readonly address: string;
   readonly state: LegState;
   readonly inFlight: number;
+  /** Whether an operator has taken it out of the in-sync set. */
+  readonly isDrained: boolean;
+  /** Reads that its disk could not answer, and bytes written back to it from another leg because of that. */
+  readonly readErrors: number;
+  readonly repairedBytes: number;
   readonly resync:
     | { readonly missingBytes: number; readonly copiedBytes: number; readonly rateBytesPerSecond: number }
     | null;
+}
+
+/** A stretch on which in-sync legs differ, or which some cannot read. */
+export interface VerifyDifference {
+  readonly offset: number;
+  lengthBytes: number;
+  /** Bit i: leg i is not like the chosen one, or cannot be read. */
+  readonly legMask: number;
+  /** The leg whose data counts; -1 when none could be read. */
+  readonly sourceLegIndex: number;
+  /** Whether it was chosen because most legs agree with it; otherwise it is the first in-sync leg. */
+  readonly isMajority: boolean;
+  /** Whether the legs of `legMask` could not be read; otherwise they differ. */
+  readonly isUnreadable: boolean;
+  isRepaired: boolean;
+}
+
+/** The verify under way, or the last one. */
+export interface VerifySnapshot {
+  readonly state: "off" | "running" | "done" | "stopped" | "failed";
+  readonly message: string;
+  readonly isRepairing: boolean;
+  /** 0 for no limit. */
+  readonly rateBytesPerSecond: number;
+  readonly totalBytes: number;
+  readonly verifiedBytes: number;
+  /** Bit i: leg i was compared, in all or in part. */
+  readonly comparedMask: number;
+  readonly differingBytes: number;
+  readonly unreadableBytes: number;
+  readonly repairedBytes: number;
+  /** Bytes that no in-sync leg could read. */
+  readonly lostBytes: number;
+  readonly differences: number;
+  /** The first of them. */
+  readonly told: readonly VerifyDifference[];
 }
 
 /** An attached pool, as its client sees it. */
@@ -114,5 +155,8 @@ export interface ClientSnapshot {
     readonly writtenBytes: number;
     readonly failed: number;
     readonly legDrops: number;
+    /** Reads that met an unreadable place on one leg; it was written anew from another. */
+    readonly readRepairs: number;
   };
+  readonly verify: VerifySnapshot;
 }

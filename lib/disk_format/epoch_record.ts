@@ -4,7 +4,8 @@
  * Payload: history UUID | history number u32 | generation u64 | client generation u64 | epoch u64 |
  * promised generation u64 | promised to (text) | stable u8 | boot (text) | I/O timeout u64 | in-sync mask u8 |
  * min-in-sync u8 | leg count u8 | per leg: present u8, then if 1: UUID | incarnation u64 | default dirty u8 |
- * out since u64 | drained u8 | address (text). A text is a length u16 and that many bytes of UTF-8.
+ * out since u64 | drained u8 | replaces u8 (255 for none) | address (text). A text is a length u16 and that many
+ * bytes of UTF-8.
  *
  * @module
  */
@@ -25,6 +26,8 @@ import { type EpochRecord, type LegEntry, MAX_LEGS, type SharedEpoch } from "./r
 
 /** Longest address: a host name of 253 characters, a colon, a port of 5 digits. */
 export const MAX_ADDRESS_BYTES = 259;
+/** Stands for no leg. */
+const NO_LEG = 255;
 /** Longest name of whom a generation was promised to; a UUID has 36. */
 const MAX_PROMISED_TO_BYTES = 255;
 /** Longest name of a boot; Linux gives a UUID of 36. */
@@ -72,6 +75,7 @@ export function encodeEpochRecord(
     payload.uint8(leg.mapDefaultDirty ? 1 : 0);
     payload.uint53(leg.outSinceMs);
     payload.uint8(leg.isDrained ? 1 : 0);
+    payload.uint8(leg.replacesIndex ?? NO_LEG);
     payload.text(leg.address, MAX_ADDRESS_BYTES);
   }
   const block = beginBlock(BlockKind.EPOCH_RECORD, identity, sequence, payload.written.length);
@@ -110,8 +114,13 @@ export function decodeEpochRecord(block: Uint8Array, identity: BlockIdentity | n
     const mapDefaultDirty = payload.uint8() !== 0;
     const outSinceMs = payload.uint53();
     const isDrained = payload.uint8() !== 0;
+    const replacesIndex = payload.uint8();
     const address = payload.text(MAX_ADDRESS_BYTES);
-    legs.push({ uuid, address, mapIncarnation, mapDefaultDirty, outSinceMs, isDrained });
+    if (replacesIndex >= MAX_LEGS && replacesIndex !== NO_LEG) {
+      return badContent(`The epoch record names leg ${replacesIndex}; ${MAX_LEGS - 1} is the last`);
+    }
+    const entry = { uuid, address, mapIncarnation, mapDefaultDirty, outSinceMs, isDrained };
+    legs.push(replacesIndex === NO_LEG ? entry : { ...entry, replacesIndex });
   }
   if (!payload.complete) return badContent("The fields of the epoch record do not fit its length");
   const shared = {

@@ -35,6 +35,8 @@ export interface Superblock {
   readonly dataOffset: number;
   /** Wall clock, milliseconds since 1970. Information only. */
   readonly createdMs: number;
+  /** UUID of the leg in whose place, at the same index, this one was made; absent when it was made in nobody's place. */
+  readonly replacesUuid?: string;
 }
 
 /** One leg in the leg table of an epoch record. */
@@ -50,6 +52,8 @@ export interface LegEntry {
   readonly outSinceMs: number;
   /** Whether an operator wants it out: a drained leg is not admitted to resync. */
   readonly isDrained: boolean;
+  /** The leg that is to be removed once this one is in sync; absent when there is none. */
+  readonly replacesIndex?: number;
 }
 
 /** The part of an epoch record that all in-sync legs share. Rank is (history number, generation, epoch). */

@@ -4,7 +4,7 @@
  *
  * Payload: size u64 | epoch offset u64 | intent offset u64 | map offset u64 | data offset u64 | created u64 |
  * chunk bytes u32 | logical block bytes u32 | extent bytes u32 | hot extents u32 | leg index u8 | pool name (length
- * u16, UTF-8).
+ * u16, UTF-8) | UUID of the leg that it replaces (length u16, text; empty for none).
  *
  * @module
  */
@@ -20,12 +20,14 @@ import {
   openBlock,
   sealBlock,
 } from "./block_header.ts";
+import { isUuid } from "../base/uuid.ts";
 import { computeLayout, layoutProblem } from "./layout.ts";
 import { PayloadReader, PayloadWriter } from "./payload.ts";
 import { MAX_LEGS, type Superblock } from "./records.ts";
 
 /** Longest pool name in bytes of UTF-8. */
 export const MAX_POOL_NAME_BYTES = 255;
+const UUID_TEXT_BYTES = 36;
 
 /** Encodes a superblock; `identity` is that of the superblock itself. */
 export function encodeSuperblock(
@@ -50,6 +52,7 @@ export function encodeSuperblock(
   payload.uint32(value.hotExtentCount);
   payload.uint8(value.legIndex);
   payload.text(value.poolName, MAX_POOL_NAME_BYTES);
+  payload.text(value.replacesUuid ?? "", UUID_TEXT_BYTES);
   const block = beginBlock(BlockKind.SUPERBLOCK, identity, sequence, payload.written.length);
   block.set(payload.written, HEADER_BYTES);
   sealBlock(block);
@@ -73,6 +76,7 @@ export function decodeSuperblock(block: Uint8Array, identity: BlockIdentity | nu
   const hotExtentCount = payload.uint32();
   const legIndex = payload.uint8();
   const poolName = payload.text(MAX_POOL_NAME_BYTES);
+  const replacesUuid = payload.text(UUID_TEXT_BYTES);
   if (!payload.complete) return badContent("The fields of the superblock do not fit its length");
   const value: Superblock = {
     poolUuid: header.poolUuid,
@@ -89,7 +93,9 @@ export function decodeSuperblock(block: Uint8Array, identity: BlockIdentity | nu
     mapOffset,
     dataOffset,
     createdMs,
+    ...(replacesUuid === "" ? {} : { replacesUuid }),
   };
+  if (replacesUuid !== "" && !isUuid(replacesUuid)) return badContent("The superblock replaces what is no UUID");
   const problem = superblockProblem(value);
   return problem === null ? { ok: true, value, sequence: header.sequence } : badContent(problem);
 }

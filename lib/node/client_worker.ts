@@ -10,7 +10,7 @@
 import type { ForceOrder } from "../core/forced_start.ts";
 import { crc32 } from "node:zlib";
 import type { ClientPool } from "../core/client_pool.ts";
-import { type CoreEvent, type Output, OutputKind } from "../core/output.ts";
+import { type CoreEvent, FRESH_PAYLOAD, type Output, OutputKind } from "../core/output.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { GatherTime } from "../io/gather_time.ts";
 import type { Reactor } from "../io/reactor.ts";
@@ -29,6 +29,8 @@ const REFUSE = -2;
 const TCP_WAY = { transport: "tcp" } as const;
 /** In place of a sum. */
 const NOT_SUMMED = -1;
+/** In `#slotHeld`: no request waits for the slot, but the core has let go of it. */
+const FREE_WHEN_UNUSED = -2;
 const NO_BYTES = new Uint8Array(0);
 
 /** A pool that tells how often memory was given back, and how often only after its owner had freed it. */
@@ -40,6 +42,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   readonly core: ClientPool;
   transport!: Transport;
   readonly frontends: Frontend[] = [];
+  /** A change of the leg table is over: "" when done, or why it is not. */
+  onChangeDone: (token: number, problem: string) => void = () => undefined;
   readonly #pool: CountingPool;
   readonly #reactor: Reactor;
   readonly #report: (report: WorkerReport) => void;
@@ -225,8 +229,17 @@ export class ClientWorker implements TransportHandler, FrontendHost {
         this.#complete(output.tag, output.status);
         return;
       case OutputKind.FREE_SLOT:
-        this.#pool.free(output.slot);
-        this.#memoryFreed = true;
+        if (this.#slotUsers[output.slot] > 0) this.#slotHeld[output.slot] = FREE_WHEN_UNUSED;
+        else this.#freeSlot(output.slot);
+        return;
+      case OutputKind.WANT_SLOT: {
+        const slot = this.#pool.allocate(output.lengthBytes);
+        if (slot >= this.#slotUsers.length) this.#growSlots(slot);
+        this.core.handleSlot(Math.max(-1, slot));
+        return;
+      }
+      case OutputKind.CHANGE_DONE:
+        this.onChangeDone(output.token, output.body as string);
         return;
       case OutputKind.CONNECT: {
         const connection = this.transport.connect(output.address);
@@ -267,7 +280,9 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     }
     if (message.type === MessageType.WRITE && (this.transport.sumsPayloads?.(connection) ?? true)) {
       // Once, however many legs it goes to.
-      if (this.#slotCrc[slot] === NOT_SUMMED) this.#slotCrc[slot] = crc32(this.#payload(slot, message.payloadLength));
+      if (output.flags === FRESH_PAYLOAD || this.#slotCrc[slot] === NOT_SUMMED) {
+        this.#slotCrc[slot] = crc32(this.#payload(slot, message.payloadLength));
+      }
       message.payloadCrc = this.#slotCrc[slot];
     }
     this.#slotUsers[slot]++;
@@ -297,7 +312,13 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     const request = this.#slotHeld[slot];
     if (request === -1) return;
     this.#slotHeld[slot] = -1;
-    this.#finish(request);
+    if (request === FREE_WHEN_UNUSED) this.#freeSlot(slot);
+    else this.#finish(request);
+  }
+
+  #freeSlot(slot: number): void {
+    this.#pool.free(slot);
+    this.#memoryFreed = true;
   }
 
   // ---- what the transport tells -----------------------------------------------------------------------------------

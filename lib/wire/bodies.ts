@@ -22,6 +22,7 @@ const legEntry = v.object({
   mapDefaultDirty: v.boolean(),
   outSinceMs: uint,
   isDrained: v.boolean(),
+  replacesIndex: v.optional(legIndex),
 });
 
 /** See `SharedEpoch` in lib/disk_format/records.ts. */
@@ -60,6 +61,8 @@ export const welcomeSchema = v.object({
   /** Random, new each time the leg is opened: a change means it may have lost what was not flushed. */
   instance: uuid,
   legUuid: v.optional(uuid),
+  /** The leg in whose place, at the same index, this one was made. */
+  replacesUuid: v.optional(uuid),
   record: v.optional(v.object({ shared: sharedEpoch, promisedGeneration: uint, promisedTo: text })),
   /** What the receiver of this frame may have in flight. */
   creditRequests: uint,

@@ -6,6 +6,7 @@
 
 import { ClientPool } from "../../lib/core/client_pool.ts";
 import type { ForceOrder } from "../../lib/core/forced_start.ts";
+import type { LegChange } from "../../lib/core/leg_table_changes.ts";
 import { type CoreEvent, type Output, OutputKind } from "../../lib/core/output.ts";
 import { RequestKind } from "../../lib/frontend/frontend.ts";
 import { type Message, MessageType } from "../../lib/wire/message.ts";
@@ -36,6 +37,11 @@ export class ClientProcess extends Process {
   readonly #held = new Map<number, HeldCompletion>();
   /** By connection: the slot that a payload is being received into. */
   readonly #placing = new Map<number, Slot>();
+  /** Slots that the core has let go of while the transport still reads them. */
+  readonly #released = new Set<Slot>();
+  /** Changes of the leg table asked for, by token: "" when done, or why not. */
+  readonly changes = new Map<number, string | null>();
+  #lastToken = 0;
   #applicationPending = false;
   #wasReady = false;
   /** How many clients had been started when this one last became ready, with no other about; else -1. */
@@ -61,6 +67,8 @@ export class ClientProcess extends Process {
     this.begin();
     this.#held.clear();
     this.#placing.clear();
+    this.#released.clear();
+    this.changes.clear();
     this.#applicationPending = false;
     this.#wasReady = false;
     this.detaching = false;
@@ -76,6 +84,7 @@ export class ClientProcess extends Process {
       logicalBlockBytes: 512,
       extentBytes: shape.extentBytes,
       hotExtentCount: shape.hotExtentCount,
+      chunkBytes: shape.chunkBytes,
       legs: shape.legUuids.map((_, legIndex) => ({ legIndex, address: `leg-${legIndex}:1` })),
       nowMs: world.nowMs,
       nextRandom: () => world.prng.fraction(),
@@ -84,6 +93,22 @@ export class ClientProcess extends Process {
     world.network.processStarted(this);
     this.core.start({ takeover, force });
     this.settle();
+  }
+
+  /** Asks for a change of the leg table. */
+  changeLegs(change: LegChange): number {
+    const token = ++this.#lastToken;
+    this.changes.set(token, null);
+    this.core!.changeLegs(change, token);
+    this.settle();
+    return token;
+  }
+
+  /** Begins a verify; returns why it cannot be, or "". */
+  verify(repair: boolean, rateBytesPerSecond: number): string {
+    const problem = this.core!.startVerify({ repair, rateBytesPerSecond });
+    this.settle();
+    return problem;
   }
 
   kill(power: boolean): void {
@@ -221,6 +246,7 @@ export class ClientProcess extends Process {
 
   #completeHeld(slot: Slot): void {
     if (slot.sends > 0) return;
+    if (this.#released.delete(slot)) return this.world.slots.free(slot);
     const held = this.#held.get(slot.index);
     if (held === undefined) return;
     this.#held.delete(slot.index);
@@ -268,6 +294,21 @@ export class ClientProcess extends Process {
       case OutputKind.SEND:
         this.#send(output);
         return;
+      case OutputKind.CHANGE_DONE:
+        this.changes.set(output.token, output.body as string);
+        return;
+      case OutputKind.WANT_SLOT: {
+        const slot = world.slots.allocate(this.id, output.lengthBytes, SlotOwner.APPLICATION);
+        slot.values.fill(GARBAGE, 0, output.lengthBytes / SECTOR_BYTES);
+        this.core!.handleSlot(slot.index);
+        return;
+      }
+      case OutputKind.FREE_SLOT: {
+        const slot = world.slots.expect(output.slot, this.id, SlotOwner.APPLICATION, "FREE_SLOT");
+        if (slot.sends > 0) this.#released.add(slot);
+        else world.slots.free(slot);
+        return;
+      }
       case OutputKind.COMPLETE:
         this.#complete(output.tag, output.status);
         return;
