@@ -14,7 +14,9 @@ import { COMPARE_KIND, RequestKind } from "./request_kind.ts";
 import type { Message } from "../wire/message.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import { OutputKind } from "./output.ts";
+import { OwnFlush } from "./own_flush.ts";
 import { RangeCounter } from "./range_counter.ts";
+import { RangeLock } from "./range_lock.ts";
 import {
   chooseReader,
   isInRange,
@@ -50,12 +52,10 @@ export class ClientIo implements VerifyIo {
   readonly #held: number[] = [];
   readonly #window = new SequenceWindow();
   #writeBytesInFlight = 0;
-  #flushInFlight = false;
-  #wantsFlush = false;
-  #flushFailed = false;
-  #lastFlushMs = 0;
+  readonly #ownFlush: OwnFlush;
   #lastRead = 0;
   /** The requests of a verify: its lock, and under it its copy from one leg to all; -1 when there is none. */
+  readonly #lock = new RangeLock();
   #compareRequest = -1;
   #copyRequest = -1;
   #failure: LegFailure | null = null;
@@ -63,6 +63,7 @@ export class ClientIo implements VerifyIo {
   constructor(pool: ClientContext) {
     this.#pool = pool;
     this.#requests = new RequestTable(pool.options.maxRequests ?? 512);
+    this.#ownFlush = new OwnFlush(pool.options.flushIntervalMs);
     this.verify = new VerifyRound(pool, this);
   }
 
@@ -184,7 +185,7 @@ export class ClientIo implements VerifyIo {
 
   /** WANT_FLUSH: a leg's intent log is nearly full. */
   handleWantFlush(): void {
-    this.#wantsFlush = true;
+    this.#ownFlush.isWanted = true;
     this.#maybeFlush();
   }
 
@@ -250,9 +251,7 @@ export class ClientIo implements VerifyIo {
     pool.sequence = 1;
     pool.watermark = 1;
     this.#window.reset();
-    this.#flushInFlight = false;
-    this.#wantsFlush = false;
-    this.#lastFlushMs = pool.nowMs;
+    this.#ownFlush.reset(pool.nowMs);
     for (const request of this.#held.splice(0)) {
       if (this.#requests.tag[request] === INTERNAL_TAG) {
         this.#requests.free(request);
@@ -288,7 +287,7 @@ export class ClientIo implements VerifyIo {
 
   /** A flush of the client's own, if there is anything to flush. Returns whether one is in flight. */
   flushAll(): boolean {
-    if (this.#flushInFlight) return true;
+    if (this.#ownFlush.inFlight) return true;
     if (this.#window.stable <= this.#pool.watermark) return false;
     this.#internalFlush();
     return true;
@@ -296,7 +295,7 @@ export class ClientIo implements VerifyIo {
 
   /** Whether the client's last flush of its own failed on every leg. */
   get flushFailed(): boolean {
-    return this.#flushFailed;
+    return this.#ownFlush.hasFailed;
   }
 
   /** Asserts what must hold between inputs. */
@@ -331,7 +330,7 @@ export class ClientIo implements VerifyIo {
     if (this.#waiting.length > 0 && this.#waitingRanges.any(offset, lengthBytes)) return true;
     if (this.#writers.any(offset, lengthBytes)) return true;
     if (kind === RequestKind.READ || kind === COMPARE_KIND) return false;
-    return this.#readers.any(offset, lengthBytes) ||
+    return this.#readers.any(offset, lengthBytes) || this.#lock.overlaps(offset, lengthBytes) ||
       this.#window.isFull(this.#pool.sequence) ||
       (requests.slot[request] >= 0 && this.#writeBytesInFlight > 0 &&
         this.#writeBytesInFlight + lengthBytes > (this.#pool.options.maxWriteBytes ?? 32 * 1024 * 1024));
@@ -352,7 +351,7 @@ export class ClientIo implements VerifyIo {
       return;
     }
     if (kind === COMPARE_KIND) {
-      this.#readers.add(offset, lengthBytes);
+      this.#lock.hold(offset, lengthBytes);
       requests.waitMask[request] = pool.inSyncMask & ~pool.lostMask;
       sendHash(pool, requests, request, requests.waitMask[request]);
       return;
@@ -413,10 +412,7 @@ export class ClientIo implements VerifyIo {
       if (requests.status[request] === 0) {
         this.#pool.watermark = Math.max(this.#pool.watermark, requests.sequence[request]);
       }
-      if (requests.tag[request] === INTERNAL_TAG) {
-        this.#flushInFlight = false;
-        this.#flushFailed = requests.status[request] !== 0;
-      }
+      this.#ownFlush.ended(requests.status[request], requests.tag[request] === INTERNAL_TAG);
     } else this.#release(request);
     if (isWriteKind(kind)) this.#window.markDone(requests.sequence[request]);
     if (requests.isRepair[request] === 1) noteRepaired(this.#pool, requests, request);
@@ -437,7 +433,9 @@ export class ClientIo implements VerifyIo {
     const requests = this.#requests;
     const offset = requests.offset[request];
     const lengthBytes = requests.lengthBytes[request];
-    if (!isWriteKind(requests.kind[request])) this.#readers.remove(offset, lengthBytes);
+    const kind = requests.kind[request];
+    if (kind === COMPARE_KIND) this.#lock.release();
+    else if (kind === RequestKind.READ) this.#readers.remove(offset, lengthBytes);
     else {
       this.#writers.remove(offset, lengthBytes);
       if (requests.slot[request] >= 0) this.#writeBytesInFlight -= lengthBytes;
@@ -503,17 +501,15 @@ export class ClientIo implements VerifyIo {
   }
 
   #maybeFlush(): void {
-    const { nowMs, options, watermark } = this.#pool;
-    if (!this.#isServing || this.#flushInFlight || this.#window.stable <= watermark) return;
-    const isDue = nowMs - this.#lastFlushMs >= (options.flushIntervalMs ?? 2000);
-    if (isDue || this.#wantsFlush) this.#internalFlush();
+    const pool = this.#pool;
+    if (this.#isServing && this.#window.stable > pool.watermark && this.#ownFlush.isDue(pool.nowMs)) {
+      this.#internalFlush();
+    }
   }
 
   #internalFlush(): void {
     if (this.#requests.freeCount === 0) return;
-    this.#flushInFlight = true;
-    this.#wantsFlush = false;
-    this.#lastFlushMs = this.#pool.nowMs;
+    this.#ownFlush.begin(this.#pool.nowMs);
     this.#issue(this.#newRequest(RequestKind.FLUSH, 0, 0, 0, -1, INTERNAL_TAG));
   }
 }

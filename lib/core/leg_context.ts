@@ -137,6 +137,12 @@ export class LegContext {
   isStable: boolean;
   /** A block of the intent log was lost: anything may have been mid-write, until a client has made this leg equal to others. */
   intentsLost: boolean;
+  /**
+   * Counts the times that maps began, ended or started over under a record, and how many of these are on disk with it. Until they are, what is on disk
+   * are the pages of before, and the intent log must go on covering what they do not say.
+   */
+  mapResets = 0;
+  savedMapResets = 0;
   counters = {
     reads: 0,
     writes: 0,
@@ -269,11 +275,16 @@ export class LegContext {
     for (let leg = 0; leg < MAX_LEGS; leg++) {
       const entry = shared.legs[leg] ?? null;
       const map = this.maps[leg];
-      if (entry === null || leg === this.legIndex) this.maps[leg] = null;
-      else if (map === null) {
+      if (entry === null || leg === this.legIndex) {
+        if (map !== null) this.mapResets++;
+        this.maps[leg] = null;
+      } else if (map === null) {
+        this.mapResets++;
         this.maps[leg] = new DirtyMap(this.chunkCount, entry.mapIncarnation, entry.mapDefaultDirty);
-      } else if (map.incarnation !== entry.mapIncarnation) map.reset(entry.mapIncarnation, entry.mapDefaultDirty);
-      else if ((shared.inSyncMask & (1 << leg)) !== 0 && map.bits.count > 0) {
+      } else if (map.incarnation !== entry.mapIncarnation) {
+        map.reset(entry.mapIncarnation, entry.mapDefaultDirty);
+        this.mapResets++;
+      } else if ((shared.inSyncMask & (1 << leg)) !== 0 && map.bits.count > 0) {
         // A map from before this leg was away: the record says that there is nothing left of it.
         map.reset(entry.mapIncarnation, false);
       }
@@ -314,6 +325,7 @@ export class LegContext {
    */
   #loadMaps(pages: Iterable<LoadedMapPage>): void {
     this.adoptIncarnations(this.record);
+    this.savedMapResets = this.mapResets;
     for (const page of pages) {
       const map = this.mapAt(page.legIndex);
       if (map === null) continue;

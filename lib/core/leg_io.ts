@@ -270,6 +270,7 @@ export class LegIo {
   forgetIntents(most: number, watermark: number, onlyCold: boolean): number {
     const leg = this.#leg;
     if (!leg.isMember && !this.#target.isActive) return 0;
+    if (leg.savedMapResets !== leg.mapResets) return 0;
     return leg.intents.forget(most, watermark, onlyCold, (extent) => leg.pagesSaved(extent));
   }
 

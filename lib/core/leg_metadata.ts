@@ -23,7 +23,7 @@ const PAGES_IN_FLIGHT = 8;
 
 /** One metadata write under way. */
 type Pending =
-  | { readonly kind: "record"; readonly purpose: number }
+  | { readonly kind: "record"; readonly purpose: number; readonly mapResets: number }
   | { readonly kind: "intents"; readonly block: number }
   | { readonly kind: "page"; readonly legIndex: number; readonly page: number; readonly incarnation: number };
 
@@ -53,7 +53,7 @@ export class LegMetadata {
   writeRecord(purpose: number): void {
     const leg = this.#leg;
     const block = encodeEpochRecord(leg.fullRecord, this.#identity, ++this.#sequence);
-    this.#write(leg.layout.epochOffset, block, { kind: "record", purpose });
+    this.#write(leg.layout.epochOffset, block, { kind: "record", purpose, mapResets: leg.mapResets });
   }
 
   /** Starts the intent block writes that additions wait for (with `lazy`, all that changed). */
@@ -103,7 +103,10 @@ export class LegMetadata {
     const pending = this.#pending.get(token);
     if (pending === undefined) return null;
     this.#pending.delete(token);
-    if (pending.kind === "record") return { kind: "record", purpose: pending.purpose, result };
+    if (pending.kind === "record") {
+      if (result === 0) this.#leg.savedMapResets = Math.max(this.#leg.savedMapResets, pending.mapResets);
+      return { kind: "record", purpose: pending.purpose, result };
+    }
     if (pending.kind === "intents") {
       this.#leg.intents.endWrite(pending.block, result === 0);
       return { kind: "intents", result };

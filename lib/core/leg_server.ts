@@ -128,8 +128,10 @@ export class LegServer {
   /** METADATA_WRITE has ended. */
   handleMetadataDone(token: number, result: number): void {
     const done = this.#metadata.done(token, result);
-    if (done?.kind === "record") this.#session.recordWritten(done.purpose, result);
-    else if (done?.kind === "intents") this.#io.intentsWritten(result);
+    if (done?.kind === "record") {
+      this.#session.recordWritten(done.purpose, result);
+      if (this.#leg.session !== null) this.#io.makeRoom();
+    } else if (done?.kind === "intents") this.#io.intentsWritten(result);
     else if (done?.kind === "page" && this.#leg.session !== null) this.#io.makeRoom();
     if (result < 0) this.#leg.event("error", "metadata-failed", `A metadata write failed (${result})`);
     this.#after();

@@ -110,10 +110,15 @@ export class LegTableChanges {
       }
     } else if (isDone(pending.change, latest)) this.#end("");
     else {
-      const problem = changeProblem(pending.change, latest);
+      const problem = this.problemOf(pending.change, latest);
       if (problem === null) this.#step(pending.change, latest);
       else this.#end(problem);
     }
+  }
+
+  /** Why a change cannot be made to this record; null when it can. */
+  problemOf(change: LegChange, record: SharedEpoch): string | null {
+    return changeProblem(change, record);
   }
 
   #step(change: LegChange, latest: SharedEpoch): void {
@@ -137,7 +142,7 @@ export class LegTableChanges {
       const replacesIndex = latest.legs[index]?.replacesIndex ?? -1;
       if (replacesIndex < 0 || (latest.inSyncMask & (1 << index)) === 0) continue;
       const change: LegChange = { kind: "remove", legIndex: replacesIndex };
-      if (changeProblem(change, latest) !== null) continue;
+      if (this.problemOf(change, latest) !== null) continue;
       this.#pending = { change, token: -1, deadlineMs: this.#pool.nowMs + LIMIT_MS };
       return;
     }

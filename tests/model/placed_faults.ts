@@ -69,6 +69,7 @@ export function smallPlan(legCount: number, minInSync: number, order: number): P
   return {
     ...base,
     legCount,
+    spareCount: 0,
     shape: {
       ...base.shape,
       legUuids: Array.from({ length: legCount }, (_, i) => `00000000-0000-4000-8000-00000000000${i}`),

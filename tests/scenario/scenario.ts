@@ -93,7 +93,9 @@ function scenarioPlan(command: string): Plan {
   const chunkCount = option("chunks", 64);
   return {
     ...base,
-    legCount,
+    legCount: legCount + option("spare", 0),
+    spareCount: option("spare", 0),
+    weakLeg: 0,
     shape: {
       ...base.shape,
       legUuids: Array.from({ length: legCount }, (_, i) => `00000000-0000-4000-8000-00000000000${i}`),

@@ -8,7 +8,7 @@
 import { FREE_INTENT_SLOT, INTENT_SLOTS_PER_BLOCK } from "../../lib/disk_format/intent_block.ts";
 import { intentBlockOffset, type Layout, mapPageOffset } from "../../lib/disk_format/layout.ts";
 import { CHUNKS_PER_MAP_PAGE } from "../../lib/disk_format/map_page.ts";
-import { BLOCK_BYTES, compareRank, type EpochRecord } from "../../lib/disk_format/records.ts";
+import { BLOCK_BYTES, compareRank, type EpochRecord, type SharedEpoch } from "../../lib/disk_format/records.ts";
 import { pickTwin } from "../../lib/disk_format/twin.ts";
 import { decodeIntents, decodePage, decodeRecord, peekRecord } from "./disk_image.ts";
 import type { LegProcess } from "./leg_process.ts";
@@ -68,7 +68,7 @@ export class Checks {
     const record = this.#lastRecords[leg.legIndex];
     const world = this.#world;
     const legCount = world.plan.legCount;
-    if (record === null || record.shared.inSyncMask === (1 << legCount) - 1) return;
+    if (record === null || record.shared.inSyncMask === maskOf(record.shared)) return;
     const { chunkBytes, extentBytes, sizeBytes } = world.plan.shape;
     const chunksPerExtent = extentBytes / chunkBytes;
     // A leg out of sync is relied upon by nobody; it saves its maps before it joins.
@@ -85,6 +85,8 @@ export class Checks {
         const view = this.#view(leg);
         const end = Math.min((extent + 1) * chunksPerExtent, sizeBytes / chunkBytes);
         for (let chunk = bits.next(extent * chunksPerExtent); chunk >= 0 && chunk < end; chunk = bits.next(chunk + 1)) {
+          // Another disk is in its place than the record on this disk tells of: that it lacks everything is a later story.
+          if (view.record!.shared.legs[missing]?.uuid !== world.legs[missing].legUuid) continue;
           // The unflushed set is a superset: what the leg has on stable storage all the same need not be remembered.
           if (!this.#lacks(leg.disk, world.legs[missing].disk, chunk)) continue;
           if (this.#isSuspected(view, missing, chunk) || world.application.touches(chunk * chunkBytes, chunkBytes)) {
@@ -165,6 +167,7 @@ export class Checks {
     if (record.promisedGeneration < record.shared.generation) {
       throw new Violation("monotone", `${leg.name} holds a record newer than its promise: ${rank(record)}`);
     }
+    this.#expectSound(leg, record.shared);
     const claim = `${record.shared.historyId} ${record.shared.generation}`;
     const owner = this.#claimants.get(claim);
     if (record.shared.generation === record.promisedGeneration) {
@@ -175,6 +178,27 @@ export class Checks {
     }
     this.#lastRecords[leg.legIndex] = record;
     this.#world.losses.recordSeen(leg.legIndex, record.shared, last === null ? null : last.shared);
+  }
+
+  /** Another disk is in the place of leg `legIndex`: what was on the one before says nothing about it. */
+  exchanged(legIndex: number): void {
+    this.#lastRecords[legIndex] = null;
+    this.#intents[legIndex] = new Set();
+  }
+
+  /** What every leg table must obey. */
+  #expectSound(leg: LegProcess, shared: SharedEpoch): void {
+    const { inSyncMask } = shared;
+    const who = `the record ${shared.generation}.${shared.epoch} of ${leg.name}`;
+    if (inSyncMask === 0) throw new Violation("table", `${who} has no leg in sync`);
+    if ((inSyncMask & ~maskOf(shared)) !== 0) {
+      throw new Violation("table", `${who} has a leg in sync that it does not know`);
+    }
+    shared.legs.forEach((entry, index) => {
+      if (entry !== null && entry.isDrained && (inSyncMask & (1 << index)) !== 0) {
+        throw new Violation("table", `${who} has leg ${index} in sync, which is drained`);
+      }
+    });
   }
 
   /** A write, write-zeroes or discard is about to be completed with success. */
@@ -244,6 +268,8 @@ export class Checks {
       if ((inSyncMask & (1 << leg.legIndex)) === 0) continue;
       const view = this.#view(leg);
       const shared = view.record!.shared;
+      // A leg that is in no table is nobody's concern.
+      if ((shared.legs[missing] ?? null) === null) continue;
       if ((shared.inSyncMask & (1 << missing)) !== 0) {
         throw new Violation(
           "suspicion",
@@ -278,7 +304,8 @@ export class Checks {
   #isSuspected(view: DurableView, missing: number, chunk: number): boolean {
     const { chunkBytes, extentBytes } = this.#world.plan.shape;
     if (view.intents.has(Math.floor((chunk * chunkBytes) / extentBytes))) return true;
-    const entry = view.record!.shared.legs[missing]!;
+    const entry = view.record!.shared.legs[missing] ?? null;
+    if (entry === null) return true; // in no table: nobody will ever trust it
     const pageIndex = Math.floor(chunk / CHUNKS_PER_MAP_PAGE);
     const page = view.pages.get(missing * this.#layout.mapPageCount + pageIndex);
     if (page === null) return true; // damaged in both copies: all of it is suspected
@@ -307,6 +334,11 @@ export class Checks {
     }
     return view;
   }
+}
+
+/** The legs of a table. */
+export function maskOf(shared: SharedEpoch): number {
+  return shared.legs.reduce((mask, entry, index) => entry === null ? mask : mask | (1 << index), 0);
 }
 
 function rank(record: EpochRecord): string {

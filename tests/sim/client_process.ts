@@ -85,7 +85,7 @@ export class ClientProcess extends Process {
       extentBytes: shape.extentBytes,
       hotExtentCount: shape.hotExtentCount,
       chunkBytes: shape.chunkBytes,
-      legs: shape.legUuids.map((_, legIndex) => ({ legIndex, address: `leg-${legIndex}:1` })),
+      legs: world.table.lookUp(),
       nowMs: world.nowMs,
       nextRandom: () => world.prng.fraction(),
       ...world.plan.clientOptions,

@@ -16,7 +16,7 @@ import {
 } from "../../lib/disk_format/intent_block.ts";
 import { computeLayout, intentBlockOffset, layoutOf, mapPageOffset } from "../../lib/disk_format/layout.ts";
 import { decodeMapPage } from "../../lib/disk_format/map_page.ts";
-import { BLOCK_BYTES, type EpochRecord, type Superblock } from "../../lib/disk_format/records.ts";
+import { BLOCK_BYTES, type EpochRecord, type SharedEpoch, type Superblock } from "../../lib/disk_format/records.ts";
 import { decodeSuperblock, encodeSuperblock } from "../../lib/disk_format/superblock.ts";
 import { pickTwin, type TwinPick } from "../../lib/disk_format/twin.ts";
 import type { SimDisk } from "./sim_disk.ts";
@@ -65,11 +65,55 @@ export const decodeIntents = remembering(decodeIntentBlock);
 export const decodePage = remembering(decodeMapPage);
 const decodeSuper = remembering(decodeSuperblock);
 
-/** Makes `disk` a fresh leg of the pool. */
+/** Makes `disk` one of the first legs of the pool. */
 export function formatDisk(disk: SimDisk, shape: PoolShape): void {
+  writeLeg(disk, shape, shape.legUuids[disk.legIndex], undefined, {
+    historyId: shape.historyId,
+    historyNumber: 0,
+    generation: 1,
+    clientGeneration: 1,
+    epoch: 1,
+    inSyncMask: (1 << shape.legUuids.length) - 1,
+    minInSync: shape.minInSync,
+    ioTimeoutMs: shape.ioTimeoutMs,
+    legs: shape.legUuids.map((uuid, index) => ({
+      uuid,
+      address: `leg-${index}:1`,
+      mapIncarnation: 1,
+      mapDefaultDirty: false,
+      outSinceMs: 0,
+      isDrained: false,
+    })),
+  });
+}
+
+/** Makes `disk`, whatever is on it, a leg that may come into the pool later: its record ranks below all others. */
+export function formatLaterDisk(
+  disk: SimDisk,
+  shape: PoolShape,
+  legUuid: string,
+  replacesUuid: string | undefined,
+  known: SharedEpoch,
+): void {
+  writeLeg(disk, shape, legUuid, replacesUuid, {
+    ...known,
+    historyNumber: 0,
+    generation: 0,
+    clientGeneration: 0,
+    epoch: 0,
+  });
+}
+
+function writeLeg(
+  disk: SimDisk,
+  shape: PoolShape,
+  legUuid: string,
+  replacesUuid: string | undefined,
+  shared: SharedEpoch,
+): void {
   const layout = computeLayout(shape);
   const legIndex = disk.legIndex;
-  const identity = { poolUuid: shape.poolUuid, legUuid: shape.legUuids[legIndex] };
+  const identity = { poolUuid: shape.poolUuid, legUuid };
   const superblock: Superblock = {
     ...identity,
     poolName: "sim",
@@ -84,27 +128,11 @@ export function formatDisk(disk: SimDisk, shape: PoolShape): void {
     mapOffset: layout.mapOffset,
     dataOffset: layout.dataOffset,
     createdMs: 0,
+    ...(replacesUuid === undefined ? {} : { replacesUuid }),
   };
   const record: EpochRecord = {
-    shared: {
-      historyId: shape.historyId,
-      historyNumber: 0,
-      generation: 1,
-      clientGeneration: 1,
-      epoch: 1,
-      inSyncMask: (1 << shape.legUuids.length) - 1,
-      minInSync: shape.minInSync,
-      ioTimeoutMs: shape.ioTimeoutMs,
-      legs: shape.legUuids.map((uuid, index) => ({
-        uuid,
-        address: `leg-${index}:1`,
-        mapIncarnation: 1,
-        mapDefaultDirty: false,
-        outSinceMs: 0,
-        isDrained: false,
-      })),
-    },
-    promisedGeneration: 1,
+    shared,
+    promisedGeneration: shared.generation,
     promisedTo: "",
     isStable: true,
     bootId: "",

@@ -92,6 +92,29 @@ export function strike(world: World, fault: number): void {
       }
       return;
     }
+    case Fault.DRAIN:
+    case Fault.UNDRAIN:
+      return world.table.drain(leg.legIndex, fault === Fault.DRAIN);
+    case Fault.ADD_LEG:
+      return world.table.add(leg, -1);
+    case Fault.REMOVE_LEG:
+      if (happens(prng, 0.3)) world.table.forget(leg);
+      return world.table.remove(leg.legIndex);
+    case Fault.REPLACE_HOT: {
+      const old = legs[under(prng, legs.length)];
+      return world.table.add(leg, old === leg ? -1 : old.legIndex);
+    }
+    case Fault.REPLACE_COLD:
+      return world.table.replaceCold(leg);
+    case Fault.VERIFY:
+      if (world.table.isServed) client.verify(happens(prng, 0.7), happens(prng, 0.5) ? 0 : 1024 * 1024);
+      return;
+    case Fault.LATENT: {
+      const first = under(prng, world.plan.spanSectors);
+      const { disk } = legs[world.plan.weakLeg];
+      for (let i = first; i < Math.min(first + 1 + under(prng, 16), disk.sectorCount); i++) disk.badSectors.add(i);
+      return;
+    }
     case Fault.THROTTLE: {
       if (!leg.alive) return;
       const rateBytesPerSecond = happens(prng, 0.5) ? 0 : 64 * 1024 * (1 + under(prng, 64));

@@ -37,6 +37,10 @@ export class LegProcess extends Process {
   core: LegServer | null = null;
   caretaker: Caretaker | null = null;
   #isCaring = false;
+  /** Whether there is a leg on its disk: a blank place is not started. */
+  hasLeg = true;
+  /** The leg on its disk. */
+  legUuid = "";
   /** What the disk held when this life began. */
   image: DiskImage | null = null;
   readonly #roles = new Map<number, number>();
@@ -59,6 +63,7 @@ export class LegProcess extends Process {
   /** Starts from what is on the disk. */
   start(): void {
     const world = this.world;
+    if (!this.hasLeg) return;
     this.begin();
     this.accepts = true;
     this.#roles.clear();
@@ -345,7 +350,7 @@ export class LegProcess extends Process {
   onDiskDone(operation: DiskOperation): void {
     const world = this.world;
     const prng = world.prng;
-    const failed = this.#fails(operation.op);
+    const failed = this.#fails(operation.op) || this.disk.isUnreadable(operation);
     if (failed) this.disk.tear(operation, prng);
     else this.disk.finish(operation, prng);
     if (operation.op === DiskOp.METADATA) {

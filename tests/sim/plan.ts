@@ -6,7 +6,7 @@
  */
 
 import { Prng } from "../../lib/base/prng.ts";
-import { between, happens, part } from "./chance.ts";
+import { between, happens, part, under } from "./chance.ts";
 import type { PoolShape } from "./disk_image.ts";
 import type { NetworkOptions } from "./network.ts";
 
@@ -31,6 +31,14 @@ export const Fault = {
   TAKE_OVER: 16,
   ROT_INTENTS: 17,
   ISOLATE_CLIENT: 18,
+  DRAIN: 19,
+  UNDRAIN: 20,
+  ADD_LEG: 21,
+  REMOVE_LEG: 22,
+  REPLACE_HOT: 23,
+  REPLACE_COLD: 24,
+  VERIFY: 25,
+  LATENT: 26,
 } as const;
 
 /** Names, for traces. */
@@ -39,7 +47,12 @@ export const FAULT_NAMES = Object.keys(Fault);
 /** All that is drawn at the start. */
 export interface Plan {
   readonly seed: number;
+  /** Places for a leg. */
   readonly legCount: number;
+  /** Places that are blank at first, for legs to be added: the last ones. */
+  readonly spareCount: number;
+  /** The disk on which sectors become unreadable: always the same, so that nothing is lost everywhere. */
+  readonly weakLeg: number;
   readonly shape: PoolShape;
   readonly network: NetworkOptions;
   readonly diskMeanMs: number;
@@ -93,9 +106,9 @@ const KIB = 1024;
 /** Draws a plan. */
 export function drawPlan(seed: number): Plan {
   const prng = new Prng(seed);
-  const legCount = happens(prng, 0.5) ? 2 : happens(prng, 0.7) ? 3 : between(prng, 4, 5);
+  const firstCount = happens(prng, 0.5) ? 2 : happens(prng, 0.7) ? 3 : between(prng, 4, 5);
   const chunkCount = happens(prng, 0.7) ? between(prng, 4, 16) * 16 : between(prng, 16, 64) * 16;
-  const legUuids = Array.from({ length: legCount }, () => drawUuid(prng));
+  const legUuids = Array.from({ length: firstCount }, () => drawUuid(prng));
   const extentChunks = happens(prng, 0.8) ? 16 : 32;
   const sizeBytes = chunkCount * 4 * KIB;
   const drawn = <T>(chance: number, value: T, other: T): T => happens(prng, chance) ? value : other;
@@ -109,9 +122,13 @@ export function drawPlan(seed: number): Plan {
   const eio = happens(prng, 0.25);
   const eioChance = () => (eio && happens(prng, 0.5) ? 0.002 + 0.02 * part(prng) * part(prng) : 0);
   const sectors = sizeBytes / 512;
+  const spareCount = happens(prng, 0.4) ? between(prng, 1, 2) : 0;
+  const legCount = firstCount + spareCount;
   const plan = {
     seed,
     legCount,
+    spareCount,
+    weakLeg: under(prng, legCount),
     caretakers: false,
     clientless: false,
     shape: {
@@ -122,7 +139,7 @@ export function drawPlan(seed: number): Plan {
       chunkBytes: happens(prng, 0.8) ? 4 * KIB : 8 * KIB,
       extentBytes: extentChunks * 4 * KIB,
       hotExtentCount: happens(prng, 0.5) ? between(prng, 2, 6) : between(prng, 7, 20),
-      minInSync: legCount === 2 ? between(prng, 0, 1) : between(prng, 1, 2),
+      minInSync: firstCount === 2 ? between(prng, 0, 1) : between(prng, 1, 2),
       ioTimeoutMs: drawn(0.5, 30_000, between(prng, 2, 10) * 1000),
     },
     network: {
@@ -171,7 +188,10 @@ export function drawPlan(seed: number): Plan {
   };
   if (!happens(prng, 0.5)) return plan;
   if (happens(prng, 0.4)) { for (let i = between(prng, 1, 3); i > 0; i--) faults.push(Fault.ISOLATE_CLIENT); }
-  return { ...plan, caretakers: true, clientless: happens(prng, 0.5) };
+  const clientless = happens(prng, 0.5);
+  // What an operator leaves half done takes a client to be finished.
+  const left = clientless ? faults.filter((fault) => fault < Fault.DRAIN || fault > Fault.REPLACE_COLD) : faults;
+  return { ...plan, faults: left, caretakers: true, clientless };
 }
 
 /** A random UUID. */

@@ -69,6 +69,7 @@ function steps(plan: Plan): Step[] {
 function withFewerLegs(from: Plan): Plan | null {
   if (from.legCount <= 2) return null;
   const legCount = from.legCount - 1;
+  if (from.spareCount > 0) return { ...from, legCount, spareCount: from.spareCount - 1 };
   return { ...from, legCount, shape: { ...from.shape, legUuids: from.shape.legUuids.slice(0, legCount) } };
 }
 

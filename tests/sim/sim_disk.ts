@@ -66,6 +66,8 @@ export class SimDisk {
   /** Scenarios: the next operation of a kind takes so much longer. */
   readonly delayNext = new Map<number, number>();
   #spare: DiskOperation[] = [];
+  /** Sectors that cannot be read until they are written again. */
+  readonly badSectors = new Set<number>();
   /** Grows whenever metadata on the device changes. */
   metadataVersion = 0;
 
@@ -97,6 +99,7 @@ export class SimDisk {
     this.inFlight.length = 0;
     this.failNext.length = 0;
     this.delayNext.clear();
+    this.badSectors.clear();
     this.metadataVersion++;
   }
 
@@ -201,6 +204,22 @@ export class SimDisk {
     this.dirtyCount = 0;
   }
 
+  /** Another disk comes into this one's place, with who knows what on it. */
+  exchange(): void {
+    this.reset(this.sectorCount);
+    this.current.fill(GARBAGE, 0, this.sectorCount);
+    this.stable.fill(GARBAGE, 0, this.sectorCount);
+  }
+
+  /** Whether a read meets a sector that cannot be read. */
+  isUnreadable(operation: DiskOperation): boolean {
+    if (operation.op !== DiskOp.READ || this.badSectors.size === 0) return false;
+    for (let i = 0; i < operation.sectorCount; i++) {
+      if (this.badSectors.has(operation.firstSector + i)) return true;
+    }
+    return false;
+  }
+
   /** The 4 KiB at a device offset; zeroes where nothing was written. */
   block(offset: number): Uint8Array {
     return this.blocks.get(offset) ?? ZERO_BLOCK;
@@ -226,6 +245,7 @@ export class SimDisk {
         this.stable[sector] = this.current[sector];
         this.stableWrite[sector] = this.currentWrite[sector];
       }
+      this.badSectors.delete(sector);
       this.current[sector] = operation.op === DiskOp.ZERO ? 0 : slot!.values[i];
       this.currentWrite[sector] = this.#writes;
       if (this.#isListed[sector] === 0) {

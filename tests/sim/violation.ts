@@ -16,6 +16,8 @@ export type Property =
   | "flushed" // a flush or FUA completed before its data was on stable storage
   | "applied" // a write completed that a leg of the in-sync set has not done
   | "superseded" // a client lost the pool though no other came after it
+  | "table" // a record that no change of the leg table may lead to
+  | "verify" // in-sync legs were found to differ under the lock of a verify
   | "assertion"; // the core contradicted itself
 
 /** Thrown at the first violation; the world stops there. */

@@ -6,16 +6,17 @@
 
 import type { World } from "./world.ts";
 
-/** What keeps the legs from being whole as they see it themselves; "" when nothing does. `atRest`: nobody may have the pool, and nothing may be left to compare. */
-export function legsUnwholeness(world: World, atRest: boolean): string {
+/** What keeps the legs from being whole as they see it themselves; "" when nothing does. `atRest`: nobody may have the pool, and nothing may be left to compare. `tableMask`: the legs of the table. */
+export function legsUnwholeness(world: World, atRest: boolean, tableMask: number): string {
   for (const leg of world.legs) {
+    if ((tableMask & (1 << leg.legIndex)) === 0) continue;
     if (leg.pausedUntilMs > world.nowMs) return `${leg.name} is stopped`;
     if (leg.core === null) return `${leg.name} is not up`;
     const snapshot = leg.core.snapshot();
     if (snapshot.state !== "in-sync") return `${leg.name} holds itself to be ${snapshot.state}`;
     if (atRest && snapshot.session !== null) return `${leg.name} is held by ${snapshot.session.clientName}`;
     if (atRest && snapshot.hotExtents > 0) return `${leg.name} has ${snapshot.hotExtents} hot extents`;
-    if (atRest && snapshot.record.shared.inSyncMask !== (1 << world.plan.legCount) - 1) {
+    if (atRest && snapshot.record.shared.inSyncMask !== tableMask) {
       return `${leg.name} has ${snapshot.record.shared.inSyncMask} in sync`;
     }
     for (const dirty of snapshot.dirty) {

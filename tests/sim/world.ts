@@ -15,13 +15,14 @@ import { computeLayout, type Layout } from "../../lib/disk_format/layout.ts";
 import { RequestKind } from "../../lib/frontend/frontend.ts";
 import { Application } from "./application.ts";
 import { exponential, part, under } from "./chance.ts";
-import { Checks } from "./checks.ts";
+import { Checks, maskOf } from "./checks.ts";
 import { ClientProcess } from "./client_process.ts";
 import { formatDisk, peekRecord, sectorsOf } from "./disk_image.ts";
 import { EventHeap, type SimEvent } from "./event_heap.ts";
 import { EventKind } from "./event_kind.ts";
 import { strike } from "./faults.ts";
 import { LegProcess } from "./leg_process.ts";
+import { LegTable } from "./leg_table.ts";
 import { Losses } from "./losses.ts";
 import { type Connection, type Frame, Network } from "./network.ts";
 import { nameValue, Oracle } from "./oracle.ts";
@@ -68,6 +69,7 @@ export class World {
   readonly application: Application;
   readonly checks: Checks;
   readonly losses: Losses;
+  readonly table: LegTable;
   readonly journal: Trace | null;
   readonly counts = { faults: 0, events: 0, clientStarts: 0 };
   nowMs = 0;
@@ -101,8 +103,10 @@ export class World {
       while (lab.disks.length <= i) lab.disks.push(new SimDisk(lab.disks.length));
       const disk = lab.disks[i];
       disk.reset(sectorsOf(plan.shape));
-      formatDisk(disk, plan.shape);
       const leg = new LegProcess(this, i, i, disk);
+      leg.hasLeg = i < plan.legCount - plan.spareCount;
+      leg.legUuid = plan.shape.legUuids[i] ?? "";
+      if (leg.hasLeg) formatDisk(disk, plan.shape);
       leg.turnMs = plan.turnMs;
       this.legs.push(leg);
       this.processes.push(leg);
@@ -114,6 +118,7 @@ export class World {
       this.processes.push(client);
     }
     this.client = this.clients[0];
+    this.table = new LegTable(this);
     this.application = new Application(this);
     this.checks = new Checks(this, this.layout);
     this.losses = new Losses(this, peekRecord(lab.disks[0], this.layout.epochOffset).shared);
@@ -292,7 +297,13 @@ export class World {
     next.start(true);
   }
 
-  onEvent(_who: string, _event: CoreEvent): void {}
+  /** A core tells something. In-sync legs are equal wherever no write is under way, so a verify finds no difference here. */
+  onEvent(who: string, event: CoreEvent): void {
+    if (event.name !== "verify-difference" || this.stage === "scenario" || event.message.includes("cannot be read")) {
+      return;
+    }
+    throw new Violation("verify", `${who}: ${event.message}`);
+  }
 
   #scheduleFault(): void {
     this.heap.push(this.nowMs + exponential(this.prng, this.plan.faultMeanMs), EventKind.FAULT, this, 0);
@@ -358,19 +369,27 @@ export class World {
       leg.core!.setResync({ paused: false, rateBytesPerSecond: 0 });
       leg.drainNow();
     }
+    for (const leg of this.legs) leg.disk.badSectors.clear();
     this.heap.push(this.nowMs + INSPECT_MS, EventKind.INSPECT, this, 0);
   }
 
   /** What keeps the pool from being whole; "" when nothing does. */
   unwholeness(): string {
-    if (this.#isClientless) return legsUnwholeness(this, true);
+    if (this.#isClientless) return legsUnwholeness(this, true, maskOf(this.table.newest(false)!));
     const core = this.client.core;
     if (core === null) return "the client is not up";
     if (core.state !== "ready") return `the client is ${core.state}: ${core.refusal || this.#lastRefusal}`;
-    const all = (1 << this.plan.legCount) - 1;
-    const mask = core.snapshot().inSyncMask;
-    if (mask !== all) return `the in-sync set is ${mask.toString(2)}`;
-    const reason = legsUnwholeness(this, false);
+    const { inSyncMask, legs, verify } = core.snapshot();
+    const drained = legs.find((leg) => leg.isDrained);
+    if (drained !== undefined) {
+      this.table.drain(drained.legIndex, false);
+      return `leg ${drained.legIndex} is drained`;
+    }
+    const all = this.table.clientMask;
+    this.table.repeatReplacements();
+    if (inSyncMask !== all) return `the in-sync set is ${inSyncMask.toString(2)} of ${all.toString(2)}`;
+    if (verify.state === "running") return "a verify is running";
+    const reason = legsUnwholeness(this, false, all);
     if (reason !== "") return reason;
     if (this.application.inFlight.size > 0) return `${this.application.inFlight.size} requests are in flight`;
     return "";
@@ -440,7 +459,7 @@ export class World {
     const leaked = this.slots.usedBy(this.client.id).length;
     if (leaked > 0) throw new Violation("slots", `the client detached with ${leaked} slots in use`);
     if (this.stage === "verify") {
-      if (client.core!.snapshot().inSyncMask === (1 << this.plan.legCount) - 1) {
+      if (client.core!.snapshot().inSyncMask === this.table.clientMask) {
         this.compareDisks();
         this.stage = "end";
         return;
@@ -476,14 +495,16 @@ export class World {
 
   /** Every leg holds the same, on stable storage, and no memory is held. */
   compareDisks(): void {
-    const first = this.legs[0].disk;
-    for (const leg of this.legs) {
+    const mask = maskOf(this.table.newest(false)!);
+    const members = this.legs.filter((leg) => (mask & (1 << leg.legIndex)) !== 0);
+    const first = members[0].disk;
+    for (const leg of members) {
       const disk = leg.disk;
       for (let sector = 0; sector < this.oracle.sectorCount; sector++) {
         if (disk.current[sector] !== first.current[sector]) {
           throw new Violation(
             "identical",
-            `sector ${sector} holds ${nameValue(first.current[sector])} on ${this.legs[0].name} and ` +
+            `sector ${sector} holds ${nameValue(first.current[sector])} on ${members[0].name} and ` +
               `${nameValue(disk.current[sector])} on ${leg.name}`,
           );
         }
