@@ -205,8 +205,9 @@ export class ClientIo implements VerifyIo {
       if (requests.readConnection[request] !== connection) continue;
       requests.readLeg[request] = -1;
       requests.renew(request);
-      if (request === this.#copyRequest) this.#fail(request);
-      else if (!this.#isServing || !this.#sendRead(request)) this.#unissue(request);
+      // Legs that it has not tried are none that it could wait for: it fails rather than hang.
+      if (!this.#isServing) this.#unissue(request);
+      else if (request === this.#copyRequest || !this.#sendRead(request)) this.#fail(request);
     }
   }
 
