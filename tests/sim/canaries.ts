@@ -9,14 +9,18 @@
 import assert from "node:assert/strict";
 import { Caretaker } from "../../lib/core/caretaker.ts";
 import { ClientContext } from "../../lib/core/client_context.ts";
+import type { LegEntry, SharedEpoch } from "../../lib/disk_format/records.ts";
 import { ClientMembership } from "../../lib/core/client_membership.ts";
 import { DirtyMap } from "../../lib/core/dirty_map.ts";
 import { IntentLog, Pin } from "../../lib/core/intent_log.ts";
+import { LegContext } from "../../lib/core/leg_context.ts";
 import { LegIo } from "../../lib/core/leg_io.ts";
 import { LegServer } from "../../lib/core/leg_server.ts";
 import { LegSession } from "../../lib/core/leg_session.ts";
+import { LegTableChanges } from "../../lib/core/leg_table_changes.ts";
 import { OutputKind } from "../../lib/core/output.ts";
 import { RangeCounter } from "../../lib/core/range_counter.ts";
+import { RangeLock } from "../../lib/core/range_lock.ts";
 import { ResyncTarget } from "../../lib/core/resync_target.ts";
 import { UnflushedSet } from "../../lib/core/unflushed_set.ts";
 import { runSeed } from "./run_seed.ts";
@@ -56,12 +60,16 @@ export interface Canary {
 export const CANARIES: Canary[] = [];
 
 function canary(name: string, target: Patchable, method: string, make: (original: Patchable) => Patchable): void {
+  plantedCanary(name, (run) => withPatch(target, method, make, run));
+}
+
+function plantedCanary(name: string, plant: Canary["plant"]): void {
   CANARIES.push({
     name,
-    plant: (run) => withPatch(target, method, make, run),
+    plant,
     seedsUntilCaught: () => {
       let seeds = Infinity;
-      withPatch(target, method, make, () => {
+      plant(() => {
         for (let seed = 1; seed <= MOST_SEEDS && seeds === Infinity; seed++) {
           if (runSeed(seed).violation !== null) seeds = seed;
         }
@@ -146,6 +154,29 @@ canary(
       done.call(this, operation, 0, slot);
     },
 );
+
+canary("a verify does not lock what it compares", RangeLock, "overlaps", () => () => false);
+canary(
+  "a new disk is taken for a copy of the old one",
+  LegContext,
+  "adoptIncarnations",
+  (adopt) =>
+    function (this: LegContext, shared: SharedEpoch) {
+      const legs = shared.legs.map((entry) => entry === null ? null : { ...entry, mapDefaultDirty: false });
+      adopt.call(this, { ...shared, legs });
+    },
+);
+const droppedAtOnce = () =>
+  function (this: ClientMembership, legIndex: number, entry: LegEntry) {
+    const latest = this.latest as SharedEpoch;
+    const legs = latest.legs.map((each, index) => index === legIndex ? entry : each);
+    this.propose({ ...latest, epoch: latest.epoch + 1, inSyncMask: latest.inSyncMask & ~(1 << legIndex), legs });
+  };
+plantedCanary("the last leg in sync is removed", (run) => {
+  withPatch(LegTableChanges, "problemOf", () => () => null, () => {
+    withPatch(ClientMembership, "dropLeg", droppedAtOnce, run);
+  });
+});
 
 if (import.meta.main) {
   let missed = 0;

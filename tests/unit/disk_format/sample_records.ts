@@ -81,6 +81,7 @@ function superblock(salt: number): Superblock {
     mapOffset,
     dataOffset,
     createdMs: 1_760_000_000_000 + salt,
+    replacesUuid: "12121212-3434-4656-8878-909090909090",
   };
 }
 
@@ -92,6 +93,7 @@ function epochRecord(salt: number): EpochRecord {
     mapDefaultDirty: index % 2 === 1,
     outSinceMs: index === 0 ? 0 : 1_760_000_000_000 + index,
     isDrained: index === 6,
+    ...(index === 4 ? { replacesIndex: 1 } : {}),
   });
   return {
     shared: {

@@ -37,7 +37,7 @@ const shared: EpochChange["shared"] = {
   inSyncMask: 3,
   minInSync: 1,
   ioTimeoutMs: 30000,
-  legs: [leg(UUID_A, "127.0.0.1:7701"), leg(UUID_B, "127.0.0.1:7702"), null],
+  legs: [leg(UUID_A, "127.0.0.1:7701"), { ...leg(UUID_B, "127.0.0.1:7702"), replacesIndex: 0 }, null],
 };
 const record = { shared, promisedGeneration: 5, promisedTo: UUID_B };
 
@@ -55,6 +55,7 @@ const welcome: Welcome = {
   features: 0,
   instance: UUID_B,
   legUuid: UUID_A,
+  replacesUuid: UUID_B,
   record,
   creditRequests: 256,
   creditBytes: 33554432,
