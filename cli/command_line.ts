@@ -16,12 +16,15 @@ import { defineDemo } from "./demo.ts";
 import { defineDetach } from "./detach.ts";
 import { defineDirtyMap } from "./dirty_map.ts";
 import { EXIT_CODE_HELP, ExitCode, exitCodeOf } from "./exit_code.ts";
+import { defineLeg } from "./leg.ts";
 import { definePool } from "./pool.ts";
+import { defineReplace } from "./replace.ts";
 import { defineResync } from "./resync.ts";
 import { defineServe } from "./serve.ts";
 import { defineStatus } from "./status.ts";
 import { defineSyncStatus } from "./sync_status.ts";
 import { type ColorChoice, processTerminal, type Terminal } from "./terminal.ts";
+import { defineVerify } from "./verify.ts";
 import { defineVersion } from "./version.ts";
 
 /** Longer lines of prose are hard to read. */
@@ -91,6 +94,9 @@ export function defineProgram(host: CommandHost): CommandUnknownOpts {
     .addCommand(defineSyncStatus(host))
     .addCommand(defineDirtyMap(host))
     .addCommand(defineResync(host))
+    .addCommand(defineLeg(host))
+    .addCommand(defineReplace(host))
+    .addCommand(defineVerify(host))
     .addCommand(defineDemo(host))
     .addCommand(defineCompletions(host, () => describeCommand(program as unknown as CommandUnknownOpts)))
     .addCommand(defineVersion(host))

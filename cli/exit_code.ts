@@ -20,6 +20,10 @@ export const ExitCode = {
   REFUSED: 4,
   /** Answered in full, and the answer is that redundancy is lost or a leg cannot be reached. */
   DEGRADED: 5,
+  /** verify: legs differ, or cannot be read in places. */
+  DIFFERENT: 6,
+  /** verify: they differed, and all of it is repaired. */
+  REPAIRED: 7,
   /** Interrupted by a second signal. As shells write it: 128 + SIGINT. */
   INTERRUPTED: 130,
 } as const;
@@ -52,4 +56,6 @@ export const EXIT_CODE_HELP = `Exit codes:
   2  wrong command line
   3  not found, or not reachable
   4  refused (in use, exists, carries data, not allowed)
-  5  status, sync-status: answered, but not all legs are in sync and reachable`;
+  5  status, sync-status: answered, but not all legs are in sync and reachable
+  6  verify: legs differ
+  7  verify: legs differed and are repaired`;

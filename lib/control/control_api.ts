@@ -9,6 +9,7 @@
  */
 
 import type { SharedEpoch } from "../disk_format/records.ts";
+import type { LegChange } from "../core/leg_table_changes.ts";
 import type { ClientSnapshot, LegSnapshot } from "../core/snapshot.ts";
 
 /** Closed set of things that can go wrong with what a person asked. The CLI maps them to exit codes. */
@@ -43,6 +44,8 @@ export interface LegProbe {
   readonly logicalBlockBytes: number;
   /** Plain words: what was found on it ("an ext4 file system", "leg 1 of pool vol1"); null when empty. */
   readonly found: string | null;
+  /** The leg that is on it, if it is one: whole, of this version, served or not. */
+  readonly leg: { readonly poolUuid: string; readonly legUuid: string; readonly legIndex: number } | null;
 }
 
 /** Arguments of `leg.create`. The device at `path` becomes a leg, is opened and served. */
@@ -60,6 +63,8 @@ export interface LegCreate {
   readonly hotExtentCount: number;
   /** Take a device that carries data. */
   readonly force: boolean;
+  /** The leg at the same index in whose place it is made. */
+  readonly replacesUuid?: string;
   readonly shared: SharedEpoch;
 }
 
@@ -92,6 +97,8 @@ export interface NodeOperations {
   };
   "leg.probe": { request: { path: string }; result: LegProbe };
   "leg.create": { request: LegCreate; result: { legUuid: string } };
+  /** As `leg.create`, in place of leg `replacesUuid` at the same index, which the node forgets. */
+  "leg.replace": { request: LegCreate & { readonly replacesUuid: string }; result: { legUuid: string } };
   /** Wipes the leg's metadata and forgets it; removes the file if the node created it. */
   "leg.delete": { request: { poolUuid: string; legUuid: string; force: boolean }; result: Record<string, never> };
   /** The legs of one pool on this node. */
@@ -148,6 +155,11 @@ export interface ClientOperations {
       snapshot: ClientSnapshot;
     };
   };
+  /** Changes the leg table by one record. Answers when it is in force; "refused" with the reason when it cannot be. */
+  "client.changeLegs": { request: LegChange; result: Record<string, never> };
+  /** Begins to compare the in-sync legs; `client.status` tells how far it is. `rateBytesPerSecond` 0: no limit. */
+  "client.verify": { request: { repair: boolean; rateBytesPerSecond: number }; result: Record<string, never> };
+  "client.verifyStop": { request: Record<string, never>; result: Record<string, never> };
   /** Stops the frontend, drains, flushes, releases the pool. Answers when done. */
   "client.detach": { request: Record<string, never>; result: Record<string, never> };
 }

@@ -38,6 +38,13 @@ export interface FoundPool {
   /** Nobody has it attached, and its legs reconcile or resync by themselves. */
   readonly isCaredFor: boolean;
   readonly unreachable: readonly NodeFailure[];
+  /** Legs of this pool that nodes have and its table does not: formatted and not taken in, or removed. Never trusted. */
+  readonly strays: readonly {
+    readonly address: string;
+    readonly path: string;
+    readonly legUuid: string;
+    readonly legIndex: number;
+  }[];
 }
 
 /** What a search over nodes saw. */
@@ -177,6 +184,8 @@ function describePool(group: readonly Sighting[], failures: readonly NodeFailure
     legs,
     heldBy: holder?.clientName ?? null,
     isCaredFor: holder === undefined && sessions.length > 0,
+    strays: group.filter(({ leg }) => !record.legs.some((entry) => entry?.uuid === leg.snapshot.legUuid))
+      .map(({ address, leg: { path, snapshot: { legUuid, legIndex } } }) => ({ address, path, legUuid, legIndex })),
     unreachable: failures.filter((failure) =>
       legs.some((leg) => canonicalNodeAddress(leg.address) === failure.address)
     ),

@@ -221,6 +221,7 @@ export class LegServer {
       poolName: leg.superblock.poolName,
       legUuid: leg.superblock.legUuid,
       legIndex: leg.legIndex,
+      replacesUuid: leg.superblock.replacesUuid ?? "",
       sizeBytes: leg.superblock.sizeBytes,
       chunkBytes: leg.chunkBytes,
       logicalBlockBytes: leg.superblock.logicalBlockBytes,

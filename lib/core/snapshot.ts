@@ -46,6 +46,8 @@ export interface LegSnapshot {
   readonly poolName: string;
   readonly legUuid: string;
   readonly legIndex: number;
+  /** The leg in whose place it was made; "" for none. */
+  readonly replacesUuid: string;
   readonly sizeBytes: number;
   readonly chunkBytes: number;
   readonly logicalBlockBytes: number;

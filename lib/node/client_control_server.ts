@@ -12,11 +12,14 @@ const MAX_LINE_BYTES = 64 * 1024;
 /** Most connections at once. */
 const MAX_CONNECTIONS = 32;
 
+/** Makes the answer to operation `op`; `request` is all that was sent, unchecked but for being an object with `op`. */
+export type AnswerRequest = (op: string, request: unknown) => Promise<unknown>;
+
 /** Answers requests until closed. */
 export class ClientControlServer {
   readonly path: string;
   readonly #listener: Deno.UnixListener;
-  readonly #answer: (op: string) => Promise<unknown>;
+  readonly #answer: AnswerRequest;
   /** Connections, and whether an answer is being made for each. */
   readonly #connections = new Map<Deno.Conn, boolean>();
   readonly #serving = new Set<Promise<void>>();
@@ -27,7 +30,7 @@ export class ClientControlServer {
    * Listens on `path`. A socket that a dead client left behind is replaced.
    * @throws {ControlError} "in-use" when a live client answers there
    */
-  static async listen(path: string, answer: (op: string) => Promise<unknown>): Promise<ClientControlServer> {
+  static async listen(path: string, answer: AnswerRequest): Promise<ClientControlServer> {
     if (await isAnswered(path)) {
       throw new ControlError(
         "in-use",
@@ -40,7 +43,7 @@ export class ClientControlServer {
     return new ClientControlServer(path, Deno.listen({ transport: "unix", path }), answer);
   }
 
-  private constructor(path: string, listener: Deno.UnixListener, answer: (op: string) => Promise<unknown>) {
+  private constructor(path: string, listener: Deno.UnixListener, answer: AnswerRequest) {
     this.path = path;
     this.#listener = listener;
     this.#answer = answer;
@@ -117,7 +120,7 @@ export class ClientControlServer {
       }
       const op = (request as { op?: unknown } | null)?.op;
       if (typeof op !== "string") throw new ControlError("bad-request", "The request names no operation");
-      return { ok: true, result: await this.#answer(op) };
+      return { ok: true, result: await this.#answer(op, request) };
     } catch (error) {
       return encodeFailure(error);
     }

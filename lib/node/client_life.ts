@@ -42,6 +42,10 @@ export class ClientLife {
     this.#reactor = reactor;
     this.#openFrontends = openFrontends;
     this.#report = report;
+    worker.onChangeDone = (id, problem) => {
+      if (problem === "") report({ kind: "response", id, result: {} });
+      else report({ kind: "response", id, error: { code: "refused", message: problem } });
+    };
   }
 
   get isOver(): boolean {
@@ -67,10 +71,32 @@ export class ClientLife {
     for (const frontend of this.#worker.frontends) frontend.stop();
   }
 
-  handle({ id, op }: WorkerRequest): void {
+  handle({ id, op, request }: WorkerRequest): void {
     try {
-      if (op !== "status") throw new ControlError("internal", `The data plane has no operation "${op}"`);
-      this.#report({ kind: "response", id, result: this.#status() });
+      switch (op) {
+        case "status":
+          this.#report({ kind: "response", id, result: this.#status() });
+          return;
+        case "client.changeLegs":
+          // Answered when it is over: see the constructor.
+          this.#worker.core.changeLegs(request, id);
+          this.#worker.drain();
+          return;
+        case "client.verify": {
+          const problem = this.#worker.core.startVerify(request);
+          this.#worker.drain();
+          if (problem !== "") throw new ControlError("refused", problem);
+          this.#report({ kind: "response", id, result: {} });
+          return;
+        }
+        case "client.verifyStop":
+          this.#worker.core.stopVerify();
+          this.#worker.drain();
+          this.#report({ kind: "response", id, result: {} });
+          return;
+        default:
+          throw new ControlError("internal", `The data plane has no operation "${op}"`);
+      }
     } catch (error) {
       this.#report({ kind: "response", id, error: plainError(error) });
     }

@@ -13,6 +13,7 @@ import type { TransportPolicy } from "../transport/transport_choice.ts";
 import { clientSocketPath, makeRuntimeDir } from "../control/runtime_dir.ts";
 import type { CoreEvent } from "../core/output.ts";
 import { ClientControlServer } from "./client_control_server.ts";
+import { CLIENT_REQUESTS, isClientRequest, parseClientRequest } from "./client_requests.ts";
 import { hostName } from "./host_name.ts";
 import type { NodeHandle } from "./node_handle.ts";
 import { WorkerPort } from "./worker_port.ts";
@@ -82,7 +83,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
   let failure: ControlError | null = null;
   const onEvent = options.onEvent ?? (() => undefined);
 
-  async function answer(op: string): Promise<unknown> {
+  async function answer(op: string, request: unknown): Promise<unknown> {
     if (port === null) throw new ControlError("refused", "The client is starting. Try again in a moment");
     switch (op) {
       case "client.status": {
@@ -101,9 +102,10 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
         await port.finished;
         return {};
       default:
+        if (isClientRequest(op)) return await port.request(op, parseClientRequest(op, request));
         throw new ControlError(
           "bad-request",
-          `This client has no operation "${op}". It has client.status, client.detach`,
+          `This client has no operation "${op}". It has client.status, client.detach, ${CLIENT_REQUESTS.join(", ")}`,
         );
     }
   }
@@ -137,6 +139,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       sizeBytes: pool.sizeBytes,
       extentBytes: shape.extentBytes,
       hotExtentCount: shape.hotExtentLimit,
+      chunkBytes: pool.chunkBytes,
       logicalBlockBytes: pool.logicalBlockBytes,
       shared: pool.record,
       readOnly: options.readOnly ?? false,

@@ -26,44 +26,48 @@ function powerOfTwo(least: number, most: number) {
   );
 }
 
+const legCreate = v.object({
+  poolUuid: uuid,
+  poolName: name,
+  legUuid: uuid,
+  legIndex,
+  path,
+  sizeBytes: v.pipe(count, v.minValue(4096)),
+  chunkBytes: powerOfTwo(4096, 1 << 20),
+  logicalBlockBytes: blockBytes,
+  extentBytes: powerOfTwo(1 << 16, 1 << 26),
+  hotExtentCount: v.pipe(count, v.minValue(1), v.maxValue(65536)),
+  force: v.boolean(),
+  shared: v.object({
+    historyId: uuid,
+    historyNumber: v.pipe(count, v.maxValue(0xffffffff)),
+    generation: count,
+    clientGeneration: count,
+    epoch: count,
+    inSyncMask: v.pipe(count, v.maxValue(255)),
+    minInSync: v.pipe(count, v.maxValue(8)),
+    ioTimeoutMs: count,
+    legs: v.pipe(
+      v.array(v.nullable(v.object({
+        uuid,
+        address: name,
+        mapIncarnation: count,
+        mapDefaultDirty: v.boolean(),
+        outSinceMs: count,
+        isDrained: v.boolean(),
+        replacesIndex: v.optional(legIndex),
+      }))),
+      v.minLength(1),
+      v.maxLength(8),
+    ),
+  }),
+});
+
 const schemas = {
   "node.info": v.object({}),
   "leg.probe": v.object({ path }),
-  "leg.create": v.object({
-    poolUuid: uuid,
-    poolName: name,
-    legUuid: uuid,
-    legIndex,
-    path,
-    sizeBytes: v.pipe(count, v.minValue(4096)),
-    chunkBytes: powerOfTwo(4096, 1 << 20),
-    logicalBlockBytes: blockBytes,
-    extentBytes: powerOfTwo(1 << 16, 1 << 26),
-    hotExtentCount: v.pipe(count, v.minValue(1), v.maxValue(65536)),
-    force: v.boolean(),
-    shared: v.object({
-      historyId: uuid,
-      historyNumber: v.pipe(count, v.maxValue(0xffffffff)),
-      generation: count,
-      clientGeneration: count,
-      epoch: count,
-      inSyncMask: v.pipe(count, v.maxValue(255)),
-      minInSync: v.pipe(count, v.maxValue(8)),
-      ioTimeoutMs: count,
-      legs: v.pipe(
-        v.array(v.nullable(v.object({
-          uuid,
-          address: name,
-          mapIncarnation: count,
-          mapDefaultDirty: v.boolean(),
-          outSinceMs: count,
-          isDrained: v.boolean(),
-        }))),
-        v.minLength(1),
-        v.maxLength(8),
-      ),
-    }),
-  }),
+  "leg.create": legCreate,
+  "leg.replace": v.object({ ...legCreate.entries, replacesUuid: uuid }),
   "leg.delete": v.object({ poolUuid: uuid, legUuid: uuid, force: v.boolean() }),
   "pool.status": v.object({ pool: name }),
   "pool.dirtyMap": v.object({
@@ -133,6 +137,8 @@ export class ControlService {
         return this.#legs.probe(request.path);
       case "leg.create":
         return this.#legs.create(request);
+      case "leg.replace":
+        return this.#legs.replace(request);
       case "leg.delete":
         return this.#legs.delete(request);
       case "pool.status":

@@ -92,6 +92,33 @@ export class LegRegistry {
     });
   }
 
+  /**
+   * Makes the device at `request.path` a leg in place of `request.replacesUuid`, whose disk is gone or no longer wanted. Until the new leg
+   * is formatted nothing has changed; the directory then knows one or the other.
+   */
+  replace(request: LegCreate & { readonly replacesUuid: string }): Promise<{ legUuid: string }> {
+    return this.#inTurn(async () => {
+      const { path, poolUuid, legUuid, replacesUuid } = request;
+      const old = this.#state.legs.find((leg) => leg.poolUuid === poolUuid && leg.legUuid === replacesUuid);
+      if (this.#state.legs.some((leg) => leg.path === path)) {
+        throw new ControlError("in-use", `"${path}" is a leg of this node already. Choose another device`);
+      }
+      const createdFile = probeDevice(path).kind === "absent";
+      formatLeg({ ...request, zeroData: false, createdMs: Date.now() });
+      await this.#state.replaceLeg(replacesUuid, { path, poolUuid, legUuid, createdFile });
+      if (old !== undefined && !this.#broken.delete(old.path)) {
+        await this.#port.request("leg.close", { legUuid: replacesUuid, force: true });
+      }
+      try {
+        await this.#port.request("leg.open", request);
+      } catch (error) {
+        this.#broken.set(path, (error as Error).message);
+        throw error;
+      }
+      return { legUuid };
+    });
+  }
+
   /** Takes a leg out of service, wipes its metadata, forgets it, and removes the file if the node made it. */
   delete(request: NodeOperations["leg.delete"]["request"]): Promise<Record<string, never>> {
     return this.#inTurn(async () => {

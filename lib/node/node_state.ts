@@ -85,6 +85,11 @@ export class NodeState {
     await this.#store(this.#legs.filter((known) => known.path !== path));
   }
 
+  /** Puts `leg` in the place of leg `legUuid`, in one step; durable when it resolves. */
+  async replaceLeg(legUuid: string, leg: KnownLeg): Promise<void> {
+    await this.#store([...this.#legs.filter((known) => known.legUuid !== legUuid && known.path !== leg.path), leg]);
+  }
+
   async #store(legs: KnownLeg[]): Promise<void> {
     await replaceFile(this.directory, "legs.json", { version: 1, legs });
     this.#legs = legs;

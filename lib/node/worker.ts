@@ -115,6 +115,7 @@ function runClient(start: ClientStart): void {
     logicalBlockBytes: start.logicalBlockBytes,
     extentBytes: start.extentBytes,
     hotExtentCount: start.hotExtentCount,
+    chunkBytes: start.chunkBytes,
     clientUuid: start.clientUuid,
     clientName: start.clientName,
     legs: legAddresses(start.shared),

@@ -37,6 +37,7 @@ export interface ClientStart {
   readonly sizeBytes: number;
   readonly extentBytes: number;
   readonly hotExtentCount: number;
+  readonly chunkBytes: number;
   readonly logicalBlockBytes: number;
   readonly shared: SharedEpoch;
   readonly readOnly: boolean;

@@ -125,6 +125,7 @@ function planSuperblock(options: FormatLegOptions, layout: Layout): Superblock {
     mapOffset: layout.mapOffset,
     dataOffset: layout.dataOffset,
     createdMs: options.createdMs,
+    ...(options.replacesUuid === undefined ? {} : { replacesUuid: options.replacesUuid }),
   };
 }
 

@@ -7,6 +7,10 @@
 import { dirname } from "node:path";
 import { closeDescriptor, openFile, OpenFlag, statusOf } from "../../ffi/libc/file.ts";
 import type { LegProbe } from "../control/control_api.ts";
+import { SUPERBLOCK_OFFSET } from "../disk_format/layout.ts";
+import { BLOCK_BYTES } from "../disk_format/records.ts";
+import { decodeSuperblock } from "../disk_format/superblock.ts";
+import { pickTwin } from "../disk_format/twin.ts";
 import { DeviceFile, isAllZero, SCRATCH_BYTES } from "./device_file.ts";
 import { HEAD_BYTES, nameContent, TAIL_BYTES } from "./signatures.ts";
 import { StoreError } from "./store_error.ts";
@@ -27,14 +31,24 @@ export function probeDevice(path: string): LegProbe {
     device = DeviceFile.open(path, { access: "read" });
   } catch (error) {
     if (!(error instanceof StoreError && error.code === "not-found")) throw error;
-    return { path, kind: "absent", sizeBytes: 0, logicalBlockBytes: blockOfDirectory(path), found: null };
+    return { path, kind: "absent", sizeBytes: 0, logicalBlockBytes: blockOfDirectory(path), found: null, leg: null };
   }
   try {
     const { kind, sizeBytes, logicalBlockBytes } = device;
-    return { path, kind, sizeBytes, logicalBlockBytes, found: findContent(device) };
+    return { path, kind, sizeBytes, logicalBlockBytes, found: findContent(device), leg: findLeg(device) };
   } finally {
     device.close();
   }
+}
+
+/** The leg that is on an open device; null when there is none that this version can read. */
+function findLeg(device: DeviceFile): LegProbe["leg"] {
+  if (device.sizeBytes < 2 * BLOCK_BYTES) return null;
+  const head = device.read(SUPERBLOCK_OFFSET, 2 * BLOCK_BYTES).slice();
+  const pick = pickTwin(head.subarray(0, BLOCK_BYTES), head.subarray(BLOCK_BYTES), decodeSuperblock, null);
+  if (!pick.ok) return null;
+  const { poolUuid, legUuid, legIndex } = pick.value;
+  return { poolUuid, legUuid, legIndex };
 }
 
 /** What is on an open device, in words; null when nothing is. */

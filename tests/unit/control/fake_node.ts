@@ -155,6 +155,7 @@ export function testSnapshot(
 ): LegSnapshot {
   return {
     poolUuid: testUuid(1),
+    replacesUuid: "",
     poolName: "vol1",
     legUuid: shared.legs[legIndex]?.uuid ?? "",
     legIndex,

@@ -1,0 +1,57 @@
+/**
+ * `brmr leg drain`: take a leg out of the in-sync set, on purpose.
+ *
+ * @module
+ */
+
+import { Command } from "@commander-js/extra-typings";
+import { withAttachedPool } from "./attached_pool.ts";
+import {
+  asInteger,
+  type CommandHost,
+  configOption,
+  jsonOption,
+  nodeOption,
+  required,
+  writeJson,
+} from "./command_host.ts";
+import { ExitCode } from "./exit_code.ts";
+import type { NodeChoice } from "./node_list.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** What `leg drain` is told. */
+export interface LegDrainOptions extends NodeChoice {
+  readonly pool: string;
+  readonly leg: number;
+  readonly json?: boolean;
+}
+
+/** Describes the subcommand. */
+export function defineLegDrain(host: CommandHost) {
+  return new Command("drain")
+    .summary("take a leg out of the in-sync set, on purpose")
+    .description(
+      "Takes a leg out of the in-sync set and keeps it out: its node can be serviced. What it misses meanwhile is recorded, " +
+        "and undrain resyncs just that. Refused when it is the last leg in sync, or too few would remain (min-in-sync).",
+    )
+    .argument("<pool>", "name or UUID of the pool, attached on this machine")
+    .argument("<leg>", "index of the leg, as status shows it", asInteger(0, 7))
+    .addOption(nodeOption())
+    .addOption(configOption())
+    .addOption(jsonOption())
+    .addHelpText("after", "\nExample:\n  brmr leg drain vol1 1")
+    .action((pool, leg, options) => host.run((terminal) => runLegDrain({ ...options, pool, leg }, terminal)));
+}
+
+/** Drains the leg. */
+export async function runLegDrain(options: LegDrainOptions, terminal: Terminal): Promise<ExitCode> {
+  const legIndex = required(options.leg, "<leg>");
+  return await withAttachedPool(options.pool, options, terminal, async ({ client, pool }) => {
+    await client.request("client.changeLegs", { kind: "drain", legIndex });
+    if (options.json) writeJson(terminal, { poolName: pool.poolName, legIndex, isDrained: true });
+    else {terminal.out(
+        `${pool.poolName}: leg ${legIndex} is drained; what it misses is recorded until "brmr leg undrain"\n`,
+      );}
+    return ExitCode.OK;
+  });
+}

@@ -1,0 +1,231 @@
+/**
+ * What an operator does to the legs of an attached pool: drain, undrain, add, remove, replace.
+ *
+ * Each change of the leg table is one record that the client makes; the devices are made and unmade by the storage nodes. Between the
+ * two a crash may leave a formatted leg that is in no table. Nothing trusts such a leg: it is recognised by its superblock, and
+ * repeating the command takes it up again, or makes it anew.
+ *
+ * @module
+ */
+
+import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
+import type { ClientLegSnapshot } from "../core/snapshot.ts";
+import {
+  type ClientOperations,
+  type ControlClient,
+  ControlError,
+  type LegCreate,
+  type NodeOperations,
+} from "./control_api.ts";
+import type { LegPlace } from "./node_address.ts";
+import type { NodeConnections } from "./node_connections.ts";
+import type { FoundPool } from "./pool_lookup.ts";
+
+/** The client that has the pool, and the pool as the nodes know it. */
+export interface AttachedPool {
+  readonly client: ControlClient<ClientOperations>;
+  readonly pool: FoundPool;
+  readonly nodes: NodeConnections;
+}
+
+/** What became of a leg. */
+export interface ChangedLeg {
+  readonly poolName: string;
+  readonly legIndex: number;
+  readonly address: string;
+  readonly path: string | null;
+  /** What is left to do or to know, in a sentence; "" when nothing is. */
+  readonly note: string;
+}
+
+/** The leg table as the client has it, which is the one in force. */
+export async function tableOf(client: ControlClient<ClientOperations>): Promise<readonly ClientLegSnapshot[]> {
+  return (await client.request("client.status", {})).snapshot.legs;
+}
+
+/**
+ * Makes the device at `place` a leg, and puts it into the leg table, all dirty.
+ * @param replacesIndex the leg that is removed once this one is in sync; -1 for none
+ * @throws {ControlError} "exists" (it is a leg of the pool), "foreign-data", "refused", or what the node says
+ */
+export async function addLeg(
+  attached: AttachedPool,
+  place: LegPlace,
+  options: { readonly force: boolean; readonly replacesIndex: number },
+): Promise<ChangedLeg> {
+  const { client, pool, nodes } = attached;
+  const table = await tableOf(client);
+  const node = await nodes.get(place.address);
+  const legIndex = freeIndex(table);
+  const made = await existingLeg(node, pool, place.path);
+  if (made !== null && table.some((leg) => leg.legUuid === made.legUuid)) {
+    const { legIndex: index } = table.find((leg) => leg.legUuid === made.legUuid) as ClientLegSnapshot;
+    throw new ControlError(
+      "exists",
+      `${place.path} on ${place.address} is leg ${index} of pool "${pool.poolName}" already.`,
+    );
+  }
+  let legUuid: string;
+  let index = legIndex;
+  if (made !== null && !table.some((leg) => leg.legIndex === made.legIndex) && !made.isReplacement) {
+    // Formatted by a command that did not get further: it is taken up where it stopped.
+    ({ legUuid, legIndex: index } = made);
+  } else {
+    if (made !== null) {
+      await node.request("leg.delete", { poolUuid: pool.poolUuid, legUuid: made.legUuid, force: true });
+    }
+    legUuid = crypto.randomUUID();
+    const force = options.force || (made === null && await isLeftover(node, pool, table, place.path));
+    await node.request("leg.create", await planLeg(pool, place.path, legUuid, legIndex, force, node));
+  }
+  const { replacesIndex } = options;
+  try {
+    const address = place.address;
+    await client.request("client.changeLegs", { kind: "add", legIndex: index, legUuid, address, replacesIndex });
+  } catch (error) {
+    // Only what this command made goes again, and only when the client said no; after a silence the leg may be in the table.
+    if (made === null && error instanceof ControlError && error.code === "refused") {
+      await node.request("leg.delete", { poolUuid: pool.poolUuid, legUuid, force: true });
+    }
+    throw error;
+  }
+  const note = "It copies everything from the legs that are in sync.";
+  return { poolName: pool.poolName, legIndex: index, address: place.address, path: place.path, note };
+}
+
+/** Takes a leg out of the pool, and has its node forget it. @throws {ControlError} "refused", "not-found" */
+export async function removeLeg(attached: AttachedPool, legIndex: number): Promise<ChangedLeg> {
+  const { client, pool, nodes } = attached;
+  const leg = (await tableOf(client)).find((each) => each.legIndex === legIndex);
+  if (leg !== undefined) await client.request("client.changeLegs", { kind: "remove", legIndex });
+  else if (!pool.strays.some((stray) => stray.legIndex === legIndex)) {
+    throw new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}. See "brmr pool show".`);
+  }
+  const forgotten = leg === undefined
+    ? pool.strays.filter((stray) => stray.legIndex === legIndex)
+    : [{ address: leg.address, legUuid: leg.legUuid }];
+  const address = leg?.address ?? forgotten[0].address;
+  let note = "";
+  for (const each of forgotten) note ||= await forgetLeg(nodes, pool, each.address, each.legUuid);
+  return { poolName: pool.poolName, legIndex, address, path: null, note };
+}
+
+/** Makes the node of a leg that is in no table any more forget it. Returns "", or what is left to do. */
+export async function forgetLeg(
+  nodes: NodeConnections,
+  pool: FoundPool,
+  address: string,
+  legUuid: string,
+): Promise<string> {
+  try {
+    const node = await nodes.get(address);
+    await node.request("leg.delete", { poolUuid: pool.poolUuid, legUuid, force: true });
+    return "";
+  } catch (error) {
+    if (!(error instanceof ControlError) || error.code === "internal") throw error;
+    if (error.code === "not-found") return "";
+    return `Its node could not erase it (${error.message}). It is a stranger to the pool now and is never trusted; ` +
+      `when its node is back, "brmr leg remove" erases it.`;
+  }
+}
+
+/** How a leg is replaced: while it works, or after its disk. */
+export interface Replacement extends ChangedLeg {
+  /** "hot": the old leg stays until the new one, at `legIndex`, is in sync. "cold": the new one has its index. */
+  readonly way: "hot" | "cold";
+  readonly replacedIndex: number;
+  readonly replacedUuid: string;
+}
+
+/**
+ * Replaces a leg by a new device on the same node. A leg that is in sync stays until the new one is; of one that is not, the new
+ * one takes the place at once, all dirty.
+ * @throws {ControlError} "not-found", "foreign-data", "refused", or what the node says
+ */
+export async function replaceLeg(
+  attached: AttachedPool,
+  legIndex: number,
+  path: string,
+  force: boolean,
+): Promise<Replacement> {
+  const { client, pool, nodes } = attached;
+  const leg = (await tableOf(client)).find((each) => each.legIndex === legIndex);
+  if (leg === undefined) throw new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}.`);
+  const replaced = { replacedIndex: legIndex, replacedUuid: leg.legUuid };
+  if (leg.state === "in-sync") {
+    const added = await addLeg(attached, { address: leg.address, path }, { force, replacesIndex: legIndex });
+    return { ...added, ...replaced, way: "hot", note: `Leg ${legIndex} stays until it is in sync.` };
+  }
+  const node = await nodes.get(leg.address);
+  const isOurs = await isLeftover(node, pool, await tableOf(client), path);
+  const create = await planLeg(pool, path, crypto.randomUUID(), legIndex, force || isOurs, node);
+  await node.request("leg.replace", { ...create, replacesUuid: leg.legUuid });
+  const note = "The client takes it in place of the old one and it copies everything.";
+  return { ...replaced, way: "cold", poolName: pool.poolName, legIndex, address: leg.address, path, note };
+}
+
+function freeIndex(table: readonly ClientLegSnapshot[]): number {
+  for (let index = 0; index < MAX_LEGS; index++) if (!table.some((leg) => leg.legIndex === index)) return index;
+  throw new ControlError("refused", `The pool has ${MAX_LEGS} legs, which is the most. Remove one first.`);
+}
+
+/** The leg of this pool that the node serves at `path`, if it does. */
+async function existingLeg(
+  node: ControlClient<NodeOperations>,
+  pool: FoundPool,
+  path: string,
+): Promise<{ legUuid: string; legIndex: number; isReplacement: boolean } | null> {
+  const { legs } = await node.request("node.info", {});
+  const snapshot = legs.find((leg) => leg.path === path && leg.snapshot.poolUuid === pool.poolUuid)?.snapshot;
+  if (snapshot === undefined) return null;
+  return { legUuid: snapshot.legUuid, legIndex: snapshot.legIndex, isReplacement: snapshot.replacesUuid !== "" };
+}
+
+/** Whether what is at `path` is a leg of this pool that is in no table: formatted and left, or removed. */
+async function isLeftover(
+  node: ControlClient<NodeOperations>,
+  pool: FoundPool,
+  table: readonly ClientLegSnapshot[],
+  path: string,
+): Promise<boolean> {
+  const { leg, found } = await node.request("leg.probe", { path });
+  if (found === null || leg === null) return false;
+  return leg.poolUuid === pool.poolUuid && !table.some((each) => each.legUuid === leg.legUuid);
+}
+
+async function planLeg(
+  pool: FoundPool,
+  path: string,
+  legUuid: string,
+  legIndex: number,
+  force: boolean,
+  node: ControlClient<NodeOperations>,
+): Promise<LegCreate> {
+  const shape = pool.legs.find((leg) => leg.status !== null)?.status?.snapshot;
+  if (shape === undefined) {
+    throw new ControlError("unreachable", "No leg of the pool can be asked what the pool is like.");
+  }
+  const { found } = await node.request("leg.probe", { path });
+  if (found !== null && !force) {
+    throw new ControlError(
+      "foreign-data",
+      `${path} carries ${found}. Choose another path, or add --force to overwrite it.`,
+    );
+  }
+  // It ranks below every record of the pool's: it says where the others are, and nothing about who is in sync.
+  const shared: SharedEpoch = { ...pool.record, historyNumber: 0, generation: 0, clientGeneration: 0, epoch: 0 };
+  return {
+    poolUuid: pool.poolUuid,
+    poolName: pool.poolName,
+    legUuid,
+    legIndex,
+    path,
+    sizeBytes: pool.sizeBytes,
+    chunkBytes: pool.chunkBytes,
+    logicalBlockBytes: pool.logicalBlockBytes,
+    extentBytes: shape.extentBytes,
+    hotExtentCount: shape.hotExtentLimit,
+    force,
+    shared: { ...shared, inSyncMask: pool.record.inSyncMask & ~(1 << legIndex) },
+  };
+}
