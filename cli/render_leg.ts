@@ -53,7 +53,8 @@ function sentenceOf(difference: VerifyDifference): string {
   const legs = legsOf(difference.legMask).map((index) => `leg ${index}`).join(" and ");
   if (difference.sourceLegIndex < 0) return `${where} ${legs} cannot be read`;
   const choice = `leg ${difference.sourceLegIndex} (${difference.isMajority ? "as most" : "the first in sync"})`;
-  const what = difference.isUnreadable ? "cannot be read; the data is that of" : "differ from";
+  const isOne = legsOf(difference.legMask).length === 1;
+  const what = difference.isUnreadable ? "cannot be read; the data is that of" : `differ${isOne ? "s" : ""} from`;
   return `${where} ${legs} ${what} ${choice}${difference.isRepaired ? "; repaired" : ""}`;
 }
 

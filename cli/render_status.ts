@@ -118,6 +118,17 @@ function renderClientDetail(client: AttachedClient, paint: Paint): string {
     text += `  leg ${legIndex}        RDMA on ${rdma.device} (GID ${rdma.gid}), MTU ${rdma.mtuBytes}, ${rdma.path}, ` +
       `${formatBytes(rdma.registeredBytes)} registered\n`;
   }
+  const { readRepairs } = counters;
+  if (readRepairs > 0) {
+    text += `  mended       ${formatCount(readRepairs)} reads that a leg could not answer: written anew to it\n`;
+  }
+  for (const leg of client.snapshot.legs) {
+    if (leg.isDrained) text += `  drained      leg ${leg.legIndex}, until "brmr leg undrain"\n`;
+    if (leg.readErrors > 0) {
+      text += "  " + paint("yellow", `leg ${leg.legIndex}: its disk failed ${formatCount(leg.readErrors)} reads`) +
+        "\n";
+    }
+  }
   if (client.snapshot.refusal !== "") text += "  " + paint("red", client.snapshot.refusal) + "\n";
   return text;
 }

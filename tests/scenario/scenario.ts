@@ -24,6 +24,9 @@
  *     fail leg-N read|write|zero|flush|metadata           the next such operation ends with EIO
  *     delay leg-N read|write|zero|flush|metadata MS       the next such operation takes so much longer
  *     rot-intents leg-N           both copies of the first block of the intent log of a leg that is down
+ *     drain|undrain|remove leg-N       add leg-N [replacing leg-M]     (of pool spare=N)  exchange leg-N (for a new disk)
+ *     unreadable|rot leg-N FIRST+COUNT         verify [repair]         until changed     until verified
+ *     expect changed | expect refused TEXT | expect verified STATE DIFFERENCES REPAIRED-BYTES
  *     throttle leg-N BYTES             pause-resync leg-N                     resume-resync leg-N
  *     expect in-sync MASK | expect dirty leg-N leg-M CHUNKS | expect value leg-N SECTOR write N | expect identical
  *     expect failed COUNT | expect state WORD
@@ -39,6 +42,7 @@ import { rotIntents } from "../sim/faults.ts";
 import { MAX_SECTORS_PER_WRITE, nameValue } from "../sim/oracle.ts";
 import { drawPlan, type Plan } from "../sim/plan.ts";
 import type { Process } from "../sim/process.ts";
+import { GARBAGE } from "../sim/sim_disk.ts";
 import { Trace } from "../sim/trace.ts";
 import { Violation } from "../sim/violation.ts";
 import { Lab, World } from "../sim/world.ts";
@@ -204,6 +208,15 @@ function obey(world: World, words: readonly string[]): void {
     case "rot-intents":
       rotIntents(world, legOf(world, words[1]), 0);
       return;
+    case "drain":
+    case "undrain":
+    case "remove":
+    case "add":
+    case "exchange":
+    case "unreadable":
+    case "rot":
+    case "verify":
+      return changeLegs(world, words);
     case "throttle":
     case "pause-resync":
     case "resume-resync": {
@@ -234,11 +247,13 @@ function until(world: World, words: readonly string[]): void {
   const limitMs = unit === 0 ? DEFAULT_LIMIT_MS : Number(words.at(-2)) * unit;
   const conditions: Record<string, () => boolean> = {
     "idle": () => application.inFlight.size === 0,
+    "changed": () => [...client.changes.values()].every((problem) => problem !== null),
+    "verified": () => client.core?.snapshot().verify.state !== "running",
     "ready": () => client.core?.state === "ready",
     "refused": () => client.core?.state === "refused",
     "detached": () => !client.alive,
     "in-sync": () => client.core?.state === "ready" && client.core.snapshot().inSyncMask === parseInt(words[2], 2),
-    "resyncing": () => client.core?.snapshot().legs[legOf(world, words[2]).legIndex].state === "resyncing",
+    "resyncing": () => legState(world, words[2]) === "resyncing",
   };
   const holds = conditions[words[1]];
   if (holds === undefined) throw new Error(`no such condition`);
@@ -250,7 +265,28 @@ function until(world: World, words: readonly string[]): void {
   throw new Error(`did not come true in ${limitMs} ms; the client is ${state}`);
 }
 
+/** What an operator does to legs, and what happens to their disks. */
+function changeLegs(world: World, words: readonly string[]): void {
+  const { client, table } = world;
+  if (words[0] === "verify") {
+    const problem = client.verify(words[1] === "repair", 0);
+    if (problem !== "") throw new Error(problem);
+    return;
+  }
+  const leg = legOf(world, words[1]);
+  if (words[0] === "exchange") return table.replaceCold(leg);
+  if (words[0] === "drain" || words[0] === "undrain") return table.drain(leg.legIndex, words[0] === "drain");
+  if (words[0] === "remove") return table.remove(leg.legIndex);
+  if (words[0] === "add") return table.add(leg, words[2] === "replacing" ? legOf(world, words[3]).legIndex : -1);
+  const [first, count] = words[2].split("+").map(Number);
+  for (let sector = first; sector < first + count; sector++) {
+    if (words[0] === "unreadable") leg.disk.badSectors.add(sector);
+    else leg.disk.current[sector] = leg.disk.stable[sector] = GARBAGE;
+  }
+}
+
 function expect(world: World, words: readonly string[]): void {
+  const { client } = world;
   const core = world.client.core;
   switch (words[1]) {
     case "in-sync":
@@ -270,6 +306,16 @@ function expect(world: World, words: readonly string[]): void {
       const found = value > 0 ? `write ${Math.floor(value / MAX_SECTORS_PER_WRITE)}` : nameValue(value);
       return equal(found, words.slice(4).join(" "));
     }
+    case "changed":
+      return equal([...client.changes.values()].at(-1) ?? "not yet", "");
+    case "refused": {
+      const problem = [...client.changes.values()].at(-1) ?? "";
+      return equal(String(problem.includes(words.slice(2).join(" "))), "true");
+    }
+    case "verified": {
+      const { state, differences, repairedBytes } = core!.snapshot().verify;
+      return equal(`${state} ${differences} ${repairedBytes}`, words.slice(2).join(" "));
+    }
     case "identical":
       return world.compareDisks();
     default:
@@ -279,6 +325,12 @@ function expect(world: World, words: readonly string[]): void {
 
 function equal(found: string, expected: string): void {
   if (found !== expected) throw new Error(`expected ${expected}, found ${found}`);
+}
+
+/** What the client holds a leg to be; undefined while it is in no table. */
+function legState(world: World, name: string): string | undefined {
+  const { legIndex } = legOf(world, name);
+  return world.client.core?.snapshot().legs.find((leg) => leg.legIndex === legIndex)?.state;
 }
 
 function legOf(world: World, name: string) {

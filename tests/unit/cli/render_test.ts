@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { formatCount, formatTable, painter, widthOf } from "../../../cli/paint.ts";
 import { MAP_ROWS, mapColumns, renderDirtyMap } from "../../../cli/render_dirty_map.ts";
+import {
+  renderAddedLeg,
+  renderRemovedLeg,
+  renderReplacement,
+  renderVerify,
+  renderVerifyProgress,
+} from "../../../cli/render_leg.ts";
+import { exitCodeOfVerify } from "../../../cli/verify.ts";
+import type { VerifySnapshot } from "../../../lib/core/snapshot.ts";
 import { renderCreatedPool, renderDeletedPool, renderPoolList } from "../../../cli/render_pool.ts";
 import { type AttachedClient, renderOverview, renderPoolStatus } from "../../../cli/render_status.ts";
 import { renderBar, renderSyncStatus } from "../../../cli/render_sync.ts";
@@ -272,6 +281,59 @@ Deno.test("pool list, create and delete", async () => {
   const left = { legIndex: 1, address: NODES[1], message: "It cannot be reached." };
   const result = { poolUuid: testUuid(1), poolName: "vol1", deleted: [deleted], left: [left] };
   assertGolden("pool_deleted.txt", renderDeletedPool(result, PLAIN));
+});
+
+Deno.test("leg add, leg remove, replace", () => {
+  const leg = { poolName: "vol1", legIndex: 2, address: NODES[0], path: "/data/c.img" };
+  const texts = [
+    renderAddedLeg({ ...leg, note: "It copies everything from the legs that are in sync." }),
+    renderRemovedLeg({ ...leg, note: "" }),
+    renderRemovedLeg({ ...leg, note: "Its node could not erase it (it cannot be reached)." }),
+    renderReplacement({
+      ...leg,
+      way: "hot",
+      replacedIndex: 1,
+      replacedUuid: testUuid(1),
+      note: "Leg 1 stays until it is in sync.",
+    }),
+  ];
+  assertGolden("leg_changes.txt", texts.join(""));
+});
+
+Deno.test("verify: equal, different, repaired, interrupted; and their exit codes", () => {
+  const equal: VerifySnapshot = {
+    ...CLIENT.snapshot.verify,
+    state: "done",
+    verifiedBytes: 1 << 30,
+    comparedMask: 0b11,
+    rateBytesPerSecond: 64 << 20,
+  };
+  const difference = { offset: 1 << 20, lengthBytes: 8192, legMask: 0b10, sourceLegIndex: 0, isRepaired: false };
+  const told = [
+    { ...difference, isMajority: false, isUnreadable: false },
+    { ...difference, offset: 5 << 20, isMajority: true, isUnreadable: false },
+    { ...difference, offset: 9 << 20, isMajority: false, isUnreadable: true },
+  ];
+  const counts = { differences: 3, differingBytes: 16384, unreadableBytes: 8192 };
+  const different: VerifySnapshot = { ...equal, ...counts, told };
+  const repaired: VerifySnapshot = {
+    ...different,
+    isRepairing: true,
+    repairedBytes: 24576,
+    told: told.map((each) => ({ ...each, isRepaired: true })),
+  };
+  const stopped: VerifySnapshot = { ...equal, state: "stopped", message: "It was stopped", verifiedBytes: 300 << 20 };
+  const lost: VerifySnapshot = {
+    ...different,
+    isRepairing: true,
+    lostBytes: 4096,
+    differences: 4,
+    told: [...told, { ...told[2], offset: 12 << 20, legMask: 0b11, sourceLegIndex: -1 }],
+  };
+  const all = [equal, different, repaired, stopped, lost];
+  const progress = renderVerifyProgress({ ...stopped, state: "running" });
+  assertGolden("verify.txt", `${all.map((verify) => renderVerify("vol1", verify)).join("")}${progress}\n`);
+  assert.deepEqual(all.map(exitCodeOfVerify), [0, 6, 7, 130, 6]);
 });
 
 Deno.test("tables align whatever is coloured, and leave no blanks at the end", () => {
