@@ -94,6 +94,8 @@ export class LegTable {
   /** The legs that are in no table go, when it is known that they are not. */
   forget(leg: LegProcess): void {
     if (!this.isServed || !leg.hasLeg || (this.clientMask & (1 << leg.legIndex)) !== 0) return;
+    // Not while it may yet come into the table.
+    for (const problem of this.#world.client.changes.values()) if (problem === null) return;
     leg.kill(false);
     leg.hasLeg = false;
   }
