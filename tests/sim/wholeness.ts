@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { ClientSnapshot } from "../../lib/core/snapshot.ts";
 import type { World } from "./world.ts";
 
 /** What keeps the legs from being whole as they see it themselves; "" when nothing does. `atRest`: nobody may have the pool, and nothing may be left to compare. `tableMask`: the legs of the table. */
@@ -24,4 +25,18 @@ export function legsUnwholeness(world: World, atRest: boolean, tableMask: number
     }
   }
   return "";
+}
+
+/** What keeps the pool from being whole as its client sees it; "" when nothing does. What an operator has left undone is done first. */
+export function tableUnwholeness(world: World, { inSyncMask, legs, verify }: ClientSnapshot): string {
+  const drained = legs.find((leg) => leg.isDrained);
+  if (drained !== undefined) {
+    world.table.drain(drained.legIndex, false);
+    return `leg ${drained.legIndex} is drained`;
+  }
+  const all = world.table.clientMask;
+  world.table.repeatReplacements();
+  if (inSyncMask !== all) return `the in-sync set is ${inSyncMask.toString(2)} of ${all.toString(2)}`;
+  if (verify.state === "running") return "a verify is running";
+  return legsUnwholeness(world, false, all);
 }

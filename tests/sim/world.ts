@@ -32,7 +32,7 @@ import { type DiskOperation, SimDisk } from "./sim_disk.ts";
 import { SlotOwner, SlotTable } from "./slots.ts";
 import type { Trace } from "./trace.ts";
 import { Violation } from "./violation.ts";
-import { legsUnwholeness } from "./wholeness.ts";
+import { legsUnwholeness, tableUnwholeness } from "./wholeness.ts";
 
 /** How long the load may last. */
 const LOAD_LIMIT_MS = 60_000;
@@ -379,17 +379,7 @@ export class World {
     const core = this.client.core;
     if (core === null) return "the client is not up";
     if (core.state !== "ready") return `the client is ${core.state}: ${core.refusal || this.#lastRefusal}`;
-    const { inSyncMask, legs, verify } = core.snapshot();
-    const drained = legs.find((leg) => leg.isDrained);
-    if (drained !== undefined) {
-      this.table.drain(drained.legIndex, false);
-      return `leg ${drained.legIndex} is drained`;
-    }
-    const all = this.table.clientMask;
-    this.table.repeatReplacements();
-    if (inSyncMask !== all) return `the in-sync set is ${inSyncMask.toString(2)} of ${all.toString(2)}`;
-    if (verify.state === "running") return "a verify is running";
-    const reason = legsUnwholeness(this, false, all);
+    const reason = tableUnwholeness(this, core.snapshot());
     if (reason !== "") return reason;
     if (this.application.inFlight.size > 0) return `${this.application.inFlight.size} requests are in flight`;
     return "";
