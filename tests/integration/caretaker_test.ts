@@ -27,9 +27,9 @@ Deno.test("a node that comes back after the client has detached is resynced by t
   await withCluster({ size: "64M", nodeCount: 3 }, async (cluster) => {
     const load = new BlockLoad(cluster.uri, BLOCKS, 11);
     load.start(8);
-    await load.waitForWrites(500);
+    await load.waitForWrites(500, LIMIT_MS);
     await cluster.stopNode(1);
-    await load.waitForWrites(500);
+    await load.waitForWrites(500, LIMIT_MS);
     await load.stop();
     assert.equal(await cluster.detach(), 0);
     await cluster.startNode(1);
@@ -45,7 +45,7 @@ Deno.test("legs are made equal after their client was killed, and the next one n
   await withCluster({ size: "64M" }, async (cluster) => {
     const load = new BlockLoad(cluster.uri, BLOCKS, 12);
     load.start(16);
-    await load.waitForWrites(500);
+    await load.waitForWrites(500, LIMIT_MS);
     await cluster.detach("SIGKILL");
     await load.stop().catch(() => undefined); // its connection is gone
     await waitFor("a caretaker to compare what the client was writing", LIMIT_MS, () => {
