@@ -52,6 +52,8 @@ export class GuestPool {
     );
     await Promise.all(legs.map((_, index) => pool.startNode(index)));
     const places = pool.#nodes.map(({ address, leg }) => `--leg ${address}:${leg}`).join(" ");
+    // A node that says it is ready may still be too slow for the first question when the machine is busy.
+    await pool.#nodes[0].guest.expect(`for ((i = 0; i < 20; i++)); do ${pool.#run} pool list && exit; done; exit 1`);
     await pool.#nodes[0].guest.expect(`${pool.#run} pool create ${pool.name} --size ${sizeMib}M ${places}`);
     return pool;
   }
