@@ -17,6 +17,7 @@ for (const sectorBytes of [512, 4096]) {
         sizeBytes: 32 * MIB,
         logicalBlockBytes: sectorBytes,
         found: null,
+        leg: null,
       });
       const tooLarge = legOptions(path, { sizeBytes: 32 * MIB });
       refuses("bad-request", /too small: it has 33554432 bytes .* needs 3\d{7} \(/, () => formatLeg(tooLarge));
