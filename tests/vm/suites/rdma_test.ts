@@ -18,7 +18,7 @@ Deno.test("RDMA keeps the transport contract on a device", async () => {
 Deno.test("a pool over RDMA is verified, loses a node, gets it back, sleeps when idle", async () => {
   await using bed = await Bed.open({ memoryMib: 3072 });
   const guest = bed.guest(1);
-  const output = await guest.run(`DENO=${DENO} bash tests/vm/guest/rdma_pool.sh`);
+  const output = await guest.run(`DENO=${DENO} bash tests/vm/guest/rdma_pool.sh`, 400_000);
   assert.equal(output.status, 0, output.stdout + output.stderr + await guest.console());
   console.log(output.stdout);
 });
