@@ -79,6 +79,14 @@ export function unlock(descriptor: number): number {
   return resultOrErrno(libc().flock(descriptor, LOCK_UN));
 }
 
+/** The magic number of the file system that holds an open file (statfs(2), linux/magic.h), or a negative errno. */
+export function fileSystemOf(descriptor: number): number {
+  // struct statfs has 120 bytes on 64-bit machines; f_type is its first word, of which no magic number needs more than 32 bits.
+  const status = new Uint32Array(32);
+  const result = resultOrErrno(libc().fstatfs(descriptor, status));
+  return result < 0 ? result : status[0];
+}
+
 /** fsync(2), or fdatasync(2) with `dataOnly`. */
 export function syncFile(descriptor: number, dataOnly = false): number {
   return resultOrErrno(dataOnly ? libc().fdatasync(descriptor) : libc().fsync(descriptor));

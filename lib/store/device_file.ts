@@ -16,6 +16,7 @@ import {
   AllocateMode,
   closeDescriptor,
   type FileStatus,
+  fileSystemOf,
   isAbsent,
   lockExclusive,
   openFile,
@@ -71,6 +72,9 @@ export interface OpenOptions {
   readonly create?: boolean;
 }
 
+/** ext2/3/4, XFS, btrfs: magic numbers of linux/magic.h and xfs_sb.h. */
+const DURABLE_FILE_SYSTEMS = new Set([0xef53, 0x58465342, 0x9123683e]);
+
 /** An open backing device. */
 export class DeviceFile {
   readonly path: string;
@@ -80,6 +84,11 @@ export class DeviceFile {
   readonly logicalBlockBytes: number;
   /** Whether reads and writes bypass the page cache. */
   readonly direct: boolean;
+  /**
+   * Whether a write that asks for stable storage (RWF_DSYNC) gets it. Block devices and the common disk file systems see to it also when
+   * the write ends asynchronously; FUSE ends such a write without any flush, and of others we do not know: there a flush must follow.
+   */
+  readonly keepsDurableWrites: boolean;
   #sizeBytes: number;
   #allocatedBytes: number;
   #open = true;
@@ -119,6 +128,7 @@ export class DeviceFile {
     this.#sizeBytes = status.sizeBytes;
     this.#allocatedBytes = status.allocatedBytes;
     this.logicalBlockBytes = logicalBlockOf(path, direct, status);
+    this.keepsDurableWrites = status.kind === "block-device" || DURABLE_FILE_SYSTEMS.has(fileSystemOf(descriptor));
   }
 
   /** Bytes of the file, or capacity of the device. */

@@ -187,7 +187,15 @@ export class UringBlockStore implements BlockStore, CompletionHandler {
   /** Part of a read or write is done: goes on with the rest. */
   #advance(row: number, count: number): void {
     const remaining = this.#remaining[row] - count;
-    if (remaining === 0) return this.#finish(row, 0);
+    if (remaining === 0) {
+      if (this.#operations[row] !== Operation.WRITE_DURABLE || this.#device.keepsDurableWrites) {
+        return this.#finish(row, 0);
+      }
+      // What was written is not on stable storage yet.
+      this.#operations[row] = Operation.FLUSH;
+      this.#retries[row] = 0;
+      return this.#issue(row);
+    }
     // Nothing moved, or the rest could not be asked for with O_DIRECT: the device does not do as it says.
     if (count === 0 || count % this.logicalBlockBytes !== 0) return this.#finish(row, -Errno.EIO);
     this.#remaining[row] = remaining;

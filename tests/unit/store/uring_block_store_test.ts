@@ -53,11 +53,12 @@ Deno.test("many requests at once complete each once", () => {
   });
 });
 
-/** A store whose operations the test ends as it likes. */
-function scripted(directory: string) {
+/** A store whose operations the test ends as it likes, on a file system that keeps durable writes or does not. */
+function scripted(directory: string, keepsDurableWrites = true) {
   const machine = new Machine();
   const reactor = new ScriptedReactor();
   const device = DeviceFile.open(makeFile(`${directory}/a.img`, 4 * MIB), { access: "exclusive" });
+  Object.defineProperty(device, "keepsDurableWrites", { value: keepsDurableWrites });
   const store = new UringBlockStore({ device, reactor, pool: machine.pool, handler: machine, maxInFlight: 4 });
   const slot = machine.pool.allocate(64 * 1024);
   return { machine, reactor, store, slot, address: machine.pool.address(slot), done: machine.done };
@@ -170,6 +171,26 @@ Deno.test("more requests than agreed, and closing with requests in flight, are b
     machine.pool.free(slot);
     assert.equal(machine.pool.usedBytes, 0);
     assert.throws(() => store.flush(10), AssertionFailure);
+  });
+});
+
+Deno.test("a durable write is followed by a flush where the file system is not known to keep it", () => {
+  withDirectory((directory) => {
+    const { reactor, store, slot, done } = scripted(directory, false);
+    store.write(1, slot, 8192, 0, true);
+    reactor.end(4096);
+    assert.equal(reactor.end(4096).kind, "write");
+    assert.equal(done.has(1), false);
+    assert.equal(reactor.end(0).kind, "flush");
+    assert.equal(done.get(1), 0);
+    store.write(2, slot, 4096, 0, true);
+    reactor.end(4096);
+    reactor.end(EIO);
+    assert.equal(done.get(2), EIO);
+    store.write(3, slot, 4096, 0, false);
+    reactor.end(4096);
+    assert.equal(done.get(3), 0);
+    store.close();
   });
 });
 
