@@ -68,6 +68,9 @@ export class Oracle {
     }
   }
 
+  /** Tick at which the oldest read began that is still without an answer: it may return what was over only after that. */
+  oldestRead = NEVER;
+
   /** The next tick. */
   tick(): number {
     return ++this.clock;
@@ -172,7 +175,7 @@ export class Oracle {
     const now = this.tick();
     for (const sector of this.#busy) {
       for (let e = this.#head[sector]; e !== 0; e = this.#next[e]) {
-        if (this.#certain[e] === NEVER) continue;
+        if (this.#certain[e] === NEVER || this.#coverInvoke[e] === NEVER) continue;
         this.#certain[e] = now;
         this.#dead[e] = NEVER;
         this.#covered[e] = NEVER;
@@ -200,10 +203,16 @@ export class Oracle {
       if (
         this.#coverInvoke[e] === NEVER || (this.#covered[e] < flushInvoke && this.#coverInvoke[e] > this.#taintedAt)
       ) {
-        if (previous === 0) this.#head[sector] = next;
-        else this.#next[previous] = next;
-        this.#next[e] = this.#spare;
-        this.#spare = e;
+        if (this.#dead[e] >= this.oldestRead && this.oldestRead !== NEVER) {
+          // It cannot come back, but an answer under way may still tell of it.
+          this.#coverInvoke[e] = NEVER;
+          previous = e;
+        } else {
+          if (previous === 0) this.#head[sector] = next;
+          else this.#next[previous] = next;
+          this.#next[e] = this.#spare;
+          this.#spare = e;
+        }
       } else {
         previous = e;
       }

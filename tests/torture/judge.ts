@@ -38,6 +38,8 @@ export class Judge {
   readonly oracle = new Oracle();
   readonly #history: AskedFor[] = [];
   readonly #beganMs = performance.now();
+  /** Ticks at which reads without an answer began. */
+  readonly #readsInFlight = new Set<number>();
   #writes = 0;
   counts = { reads: 0, writes: 0, flushes: 0, failed: 0, unknown: 0 };
 
@@ -64,6 +66,11 @@ export class Judge {
       ...{ kind, isFua, client, firstSector, sectorCount, firstValue, invoke },
       ...{ atMs: this.elapsedMs, endMs: -1, outcome: "no answer" },
     };
+    if (kind === "read") {
+      // Answers on several connections overtake one another: a read may be heard of after a write that came later.
+      this.#readsInFlight.add(invoke);
+      this.#noteOldestRead();
+    }
     if (kind !== "read" && kind !== "flush") this.oracle.beginWrite(firstSector, sectorCount, firstValue, invoke);
     this.#keep(request);
     return request;
@@ -79,6 +86,7 @@ export class Judge {
     } else if (request.kind === "read") {
       this.counts.reads++;
       if (data !== null) this.checkRead(data, request.firstSector, request.invoke);
+      this.#readIsOver(request);
     } else {
       this.counts.writes++;
       this.oracle.ackWrite(request.firstSector, request.sectorCount, request.invoke, request.isFua);
@@ -91,12 +99,14 @@ export class Judge {
     request.outcome = error;
     this.counts.failed++;
     if (request.kind === "flush") this.oracle.failFlush();
+    else this.#readIsOver(request);
   }
 
   /** It will never be answered. */
   abandon(request: AskedFor): void {
     request.outcome = "no answer";
     this.counts.unknown++;
+    this.#readIsOver(request);
   }
 
   /** Throws unless `data` is what may be read from `firstSector` on by a read that began at `invoke`. */
@@ -127,6 +137,15 @@ export class Judge {
         `${firstValue > 0 ? ` (value ${firstValue + sector - firstSector})` : ""} tick ${invoke}: ` +
         `${request.outcome}${request.endMs >= 0 ? ` at ${request.endMs.toFixed(0)} ms` : ""}`;
     }).join("\n");
+  }
+
+  #readIsOver(request: AskedFor): void {
+    if (this.#readsInFlight.delete(request.invoke)) this.#noteOldestRead();
+  }
+
+  /** Ticks are added in ascending order, so the first of the set is the oldest. */
+  #noteOldestRead(): void {
+    this.oracle.oldestRead = this.#readsInFlight.values().next().value ?? Infinity;
   }
 
   #keep(request: AskedFor): void {
