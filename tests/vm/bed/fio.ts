@@ -15,12 +15,18 @@ export interface FioResult {
   readonly longestMs: number;
 }
 
-/** Starts to write and verify for `seconds`. */
+/** No machine writes faster than this, so that a fault comes while fio is under way. */
+const WRITES_PER_SECOND = 200;
+
+/**
+ * Starts to write and verify, for `seconds` at least. How much is written is fixed and not how long it takes: a slow machine
+ * that stands still for most of a time limit would have verified nothing.
+ */
 export function startFioVerify(guest: Guest, device: string, seconds: number): Promise<GuestCommand> {
   return guest.spawn(
     `exec fio --name=verify --filename=${device} --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --iodepth=16 ` +
-      `--size=48M --time_based --runtime=${seconds} --verify=crc32c --verify_fatal=1 --verify_backlog=512 ` +
-      `--randrepeat=0 --output-format=json --eta=never`,
+      `--size=48M --io_size=${seconds * WRITES_PER_SECOND * 4}K --rate_iops=,${WRITES_PER_SECOND} --verify=crc32c ` +
+      `--verify_fatal=1 --verify_backlog=512 --randrepeat=0 --output-format=json --eta=never`,
     "fio",
   );
 }
