@@ -63,6 +63,11 @@ export class PeerLinks {
     return true;
   }
 
+  /** A connect has failed. It may be one that an earlier order began: a link that is up by now is not harmed by it. */
+  connectFailed(legIndex: number, nowMs: number): void {
+    if (this.#links[legIndex]?.state === "connecting") this.lost(legIndex, nowMs);
+  }
+
   /** Something came from this leg. */
   heard(legIndex: number, nowMs: number): void {
     const link = this.#links[legIndex];

@@ -6,6 +6,7 @@
  */
 
 import { SparseBitmap } from "../base/sparse_bitmap.ts";
+import { MAX_LEGS } from "../disk_format/records.ts";
 import { MessageType } from "../wire/message.ts";
 import { OperationKind } from "./operation_table.ts";
 import { OutputKind } from "./output.ts";
@@ -23,7 +24,8 @@ export class ResyncClear {
   /** The batch under way. */
   #clearing: SparseBitmap;
   #flushOperation = -1;
-  #outstanding = 0;
+  /** CLEARs that each source has not answered, by leg index. */
+  readonly #unanswered = new Uint32Array(MAX_LEGS);
   #lastMs = 0;
 
   constructor(job: ResyncJob) {
@@ -35,7 +37,7 @@ export class ResyncClear {
   reset(): void {
     this.#clearing.clearAll();
     this.#flushOperation = -1;
-    this.#outstanding = 0;
+    this.#unanswered.fill(0);
     this.#lastMs = this.#job.leg.nowMs;
   }
 
@@ -43,7 +45,7 @@ export class ResyncClear {
   maybeStart(isLast: boolean): void {
     const job = this.#job;
     const { leg } = job;
-    if (this.#flushOperation >= 0 || this.#outstanding > 0) return;
+    if (this.#flushOperation >= 0 || this.#isUnanswered) return;
     const isDue = leg.nowMs - this.#lastMs >= CLEAR_INTERVAL_MS || job.cleaned.count * leg.chunkBytes >= CLEAR_BYTES;
     if (!isLast && (!isDue || job.cleaned.count === 0)) return;
     const operation = leg.operations.allocate(OperationKind.RESYNC_FLUSH, -1, 0, 0);
@@ -68,33 +70,38 @@ export class ResyncClear {
     const job = this.#job;
     this.#flushOperation = -1;
     if (job.mode === "dirty" && this.#clearing.count > 0) {
-      for (const index of job.sources) if (job.links.isUp(index)) this.#tell(job.links.connectionOf(index));
+      for (const index of job.sources) if (job.links.isUp(index)) this.#tell(index);
     }
     return this.#endIfDone();
   }
 
-  /** A source has answered a CLEAR. Returns whether the batch is over. */
-  handleAck(): boolean {
-    if (this.#outstanding === 0) return false;
-    this.#outstanding--;
+  /** Source `legIndex` has answered a CLEAR. Returns whether the batch is over by it. */
+  handleAck(legIndex: number): boolean {
+    if (this.#unanswered[legIndex] === 0) return false;
+    this.#unanswered[legIndex]--;
     return this.#endIfDone();
   }
 
   /** A source is gone: what it has not been told stays dirty there, which costs no more than time. Returns whether a batch ends by it. */
-  sourceLost(): boolean {
-    if (this.#outstanding === 0) return false;
-    this.#outstanding = 0;
+  sourceLost(legIndex: number): boolean {
+    if (this.#unanswered[legIndex] === 0) return false;
+    this.#unanswered[legIndex] = 0;
     return this.#endIfDone();
   }
 
+  get #isUnanswered(): boolean {
+    return this.#unanswered.some((count) => count > 0);
+  }
+
   #endIfDone(): boolean {
-    if (this.#outstanding > 0) return false;
+    if (this.#isUnanswered) return false;
     this.#clearing.clearAll();
     return true;
   }
 
-  #tell(connection: number): void {
-    const { leg, pulls, session } = this.#job;
+  #tell(source: number): void {
+    const { leg, links, pulls, session } = this.#job;
+    const connection = links.connectionOf(source);
     const bits = this.#clearing;
     let runs: number[] = [];
     for (let chunk = bits.next(0); chunk >= 0;) {
@@ -106,7 +113,7 @@ export class ResyncClear {
       output.message.legIndex = leg.legIndex;
       output.message.resyncSession = session;
       output.body = Uint32Array.from(runs);
-      this.#outstanding++;
+      this.#unanswered[source]++;
       runs = [];
     }
   }

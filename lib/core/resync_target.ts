@@ -194,8 +194,9 @@ export class ResyncTarget {
 
   /** Output CONNECT has failed. */
   handleConnectFailed(legIndex: number): void {
-    this.#job.links.lost(legIndex, this.#leg.nowMs);
-    this.#leaveSource(legIndex);
+    const { links } = this.#job;
+    links.connectFailed(legIndex, this.#leg.nowMs);
+    if (!links.isUp(legIndex)) this.#leaveSource(legIndex);
   }
 
   /** A connection of ours to a peer is gone. */
@@ -204,8 +205,7 @@ export class ResyncTarget {
     if (legIndex < 0) return;
     this.#job.links.lost(legIndex, this.#leg.nowMs);
     if (!this.isActive) return;
-    if (this.#clear.sourceLost()) this.#cleared();
-    this.#leaveSource(legIndex);
+    this.#sourceGone(legIndex);
   }
 
   /** A frame from a peer that we connected to. True when it was ours; then `slot` is taken over. */
@@ -232,7 +232,7 @@ export class ResyncTarget {
         this.#pull.handleHashes(message, body as Uint32Array | null);
         break;
       case MessageType.ACK:
-        if (this.#clear.handleAck()) this.#cleared();
+        if (this.#clear.handleAck(legIndex)) this.#cleared();
         break;
       default:
         return false;
@@ -426,6 +426,12 @@ export class ResyncTarget {
     this.#job.links.lost(legIndex, this.#leg.nowMs);
     this.#leg.peers.delete(connection);
     this.#leg.close(connection);
+    this.#sourceGone(legIndex);
+  }
+
+  /** Nothing more comes from this source: neither what it was asked for nor its word that it has cleared. */
+  #sourceGone(legIndex: number): void {
+    if (this.#clear.sourceLost(legIndex)) this.#cleared();
     this.#leaveSource(legIndex);
   }
 
