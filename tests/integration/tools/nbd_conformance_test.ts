@@ -79,7 +79,7 @@ function qemuIo(uri: string, ...commands: string[]): Promise<string> {
 
 Deno.test("nbdinfo reads the export as it is", async () => {
   await withServer(async ({ uri }) => {
-    const info = JSON.parse(await run("nbdinfo", ["--json", uri]));
+    const info = JSON.parse(await run("nbdinfo", ["--json", "--no-content", uri]));
     strictEqual(info.protocol, "newstyle-fixed");
     strictEqual(info.structured, true);
     const [pool] = info.exports;
@@ -109,7 +109,7 @@ Deno.test("nbdinfo reads the export as it is", async () => {
 Deno.test("a read-only pool with 4096 byte blocks says so and refuses writes", async () => {
   await withServer(async ({ uri }) => {
     await run("nbdinfo", ["--is=read-only", uri]);
-    const [pool] = JSON.parse(await run("nbdinfo", ["--json", uri])).exports;
+    const [pool] = JSON.parse(await run("nbdinfo", ["--json", "--no-content", uri])).exports;
     deepStrictEqual([pool.block_size_minimum, pool.can_trim, pool.can_zero], [4096, false, false]);
     match(await run("qemu-io", ["-f", "raw", "-c", "write 0 4k", uri], 1), /Permission denied/);
     match(await run("qemu-io", ["-r", "-f", "raw", "-c", "read -P 0 0 64k", uri]), /read 65536\/65536/);
