@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { LegEntry, SharedEpoch } from "../disk_format/records.ts";
+import { compareRank, type LegEntry, type SharedEpoch } from "../disk_format/records.ts";
 import type { Grant } from "../wire/bodies.ts";
 import { decideForced, type ForceOrder } from "./forced_start.ts";
 import { bitCount, decideStart, indicesOf, type LegEvidence, type StartDecision } from "./start_rule.ts";
@@ -102,11 +102,22 @@ function membersToTrust(
   for (const leg of evidence) if (leg.isWhole) wholeMask |= 1 << leg.legIndex;
   wholeMask &= decision.memberMask;
   const least = Math.max(1, decision.record.minInSync);
-  const isSure = wholeMask === 0 || (trustedMask & wholeMask) !== 0;
+  // If none is, one with the newest record has what was acked before it was made: it had flushed.
+  const sureMask = wholeMask !== 0 ? wholeMask : newestMask(evidence, decision.memberMask);
+  const isSure = (trustedMask & sureMask) !== 0;
   if (bitCount(trustedMask) >= least && isSure) return trustedMask;
   if (least > 1) return decision.memberMask;
-  const best = wholeMask !== 0 ? wholeMask : decision.memberMask;
-  return 1 << indicesOf(best)[0];
+  return 1 << indicesOf(sureMask)[0];
+}
+
+/** Those of `memberMask` whose own record is the newest among theirs. */
+function newestMask(evidence: readonly LegEvidence[], memberMask: number): number {
+  const members = evidence.filter(({ legIndex }) => (memberMask & (1 << legIndex)) !== 0);
+  const newest = members.reduce((best, each) => compareRank(each.shared, best.shared) > 0 ? each : best);
+  return members.reduce(
+    (mask, { legIndex, shared }) => compareRank(shared, newest.shared) === 0 ? mask | (1 << legIndex) : mask,
+    0,
+  );
 }
 
 function incomparableText(members: readonly GrantedLeg[]): string {

@@ -42,6 +42,8 @@ export class LegMetadata {
   #sequence: number;
   #nextToken = 1;
   #pagesInFlight = 0;
+  /** Purposes of record writes that wait for {@link releaseRecords}; null when none need to. */
+  #heldRecords: number[] | null = null;
 
   constructor(leg: LegContext) {
     this.#leg = leg;
@@ -49,11 +51,27 @@ export class LegMetadata {
     this.#identity = { poolUuid: leg.superblock.poolUuid, legUuid: leg.superblock.legUuid };
   }
 
-  /** Writes the leg's record as it is now. `purpose` comes back in {@link done}. */
+  /** Writes the leg's record as it is then, now or when it may. `purpose` comes back in {@link done}. */
   writeRecord(purpose: number): void {
+    if (this.#heldRecords !== null) {
+      this.#heldRecords.push(purpose);
+      return;
+    }
     const leg = this.#leg;
     const block = encodeEpochRecord(leg.fullRecord, this.#identity, ++this.#sequence);
     this.#write(leg.layout.epochOffset, block, { kind: "record", purpose, mapResets: leg.mapResets });
+  }
+
+  /** No record is written until {@link releaseRecords}: it says what is not true on the disk yet. */
+  holdRecords(): void {
+    this.#heldRecords ??= [];
+  }
+
+  /** Records may be written again. Returns the purposes of those that wait. */
+  releaseRecords(): number[] {
+    const held = this.#heldRecords ?? [];
+    this.#heldRecords = null;
+    return held;
   }
 
   /** Starts the intent block writes that additions wait for (with `lazy`, all that changed). */

@@ -50,6 +50,9 @@ export class LegSession {
   #detach: { connection: number; requestId: number; stage: "flush" | "pages" | "intents" } | null = null;
   #flushAfterLoss = false;
   #flushOperation = -1;
+  /** The flush that records wait for, -1 for none; and whether another must follow it. */
+  #recordFlush = -1;
+  #recordFlushAgain = false;
 
   constructor(leg: LegContext, metadata: LegMetadata, io: LegIo, target: ResyncTarget) {
     this.#leg = leg;
@@ -164,6 +167,7 @@ export class LegSession {
       if ((change.droppedMask & (1 << index)) !== 0) leg.unflushed.forEach((chunks) => map.addAll(chunks));
       for (const extent of change.suspectExtents) leg.suspectExtent(map, extent);
     }
+    const losesMember = leg.isMember && (leg.record.inSyncMask & ~shared.inSyncMask) !== 0;
     leg.record = shared;
     // A leg that joins from a resync has all that was acked; the watermark may have told so while it was none of the members' business.
     if (leg.isInSync && !leg.isMember && this.#target.isActive) {
@@ -179,7 +183,29 @@ export class LegSession {
     const needsPages = change.suspectExtents.length > 0;
     if (needsPages) { for (const map of leg.maps) map?.beginCheckpoint(); }
     this.#pendingEpochs.push({ purpose, connection, requestId, isWritten: false, needsPages });
+    if (losesMember) this.#flushBeforeRecord();
     this.#metadata.writeRecord(purpose);
+  }
+
+  /**
+   * Once a record that takes a member out of the set has landed here, confirmed or not, nobody asks that member for what was acked with it.
+   * So all that is on stable storage here first.
+   */
+  #flushBeforeRecord(): void {
+    this.#metadata.holdRecords();
+    if (this.#recordFlush >= 0) this.#recordFlushAgain = true;
+    else this.#recordFlush = this.#io.flushSession();
+  }
+
+  #recordFlushed(result: number): void {
+    this.#recordFlush = -1;
+    if (result === 0 && this.#recordFlushAgain) this.#recordFlush = this.#io.flushSession();
+    this.#recordFlushAgain = false;
+    if (this.#recordFlush >= 0) return;
+    for (const purpose of this.#metadata.releaseRecords()) {
+      if (result < 0) this.recordWritten(purpose, result);
+      else this.#metadata.writeRecord(purpose);
+    }
   }
 
   /** Client: DETACH. The client has drained and flushed everything everywhere. */
@@ -227,8 +253,9 @@ export class LegSession {
     }
   }
 
-  /** A flush at a session's end is done. Only the one asked for last counts. */
+  /** A flush that a record waits for is done, or one at a session's end. Of these only the one asked for last counts. */
   sessionFlushed(operation: number, result: number): void {
+    if (operation === this.#recordFlush) return this.#recordFlushed(result);
     if (operation !== this.#flushOperation) return;
     this.#flushOperation = -1;
     const claim = this.#pendingClaim;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { SharedEpoch } from "../disk_format/records.ts";
+import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
 import type { ResyncOrder } from "../wire/bodies.ts";
 import { MessageType } from "../wire/message.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
@@ -49,12 +49,18 @@ export function sendResync(
 
 /**
  * The member that the others are made equal to. One that has been up since it acked lacks nothing that was acked; of those rather one that
- * knows itself to be a member: one whose joining never reached it may have been told of less.
+ * knows itself to be a member: one whose joining never reached it may have been told of less. If all went down, it is one with the newest
+ * record: where that has dropped a member, it had flushed before what that member was relied upon for.
  */
 function reconcileSource(members: readonly LegLink[]): LegLink {
   const unbroken = members.filter(({ grant }) => grant?.unbroken === true);
   const isMember = ({ grant, legIndex }: LegLink) => ((grant?.record.shared.inSyncMask ?? 0) & (1 << legIndex)) !== 0;
-  return unbroken.find(isMember) ?? unbroken[0] ?? members[0];
+  return unbroken.find(isMember) ?? unbroken[0] ?? newestOf(members);
+}
+
+function newestOf(members: readonly LegLink[]): LegLink {
+  const record = (link: LegLink) => link.grant?.record.shared as SharedEpoch;
+  return members.reduce((best, link) => compareRank(record(link), record(best)) > 0 ? link : best);
 }
 
 /**

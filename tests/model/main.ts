@@ -32,6 +32,7 @@ const OUT_OF_REACH = new Set([
   "an epoch's suspicions are ignored",
   "nobody cares for the legs while there is no client",
   "a caretaker claims as if it were a client",
+  "a record drops a leg before its data is flushed",
   "a verify does not lock what it compares",
   "a new disk is taken for a copy of the old one",
   "the last leg in sync is removed",

@@ -15,6 +15,7 @@ import { DirtyMap } from "../../lib/core/dirty_map.ts";
 import { IntentLog, Pin } from "../../lib/core/intent_log.ts";
 import { LegContext } from "../../lib/core/leg_context.ts";
 import { LegIo } from "../../lib/core/leg_io.ts";
+import { LegMetadata } from "../../lib/core/leg_metadata.ts";
 import { LegServer } from "../../lib/core/leg_server.ts";
 import { LegSession } from "../../lib/core/leg_session.ts";
 import { LegTableChanges } from "../../lib/core/leg_table_changes.ts";
@@ -155,6 +156,12 @@ canary(
     },
 );
 
+canary(
+  "a record drops a leg before its data is flushed",
+  LegMetadata,
+  "holdRecords",
+  () => () => {},
+);
 canary("a verify does not lock what it compares", RangeLock, "overlaps", () => () => false);
 canary(
   "a new disk is taken for a copy of the old one",

@@ -9,6 +9,7 @@ import type { ForceOrder } from "../../lib/core/forced_start.ts";
 import type { LegChange } from "../../lib/core/leg_table_changes.ts";
 import { type CoreEvent, type Output, OutputKind } from "../../lib/core/output.ts";
 import { RequestKind } from "../../lib/frontend/frontend.ts";
+import type { EpochChange } from "../../lib/wire/bodies.ts";
 import { type Message, MessageType } from "../../lib/wire/message.ts";
 import { type AppRequest, bytesOf } from "./application.ts";
 import { EventKind } from "./event_kind.ts";
@@ -328,6 +329,7 @@ export class ClientProcess extends Process {
 
   #send(output: Output): void {
     const network = this.world.network;
+    if (output.message.type === MessageType.EPOCH) this.world.losses.recordSent((output.body as EpochChange).shared);
     if (output.slot < 0) {
       network.send(output.connection, output.message, null, output.body, false);
       return;

@@ -115,6 +115,20 @@ export function strike(world: World, fault: number): void {
       for (let i = first; i < Math.min(first + 1 + under(prng, 16), disk.sectorCount); i++) disk.badSectors.add(i);
       return;
     }
+    case Fault.POWER_AFTER_DROP: {
+      // The client gives one leg up; as soon as another has noted it, that one's machine goes down, and the client with it.
+      const other = legs[(leg.legIndex + 1 + under(prng, legs.length - 1)) % legs.length];
+      if (!client.alive || !other.alive) return;
+      for (const connection of [...world.network.live]) {
+        const ends = connection.ends.map(({ process }) => process);
+        if (ends.includes(client) && ends.includes(leg)) world.network.break(connection);
+      }
+      other.onNextRecord = () => {
+        killClient(world, false);
+        killLeg(world, other, true);
+      };
+      return;
+    }
     case Fault.THROTTLE: {
       if (!leg.alive) return;
       const rateBytesPerSecond = happens(prng, 0.5) ? 0 : 64 * 1024 * (1 + under(prng, 64));

@@ -46,6 +46,8 @@ export class LegProcess extends Process {
   readonly #roles = new Map<number, number>();
   /** Metadata writes that wait for another at the same offset. */
   readonly #waitingMetadata: DiskOperation[] = [];
+  /** A fault that strikes when a copy of this leg's record has landed, before the leg hears of it. */
+  onNextRecord: (() => void) | null = null;
   /** Lives of the machine. */
   #boots = 1;
   #hashWords = new Uint32Array(64);
@@ -96,13 +98,14 @@ export class LegProcess extends Process {
   /** The process ends at once. `power`: the machine too, and its disk loses what was not flushed. */
   kill(power: boolean): void {
     if (power) this.#boots++;
+    this.onNextRecord = null;
     const world = this.world;
     if (world.tracing) world.trace(this.name, power ? "loses power" : "is killed");
     const wasAlive = this.alive;
     if (wasAlive) {
       this.disk.tearAll(world.prng);
       // A record that was on its way may have landed: from now on it counts, confirmed or not.
-      world.losses.recordLanded(peekRecord(this.disk, world.layout.epochOffset).shared);
+      world.losses.recordLanded(this.legIndex, peekRecord(this.disk, world.layout.epochOffset).shared);
       this.#waitingMetadata.length = 0;
       this.end(power);
       this.core = null;
@@ -346,6 +349,12 @@ export class LegProcess extends Process {
     return this.world.faulty && happens(this.world.prng, this.world.plan.eioChance[op]);
   }
 
+  #strike(): void {
+    const strike = this.onNextRecord!;
+    this.onNextRecord = null;
+    strike();
+  }
+
   /** The device is through with an operation. */
   onDiskDone(operation: DiskOperation): void {
     const world = this.world;
@@ -357,6 +366,7 @@ export class LegProcess extends Process {
       world.checks.onMetadata(this, operation.offset);
       if (!failed && operation.copy === 0) {
         operation.copy = 1;
+        if (operation.offset === world.layout.epochOffset && this.onNextRecord !== null) return this.#strike();
         this.#submit(operation);
         return;
       }

@@ -19,6 +19,10 @@ export class Losses {
   restartedMask = 0;
   /** The newest record that reached any disk. */
   newest: SharedEpoch;
+  /** By history and generation: the set of the record that was sent last. */
+  readonly #lastSets = new Map<string, number>();
+  /** Ticks at which records that take members out of the set were first sent, until one of the members has them on disk. */
+  readonly #dropTicks = new Map<string, number>();
 
   constructor(world: World, first: SharedEpoch) {
     this.#world = world;
@@ -32,12 +36,28 @@ export class Losses {
     const joins = last !== null && last.generation === shared.generation &&
       (shared.inSyncMask & ~last.inSyncMask & bit) !== 0;
     if (joins) this.#forget(bit);
-    if (compareRank(shared, this.newest) > 0) this.newest = shared;
+    this.recordLanded(legIndex, shared);
   }
 
-  /** A record is on a disk, whose leg may be down. */
-  recordLanded(shared: SharedEpoch): void {
+  /**
+   * A record is on the disk of leg `legIndex`, which may be down. If it takes members out of the set, what was acked before it was sent must
+   * not depend on those any more: it cannot be lost.
+   */
+  recordLanded(legIndex: number, shared: SharedEpoch): void {
     if (compareRank(shared, this.newest) > 0) this.newest = shared;
+    const key = nameOf(shared);
+    const tick = this.#dropTicks.get(key);
+    if (tick === undefined || (shared.inSyncMask & (1 << legIndex)) === 0) return;
+    this.#dropTicks.delete(key);
+    this.#world.oracle.ackFlush(tick);
+  }
+
+  /** A client sends a record to one more leg. */
+  recordSent(shared: SharedEpoch): void {
+    const generation = `${shared.historyId} ${shared.generation}`;
+    const before = this.#lastSets.get(generation) ?? 0;
+    if ((before & ~shared.inSyncMask) !== 0) this.#dropTicks.set(nameOf(shared), this.#world.oracle.tick());
+    this.#lastSets.set(generation, shared.inSyncMask);
   }
 
   /** A client begins to serve; it has made the members equal, from one that has all that was acked if any of the set has. */
@@ -76,4 +96,8 @@ export class Losses {
     this.#world.note("all unflushed data may be lost now");
     this.#world.oracle.losePower();
   }
+}
+
+function nameOf({ historyId, generation, epoch }: SharedEpoch): string {
+  return `${historyId} ${generation}.${epoch}`;
 }

@@ -39,6 +39,7 @@ export const Fault = {
   REPLACE_COLD: 24,
   VERIFY: 25,
   LATENT: 26,
+  POWER_AFTER_DROP: 27,
 } as const;
 
 /** Names, for traces. */
