@@ -124,6 +124,7 @@ export function strike(world: World, fault: number): void {
         if (ends.includes(client) && ends.includes(leg)) world.network.break(connection);
       }
       other.onNextRecord = () => {
+        if (!world.faulty) return;
         killClient(world, false);
         killLeg(world, other, true);
       };

@@ -350,9 +350,9 @@ export class LegProcess extends Process {
   }
 
   #strike(): void {
-    const strike = this.onNextRecord!;
+    const strike = this.onNextRecord;
     this.onNextRecord = null;
-    strike();
+    strike?.();
   }
 
   /** The device is through with an operation. */
@@ -366,8 +366,9 @@ export class LegProcess extends Process {
       world.checks.onMetadata(this, operation.offset);
       if (!failed && operation.copy === 0) {
         operation.copy = 1;
-        if (operation.offset === world.layout.epochOffset && this.onNextRecord !== null) return this.#strike();
-        this.#submit(operation);
+        const life = this.life;
+        if (operation.offset === world.layout.epochOffset) this.#strike();
+        if (this.life === life) this.#submit(operation);
         return;
       }
     }
