@@ -471,10 +471,11 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     this.#retryAtMs = pool.nowMs + 20 + Math.floor(pool.options.nextRandom() * 200);
     for (const link of pool.links) {
       if (link === null) continue;
-      link.hasFailed = false;
       link.suspectedFrom = -1;
       link.resyncSession = 0;
       if (link.connection >= 0) this.#closeLink(link, "the pool is assembled anew");
+      // What we closed ourselves is expected to greet again: it may know of a newer record.
+      link.hasFailed = false;
     }
     if (isDetaching) {
       this.#io.failHeld(-5);

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { indicesOf } from "../../lib/core/start_rule.ts";
 import { compareRank, type SharedEpoch } from "../../lib/disk_format/records.ts";
 import type { World } from "./world.ts";
 
@@ -19,6 +20,8 @@ export class Losses {
   restartedMask = 0;
   /** The newest record that reached any disk. */
   newest: SharedEpoch;
+  /** By leg: the record on its disk. */
+  readonly #onDisk: (SharedEpoch | undefined)[] = [];
   /** By history and generation: the set of the record that was sent last. */
   readonly #lastSets = new Map<string, number>();
   /** Ticks at which records that take members out of the set were first sent, until one of the members has them on disk. */
@@ -44,6 +47,7 @@ export class Losses {
    * not depend on those any more: it cannot be lost.
    */
   recordLanded(legIndex: number, shared: SharedEpoch): void {
+    this.#onDisk[legIndex] = shared;
     if (compareRank(shared, this.newest) > 0) this.newest = shared;
     const key = nameOf(shared);
     const tick = this.#dropTicks.get(key);
@@ -87,9 +91,24 @@ export class Losses {
     this.powerLost(legIndex);
   }
 
+  /**
+   * A record that takes a leg in decides nothing before all who were members have it on disk: where the new member is not heard, the pool may
+   * start from the record before.
+   */
   #judge(): void {
-    const members = this.newest.inSyncMask;
-    if ((members & ~this.restartedMask) === 0 && (members & this.brokenMask) !== 0) this.#lose();
+    const inForce = this.#onDisk.filter((shared) => shared !== undefined && this.#isOnAllMembers(shared));
+    if ([this.newest, ...inForce].some((shared) => this.#mayLack((shared as SharedEpoch).inSyncMask))) this.#lose();
+  }
+
+  #isOnAllMembers(shared: SharedEpoch): boolean {
+    return indicesOf(shared.inSyncMask).every((index) => {
+      const own = this.#onDisk[index];
+      return own !== undefined && own.historyId === shared.historyId && compareRank(own, shared) === 0;
+    });
+  }
+
+  #mayLack(members: number): boolean {
+    return (members & ~this.restartedMask) === 0 && (members & this.brokenMask) !== 0;
   }
 
   #lose(): void {
