@@ -14,18 +14,38 @@ const ENTRY = fileURLToPath(new URL("../../../cli/main.ts", import.meta.url));
 /** Starting a node takes seconds under emulation, and half a minute when three guests start at once. */
 const READY_LIMIT_MS = 120_000;
 
+/** What may be chosen. */
+export interface GuestPoolOptions {
+  /** Default "vol1". */
+  readonly name?: string;
+  /** The first node's; the others' follow. Default 7701. */
+  readonly firstPort?: number;
+  /** Whether nodes listen on RDMA as well as on TCP. */
+  readonly rdma?: boolean;
+  /** For Deno: "--v8-flags=--perf-basic-prof". */
+  readonly runtimeFlags?: readonly string[];
+}
+
 /** A pool on nodes in guests. The first guest attaches it. */
 export class GuestPool {
-  readonly name = "vol1";
+  readonly name: string;
+  readonly #listensOnRdma: boolean;
   readonly #run: string;
   readonly #nodes: { readonly guest: Guest; readonly address: string; readonly state: string; readonly leg: string }[];
   readonly #serving: (GuestCommand | null)[];
   #client: GuestCommand | null = null;
 
-  private constructor(bundle: string, nodes: { guest: Guest; address: string; state: string; leg: string }[]) {
+  private constructor(
+    bundle: string,
+    nodes: { guest: Guest; address: string; state: string; leg: string }[],
+    options: GuestPoolOptions,
+  ) {
+    this.name = options.name ?? "vol1";
+    this.#listensOnRdma = options.rdma ?? false;
     const addresses = nodes.map(({ address }) => address).join(",");
+    const flags = [...options.runtimeFlags ?? [], ...allPermissionFlags()];
     const environment = `BRMR_RUNTIME_DIR=/run/brmr BRMR_NODES=${addresses} NO_COLOR=1`;
-    this.#run = `env ${environment} ${Deno.execPath()} run --quiet ${allPermissionFlags().join(" ")} ${bundle}`;
+    this.#run = `env ${environment} ${Deno.execPath()} run --quiet ${flags.join(" ")} ${bundle}`;
     this.#nodes = nodes;
     this.#serving = nodes.map(() => null);
   }
@@ -38,17 +58,20 @@ export class GuestPool {
     directory: string,
     legs: readonly { readonly guest: Guest; readonly leg: string; readonly state?: string }[],
     sizeMib: number,
+    options: GuestPoolOptions = {},
   ): Promise<GuestPool> {
     const bundle = `${directory}/brmr.js`;
     await expectOutput(Deno.execPath(), ["bundle", "--quiet", "--output", bundle, ENTRY]);
+    const firstPort = options.firstPort ?? 7701;
     const pool = new GuestPool(
       bundle,
       legs.map(({ guest, leg, state }, index) => ({
         guest,
         leg,
-        address: `${guest.address}:${7701 + index}`,
-        state: state ?? `/var/lib/brmr-node${index}`,
+        address: `${guest.address}:${firstPort + index}`,
+        state: state ?? `/var/lib/brmr-node${firstPort + index}`,
       })),
+      options,
     );
     await Promise.all(legs.map((_, index) => pool.startNode(index)));
     const places = pool.#nodes.map(({ address, leg }) => `--leg ${address}:${leg}`).join(" ");
@@ -61,10 +84,11 @@ export class GuestPool {
   /** Starts the node of leg `index`. */
   async startNode(index: number): Promise<void> {
     const { guest, address, state } = this.#nodes[index];
-    const serve = `serve --state ${state} --listen tcp://${address} --insecure`;
+    const listen = [`tcp://${address}`, ...(this.#listensOnRdma ? [`rdma://${address}`] : [])];
+    const serve = `serve --state ${state} ${listen.map((each) => `--listen ${each}`).join(" ")} --insecure`;
     const command = await guest.spawn(`exec ${this.#run} ${serve}`, `node ${index}`);
     this.#serving[index] = command;
-    await command.waitFor(/^ready/m, READY_LIMIT_MS);
+    await command.waitFor(this.#listensOnRdma ? /^ready rdma/m : /^ready/m, READY_LIMIT_MS);
   }
 
   /** Kills the node of leg `index`. */
@@ -102,6 +126,31 @@ export class GuestPool {
       if (states.every((state: string) => state === "in-sync")) return;
       if (performance.now() > deadline) throw new Error(`The legs are ${states.join(", ")} after ${limitMs} ms`);
     }
+  }
+
+  /**
+   * When the first event `name` of a leg after `sinceMs` happened, as the client's log tells it once it has; the pool is
+   * attached with --log-format json. Both in ms of the clock of the client's guest.
+   */
+  async waitEvent(name: string, legIndex: number, sinceMs: number, limitMs = 120_000): Promise<number> {
+    const deadline = performance.now() + limitMs;
+    for (;;) {
+      for (const line of (await this.#client!.stderr()).split("\n").filter((line) => line.endsWith("}"))) {
+        const event = JSON.parse(line);
+        const atMs = Date.parse(event.time);
+        if (event.name === name && event.legIndex === legIndex && atMs >= sinceMs) return atMs;
+      }
+      if (performance.now() > deadline) throw new Error(`no ${name} of leg ${legIndex} came:\n${await this.log()}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  /** Bytes that the process of leg `index`'s node has sent to its disks. */
+  async writtenBytes(index: number): Promise<number> {
+    const { guest, state } = this.#nodes[index];
+    return Number(
+      await guest.expect(`awk '/^write_bytes/ { print $2 }' /proc/$(pgrep -o -f -- "serve --state ${state}")/io`),
+    );
   }
 
   /** Throws unless all legs hold the same data. Nobody may be writing to them. */

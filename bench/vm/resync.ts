@@ -1,0 +1,181 @@
+/**
+ * A leg falls silent and returns, across three guests on RDMA: a client and two storage nodes. What an application gets in
+ * sync, on one leg and during the resync; how soon that begins and how fast it is, by bytes missed; what it copies.
+ *
+ * The link to a node is cut silently and mended; everything else happens by itself. Rates under emulation say nothing,
+ * their ratios something.
+ *
+ *     deno task bench:vm-resync [--mebibytes 128,256,512,1024] [--transport rdma] [--json FILE]
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+import { Bed } from "../../tests/vm/bed/bed.ts";
+import { GuestPool } from "../../tests/vm/bed/brmr.ts";
+import type { Guest } from "../../tests/vm/bed/guest.ts";
+import { formatTable, writeJson } from "../macro/statistics.ts";
+import { BlockFio, measured, RateLog } from "./block_fio.ts";
+
+/** fio's part of the pool, at its beginning; what is missed on purpose lies behind it. */
+const FIO_MIB = 200;
+const PROFILE = "write QD512 batch 128";
+/** Before the link is mended, and after the leg is in sync again. */
+const STEADY_MS = 6_000;
+/** The rate needs so long to settle after a change. */
+const SETTLE_MS = 1_000;
+const LIMIT_MS = 900_000;
+/** The leg that goes away, and its guest. */
+const LEG = 1;
+const GUEST = 3;
+
+/** What one return gave. */
+interface Row {
+  readonly what: string;
+  readonly missedMib: number;
+  readonly oneLegIops: number;
+  readonly resyncingIops: number | null;
+  /** From the mended link to the start of the resync, and from that to all in sync. */
+  readonly startMs: number;
+  readonly resyncMs: number;
+  readonly longestMs: number;
+}
+
+const { values } = parseArgs({
+  options: {
+    mebibytes: { type: "string", default: "128,256,512,1024" },
+    transport: { type: "string", default: "rdma" },
+    json: { type: "string" },
+  },
+});
+const sizesMib = values.mebibytes.split(",").map(Number);
+const poolMib = FIO_MIB + Math.max(...sizesMib, FIO_MIB);
+const diskMib = poolMib + 48;
+
+await using bed = await Bed.open({ guests: 3, memoryMib: diskMib + 1280, modules: ["ublk_drv"] });
+const client = bed.guest(1);
+const legs: { guest: Guest; leg: string }[] = [];
+for (const number of [2, GUEST]) {
+  await bed.guest(number).expect(`modprobe brd rd_nr=1 rd_size=${diskMib << 10} max_part=0`);
+  legs.push({ guest: bed.guest(number), leg: "/dev/ram0" });
+}
+const pool = await GuestPool.create(bed.directory, legs, poolMib, { rdma: true });
+const device = await pool.attach(client, `--device ublk --transport ${values.transport} --log-format json`);
+const fio = new BlockFio(client, FIO_MIB);
+
+/** This machine's clock less the client's. */
+async function clockOffsetMs(): Promise<number> {
+  const before = Date.now();
+  const guestMs = Number(await client.expect("date +%s%3N"));
+  return (before + Date.now()) / 2 - guestMs;
+}
+
+/** Waits for the next event `name` of the leg after `sinceMs`. Both times of this machine's clock. */
+async function eventAt(name: string, sinceMs: number): Promise<number> {
+  const offsetMs = await clockOffsetMs();
+  return (await pool.waitEvent(name, LEG, sinceMs - offsetMs, LIMIT_MS)) + offsetMs;
+}
+
+async function cutAndDrop(): Promise<void> {
+  const cutMs = Date.now();
+  await bed.cut(GUEST);
+  await eventAt("leg-dropped", cutMs);
+}
+
+/** Writes `mib` that the leg misses, each place once, from `atMib` on. */
+async function miss(atMib: number, mib: number): Promise<void> {
+  await client.expect(
+    `dd if=/dev/urandom of=/run/noise bs=1M count=8 status=none 2>/dev/null; for ((i = ${atMib}; i < ${
+      atMib + mib
+    }; i += 8)); do ` +
+      `dd if=/run/noise of=${device} bs=1M seek=$i count=8 oflag=direct status=none; done`,
+    LIMIT_MS,
+  );
+}
+
+/** The leg is away already and misses `missedMib`: it returns under load. */
+async function returns(what: string, missedMib: number): Promise<Row> {
+  const run = await fio.start(device, PROFILE, LIMIT_MS / 1000, RateLog.OPTIONS);
+  await pause(STEADY_MS);
+  const mendedMs = Date.now();
+  await bed.mend(GUEST);
+  const startMs = await eventAt("resync-started", mendedMs);
+  const endMs = await eventAt("leg-in-sync", mendedMs);
+  await pause(STEADY_MS);
+  await run.signal("INT");
+  const { maxUs } = await measured(run);
+  const rates = await RateLog.read(client);
+  const offsetMs = await clockOffsetMs();
+  const mean = (fromMs: number, toMs: number) => rates.mean(fromMs - offsetMs, toMs - offsetMs);
+  return {
+    what,
+    missedMib,
+    oneLegIops: rates.mean(rates.firstMs + SETTLE_MS, mendedMs - offsetMs) ?? 0,
+    resyncingIops: mean(startMs, endMs),
+    startMs: startMs - mendedMs,
+    resyncMs: endMs - startMs,
+    longestMs: maxUs / 1000,
+  };
+}
+
+/** Bytes that the returning node's process writes to its disk for each byte missed; nobody else writes meanwhile. */
+async function amplification(what: string, write: string, missedBytes: number): Promise<string[]> {
+  await cutAndDrop();
+  await client.expect(write, LIMIT_MS);
+  const before = await pool.writtenBytes(LEG);
+  const mendedMs = Date.now();
+  await bed.mend(GUEST);
+  await eventAt("leg-in-sync", mendedMs);
+  const written = await pool.writtenBytes(LEG) - before;
+  return [what, `${missedBytes / 1048576} MiB`, (written / missedBytes).toFixed(3)];
+}
+
+// Everything is written once, and all programs have compiled themselves, before anything is measured.
+await fio.fill(device);
+await fio.run(device, PROFILE, 10);
+const inSync = await fio.run(device, PROFILE, 10);
+console.error(`in sync: ${Math.round(inSync.iops)} IOPS`);
+
+const rows: Row[] = [];
+const report = (row: Row) => {
+  rows.push(row);
+  console.error(JSON.stringify(row));
+};
+await cutAndDrop();
+await miss(0, FIO_MIB);
+report(await returns("fio writes what is missed", FIO_MIB));
+for (const mib of sizesMib) {
+  await cutAndDrop();
+  await miss(FIO_MIB, mib);
+  report(await returns("fio writes elsewhere", mib));
+}
+const scattered = `fio --name=missed --filename=${device} --ioengine=libaio --direct=1 --rw=write:124k --bs=4k ` +
+  `--iodepth=32 --size=${FIO_MIB}M --io_size=${FIO_MIB / 32}M --output=/dev/null`;
+const amplified = [
+  ["amplification", "missed", "bytes written / missed"],
+  await amplification("sequential", `dd if=/dev/zero of=${device} bs=1M count=64 oflag=direct status=none`, 64 << 20),
+  await amplification("4 KiB in every 128 KiB", scattered, (FIO_MIB << 20) / 32),
+];
+
+const percent = (value: number | null) => value === null ? "-" : `${Math.round(value / inSync.iops * 100)} %`;
+console.log(formatTable([
+  ["dirty", "", "in sync IOPS", "one leg", "resyncing", "kept", "mend to start", "resync", "MB/s", "longest I/O"],
+  ...rows.map((row) => [
+    `${row.missedMib} MiB`,
+    row.what,
+    `${Math.round(inSync.iops)}`,
+    `${Math.round(row.oneLegIops)}`,
+    row.resyncingIops === null ? "-" : `${Math.round(row.resyncingIops)}`,
+    percent(row.resyncingIops),
+    `${(row.startMs / 1000).toFixed(1)} s`,
+    `${(row.resyncMs / 1000).toFixed(1)} s`,
+    (row.missedMib * 1.048576 / (row.resyncMs / 1000)).toFixed(1),
+    `${(row.longestMs / 1000).toFixed(1)} s`,
+  ]),
+]));
+console.log(formatTable(amplified));
+await writeJson(values.json, { inSync, rows, amplified });
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
