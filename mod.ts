@@ -45,6 +45,7 @@ export { type LegPlace, type NodeAddress, parseLegPlace, parseNodeAddress } from
 export { type DirtyMapQuery, type DirtyMapReport, gatherDirtyMaps } from "./lib/control/dirty_map_report.ts";
 export { type LegSync, type SyncStatus, syncStatusOf } from "./lib/control/sync_status.ts";
 export { runtimeDir } from "./lib/control/runtime_dir.ts";
+export { type DeviceChoice, parseDeviceChoice } from "./lib/frontend/device_choice.ts";
 export { NbdClient, NbdError, type NbdTarget } from "./lib/frontend/nbd_client.ts";
 export {
   type DemoEvent,

@@ -5,7 +5,7 @@
  */
 
 import { resolve } from "node:path";
-import { Command, Option } from "@commander-js/extra-typings";
+import { Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { ControlError } from "../lib/control/control_api.ts";
 import { isLoopbackHost, parseNodeAddress } from "../lib/control/node_address.ts";
 import { noNodes } from "../lib/control/pool_lookup.ts";
@@ -20,6 +20,7 @@ import {
   configOption,
   nodeOption,
 } from "./command_host.ts";
+import { DEVICE_KINDS, type DeviceChoice, parseDeviceChoice } from "../lib/frontend/device_choice.ts";
 import { MAX_LEGS } from "../lib/disk_format/records.ts";
 import { eventLog, LOG_FORMATS, type LogFormat } from "./event_log.ts";
 import type { ExitCode } from "./exit_code.ts";
@@ -33,7 +34,8 @@ import type { Terminal } from "./terminal.ts";
 export interface AttachOptions extends NodeChoice {
   readonly pool: string;
   readonly nbd?: readonly string[];
-  readonly device?: "ublk" | "auto";
+  readonly device?: DeviceChoice;
+  readonly nbdSockets?: number;
   readonly heartbeat?: number;
   readonly ioTimeout?: number;
   readonly memory?: number;
@@ -45,6 +47,9 @@ export interface AttachOptions extends NodeChoice {
   readonly logFormat?: LogFormat;
   readonly workerUrl: string;
 }
+
+/** The driver makes a queue for each. */
+const MAX_NBD_SOCKETS = 16;
 
 /** Describes the subcommand. */
 export function defineAttach(host: CommandHost) {
@@ -66,9 +71,15 @@ export function defineAttach(host: CommandHost) {
     .addOption(
       new Option(
         "--device <kind>",
-        "make the pool a block device: ublk gives /dev/ublkbN, which a later attach takes over should this one die; " +
-          "auto takes the NBD socket where there is no ublk, and says why",
-      ).choices(["ublk", "auto"]),
+        "make the pool a block device, which a later attach takes over should this one die: ublk (/dev/ublkbN), nbd " +
+          "(/dev/nbdN), a path of such a device, or auto: ublk, else nbd, else an NBD socket and why",
+      ).choices(DEVICE_KINDS).argParser(asDevice),
+    )
+    .option(
+      "--nbd-sockets <n>",
+      "sockets between the kernel and a new /dev/nbdN; with several, requests of an attach that died wait longer for " +
+        "the next one (default: 1)",
+      asInteger(1, MAX_NBD_SOCKETS),
     )
     .option("--heartbeat <duration>", "a leg silent for this long is lost (default: 3s)", asDurationMs)
     .option(
@@ -104,7 +115,7 @@ export function defineAttach(host: CommandHost) {
 export async function runAttach(options: AttachOptions, terminal: Terminal): Promise<ExitCode> {
   const dir = runtimeDir();
   // A device needs no socket, but for what "auto" falls back on.
-  const places = options.nbd ?? (options.device === "ublk" ? [] : [`${dir}/nbd-${options.pool}.sock`]);
+  const places = options.nbd ?? (isDeviceAlone(options.device) ? [] : [`${dir}/nbd-${options.pool}.sock`]);
   const nbd = places.map(nbdPlace);
   const nodes = chooseNodes(options);
   if (nodes.length === 0) throw noNodes();
@@ -126,6 +137,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
       nodes,
       nbd,
       device: options.device,
+      nbdSocketCount: options.nbdSockets,
       clientName: options.clientName,
       workerUrl: options.workerUrl,
       heartbeatMs: options.heartbeat,
@@ -146,6 +158,18 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
   } finally {
     signals.close();
   }
+}
+
+/** A kind of device, or the path of one. */
+function asDevice(text: string): DeviceChoice {
+  const choice = parseDeviceChoice(text);
+  if (choice !== null) return choice;
+  throw new InvalidArgumentError(`Write ${DEVICE_KINDS.join(", ")}, or a path like /dev/ublkb0 or /dev/nbd0.`);
+}
+
+/** Whether a device is asked for that no socket may stand in for. */
+function isDeviceAlone(device: DeviceChoice | undefined): boolean {
+  return device !== undefined && device.kind !== "auto";
 }
 
 /** Leg numbers of an option that may be given several times. */

@@ -51,6 +51,8 @@ const SYMBOLS = {
   sendmsg: { parameters: ["i32", "pointer", "i32"], result: "i32" },
   clock_gettime: { parameters: ["i32", "pointer"], result: "i32" },
   prctl: { parameters: ["i32", "buffer"], result: "i32" },
+  // The same with words for arguments: those of PR_SET_IO_FLUSHER beyond the first must be zero.
+  prctl_words: { name: "prctl", parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
   getrlimit64: { parameters: ["i32", "buffer"], result: "i32" },
   setrlimit64: { parameters: ["i32", "buffer"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },

@@ -10,6 +10,7 @@ import { mapAnonymous, pointerTo } from "./memory.ts";
 const CLOCK_MONOTONIC = 1;
 const EFD_CLOEXEC = 0o2000000;
 const PR_SET_NAME = 15;
+const PR_SET_IO_FLUSHER = 57;
 
 /** Limits that {@link getLimit} and {@link raiseLimit} know. */
 export const Limit = { OPEN_FILES: 7, LOCKED_MEMORY: 8 } as const;
@@ -62,6 +63,14 @@ export function wakeEventfd(descriptor: number): number {
 /** Names the calling thread (at most 15 bytes are kept), as `ps -L` and `top -H` show it. */
 export function nameThread(name: string): number {
   return resultOrErrno(libc().prctl(PR_SET_NAME, cString(name)));
+}
+
+/**
+ * Tells the kernel that the calling thread writes out dirty memory (PR_SET_IO_FLUSHER): what it allocates must not wait for
+ * memory to be written out, which may have to go through this very thread. 0 or a negative errno; -EPERM for all but root.
+ */
+export function becomeIoFlusher(): number {
+  return resultOrErrno(libc().prctl_words(PR_SET_IO_FLUSHER, 1n, 0n, 0n, 0n));
 }
 
 /** A resource limit in bytes or pieces; Infinity when there is none. Negative errno on failure. */

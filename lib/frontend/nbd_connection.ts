@@ -11,7 +11,7 @@ import type { NbdAdmission } from "./nbd_admission.ts";
 import type { NbdExport } from "./nbd_export.ts";
 import { NbdHandshake } from "./nbd_handshake.ts";
 import type { ReplyLinks } from "./nbd_replies.ts";
-import { NbdTransmission } from "./nbd_transmission.ts";
+import { type NbdTerms, NbdTransmission } from "./nbd_transmission.ts";
 
 /** One connection. Its owner calls `start` once the stream exists. */
 export class NbdConnection implements StreamProtocol {
@@ -42,9 +42,13 @@ export class NbdConnection implements StreamProtocol {
     this.#onEnded = onEnded;
   }
 
-  /** Greets the client. */
-  start(stream: StreamSocket): void {
+  /** Greets the client; or takes its requests at once, when the terms were agreed on by other means: simple replies. */
+  start(stream: StreamSocket, phase: "handshake" | "transmission" = "handshake"): void {
     this.#stream = stream;
+    if (phase === "transmission") {
+      this.#beginTransmission({ structuredReplies: false, contextSelected: false });
+      return;
+    }
     this.#handshake = new NbdHandshake(stream, this.#target);
     this.#handshake.greet();
     this.#followPhase(this.#handshake);
@@ -112,20 +116,23 @@ export class NbdConnection implements StreamProtocol {
     else if (handshake.phase === "broken") this.abort();
     else if (handshake.phase === "transmission") {
       this.#handshake = null;
-      const terms = {
+      this.#beginTransmission({
         structuredReplies: handshake.negotiation.structuredReplies,
         contextSelected: handshake.contextSelected,
-      };
-      assert(this.#stream !== null, "a connection is started before it is used");
-      this.#transmission = new NbdTransmission(
-        this.#connection,
-        this.#admission,
-        this.#links,
-        this.#target,
-        terms,
-        this.#stream,
-      );
+      });
     }
+  }
+
+  #beginTransmission(terms: NbdTerms): void {
+    assert(this.#stream !== null, "a connection is started before it is used");
+    this.#transmission = new NbdTransmission(
+      this.#connection,
+      this.#admission,
+      this.#links,
+      this.#target,
+      terms,
+      this.#stream,
+    );
   }
 
   onPayload(): void {

@@ -88,15 +88,19 @@ export class NbdServer implements Frontend {
 
   /**
    * Takes a connection: `open` makes the stream that speaks the given protocol. False, and `open` not called, when the
-   * server is stopping or has all the connections it may have.
+   * server is stopping or has all the connections it may have. A client whose terms were agreed on by other means, as the
+   * kernel's are, begins with `phase` "transmission".
    */
-  addConnection(open: (protocol: StreamProtocol) => StreamSocket): boolean {
+  addConnection(
+    open: (protocol: StreamProtocol) => StreamSocket,
+    phase: "handshake" | "transmission" = "handshake",
+  ): boolean {
     const number = this.#stopping ? NONE : this.#connections.indexOf(null);
     if (number === NONE) return false;
     const connection = new NbdConnection(number, this.#admission, this.#links, this.#target, this.#onEnded);
     this.#connections[number] = connection;
     this.#connectionCount++;
-    connection.start(open(connection));
+    connection.start(open(connection), phase);
     return true;
   }
 

@@ -92,20 +92,22 @@ export class UblkControl {
     return null;
   }
 
-  /** Makes a device with one queue. Throws {@link DeviceUnavailable}. */
-  add(identity: string, queueDepth: number, maxIoBytes: number): UblkInfo {
+  /** Makes a device with one queue; `index` -1 takes a number that is free. Throws {@link DeviceUnavailable}. */
+  add(index: number, identity: string, queueDepth: number, maxIoBytes: number): UblkInfo {
+    const wanted = index < 0 ? NEW_DEVICE : index;
     const buffer = this.#buffer;
     for (let i = 0; i < DEVICE_INFO.sizeBytes; i++) buffer.setUint8(i, 0);
     buffer.setUint16(DEVICE_INFO.queueCount, 1, true);
     buffer.setUint16(DEVICE_INFO.queueDepth, queueDepth, true);
     buffer.setUint32(DEVICE_INFO.maxIoBytes, maxIoBytes, true);
-    buffer.setUint32(DEVICE_INFO.deviceId, NEW_DEVICE, true);
+    buffer.setUint32(DEVICE_INFO.deviceId, wanted, true);
     buffer.setInt32(DEVICE_INFO.serverPid, Deno.pid, true);
     const flags = DeviceFlag.USER_RECOVERY | DeviceFlag.USER_RECOVERY_REISSUE | DeviceFlag.CMD_IOCTL_ENCODE;
     buffer.setUint32(DEVICE_INFO.flags, flags, true);
     buffer.setUint32(DEVICE_INFO.serverFlags, parseInt(identity.slice(8), 16), true);
     buffer.setUint32(DEVICE_INFO.serverFlags + 4, parseInt(identity.slice(0, 8), 16), true);
-    const result = this.#run(ControlCommand.ADD_DEV, NEW_DEVICE, DEVICE_INFO.sizeBytes);
+    const result = this.#run(ControlCommand.ADD_DEV, wanted, DEVICE_INFO.sizeBytes);
+    if (result === -Errno.EEXIST) throw new DeviceUnavailable(`/dev/ublkb${index} is in use; choose another`);
     if (result < 0) throw new DeviceUnavailable(`the kernel makes no ublk device: ${errnoName(result)}`);
     return this.#readInfo();
   }
@@ -148,6 +150,13 @@ export class UblkControl {
     const result = this.#run(ControlCommand.GET_PARAMS, index, PARAMETERS.sizeBytes);
     const high = this.#buffer.getUint32(PARAMETERS.deviceSectors + 4, true);
     return result < 0 ? result : (high * TWO_32 + this.#buffer.getUint32(PARAMETERS.deviceSectors, true)) * 512;
+  }
+
+  /** Whether a device is read-only. */
+  isReadOnly(index: number): boolean {
+    this.#buffer.setUint32(PARAMETERS.length, PARAMETERS.sizeBytes, true);
+    const result = this.#run(ControlCommand.GET_PARAMS, index, PARAMETERS.sizeBytes);
+    return result >= 0 && (this.#buffer.getUint32(PARAMETERS.attributes, true) & Attribute.READ_ONLY) !== 0;
   }
 
   /** Runs a command without argument that answers at once. */

@@ -39,6 +39,8 @@ export interface UblkDeviceOptions {
   readonly poolUuid: string;
   /** Bytes of the buffer pool that the device may have. */
   readonly memoryBytes: number;
+  /** The device's number; -1 takes one that is free. */
+  readonly index: number;
 }
 
 const MAX_IO_BYTES = 128 << 10;
@@ -88,7 +90,7 @@ export class UblkDevice implements Frontend {
       if (found !== null) return new UblkDevice(options, control, checked(found, options, control), true);
       const depth = Math.min(MAX_DEPTH, Math.floor(options.memoryBytes / MAX_IO_BYTES));
       if (depth < 1) throw new DeviceUnavailable(`a ublk device needs ${MAX_IO_BYTES} bytes of memory; raise --memory`);
-      const info = control.add(identity, depth, MAX_IO_BYTES);
+      const info = control.add(options.index, identity, depth, MAX_IO_BYTES);
       try {
         control.setParameters(info.index, options.host.geometry, info.maxIoBytes);
         return new UblkDevice(options, control, info, false);
@@ -242,6 +244,10 @@ export class UblkDevice implements Frontend {
     if (result < 0) {
       // The device has ended; what a tag had under way was answered before.
       this.#liveTags--;
+      if (this.#liveTags === 0 && this.#phase === Phase.LIVE) {
+        this.#failure = `${this.uri} was removed by somebody else`;
+        this.#phase = Phase.OVER;
+      }
       return;
     }
     assert(result === 0, "a fetched request is there", result);
@@ -288,10 +294,16 @@ export class UblkDevice implements Frontend {
 }
 
 /** A device that the pool's former process has left, if it is one that can be taken over. */
-function checked(info: UblkInfo, { host, memoryBytes }: UblkDeviceOptions, control: UblkControl): UblkInfo {
+function checked(info: UblkInfo, options: UblkDeviceOptions, control: UblkControl): UblkInfo {
   const path = `/dev/ublkb${info.index}`;
-  const { sizeBytes } = host.geometry;
+  const { sizeBytes, readOnly } = options.host.geometry;
+  const { memoryBytes, index } = options;
   const has = control.sizeBytes(info.index);
+  if (index >= 0 && index !== info.index) {
+    throw new DeviceUnavailable(
+      `this pool has left ${path}, which waits for it; take that, or remove it (ublk del -n ${info.index})`,
+    );
+  }
   if (info.state === DeviceState.DEAD) {
     throw new DeviceUnavailable(
       `${path} was made for this pool and never started; remove it (ublk del -n ${info.index})`,
@@ -300,6 +312,12 @@ function checked(info: UblkInfo, { host, memoryBytes }: UblkDeviceOptions, contr
   if (has !== sizeBytes) {
     throw new DeviceUnavailable(
       `${path} was left by this pool with ${has} bytes, and it has ${sizeBytes} now; remove it`,
+    );
+  }
+  if (control.isReadOnly(info.index) !== readOnly) {
+    throw new DeviceUnavailable(
+      `${path} was left by this pool ${readOnly ? "writable" : "read-only"}; attach it so again, or remove it ` +
+        `(ublk del -n ${info.index})`,
     );
   }
   if (info.queueCount !== 1 || info.maxIoBytes > MAX_REQUEST_BYTES) {

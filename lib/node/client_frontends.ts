@@ -4,14 +4,30 @@
  * @module
  */
 
+import { errnoName } from "../../ffi/libc/errno.ts";
+import { becomeIoFlusher } from "../../ffi/libc/process.ts";
+import type { DeviceChoice } from "../frontend/device_choice.ts";
 import { DeviceUnavailable } from "../frontend/device_unavailable.ts";
-import { type Frontend, MAX_REQUEST_BYTES } from "../frontend/frontend.ts";
+import { type Frontend, type FrontendHost, MAX_REQUEST_BYTES } from "../frontend/frontend.ts";
+import { NbdControl } from "../frontend/nbd_control.ts";
+import { NbdDevice } from "../frontend/nbd_device.ts";
 import { openNbdServer } from "../frontend/nbd_listener.ts";
 import { UblkDevice } from "../frontend/ublk_device.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { UringReactor } from "../io/uring_reactor.ts";
+import { UringStreamSocket } from "../io/uring_stream_socket.ts";
 import type { ClientWorker } from "./client_worker.ts";
 import type { ClientStart, WorkerReport } from "./worker_messages.ts";
+
+/** What frontends are made of. */
+interface Means {
+  readonly start: ClientStart;
+  readonly reactor: UringReactor;
+  readonly pool: BufferPool;
+  /** How long I/O waits for legs before it fails. */
+  readonly ioTimeoutMs: number;
+  readonly warn: (name: string, message: string) => void;
+}
 
 /**
  * Opens them in the order in which the client tells of them.
@@ -25,25 +41,89 @@ export function openFrontends(
   report: (report: WorkerReport) => void,
 ): Frontend[] {
   const frontends: Frontend[] = [];
+  const warn = (name: string, message: string) =>
+    report({ kind: "event", pool: start.poolName, event: { level: "warning", name, message } });
+  const ioTimeoutMs = start.ioTimeoutMs === 0 ? start.shared.ioTimeoutMs : start.ioTimeoutMs;
+  const means: Means = { start, reactor, pool, ioTimeoutMs, warn };
   const count = start.nbd.length + (start.device === null ? 0 : 1);
   // Half of the memory is for what applications write and read, the other half for what comes from legs.
   const memoryBytes = Math.max(MAX_REQUEST_BYTES, Math.floor(pool.totalBytes / 2 / count));
   let places = start.nbd;
   if (start.device !== null) {
-    try {
-      const host = worker.hostFor(0);
-      frontends.push(UblkDevice.open({ reactor, pool, host, poolUuid: start.poolUuid, memoryBytes }));
-      // The socket is what "auto" falls back on.
-      if (start.device === "auto") places = places.slice(1);
-    } catch (error) {
-      if (start.device !== "auto" || !(error instanceof DeviceUnavailable)) throw error;
-      const message = `No block device: ${error.message}. The pool is offered over NBD instead.`;
-      report({ kind: "event", pool: start.poolName, event: { level: "warning", name: "no-device", message } });
+    const device = openDevice(start.device, worker.hostFor(0), memoryBytes, means);
+    if (device !== null) {
+      frontends.push(device);
+      flushMemory(means);
     }
+    // The first socket is what "auto" falls back on.
+    if (device !== null && start.device.kind === "auto") places = places.slice(1);
   }
   for (const address of places) {
     const host = worker.hostFor(frontends.length);
     frontends.push(openNbdServer({ host, pool, reactor, address, limits: { memoryBytes } }));
   }
   return frontends;
+}
+
+/** The device; null when "auto" finds none, which is told with the reasons. */
+function openDevice(choice: DeviceChoice, host: FrontendHost, memoryBytes: number, means: Means): Frontend | null {
+  const ublk = () => openUblk(choice.index, host, memoryBytes, means);
+  const nbd = () => openNbd(choice.index, host, memoryBytes, means);
+  if (choice.kind === "ublk") return ublk();
+  if (choice.kind === "nbd") return nbd();
+  // A device that the pool's former process has left comes first: applications have it open.
+  const ways = hasLeftNbd(means) ? [nbd, ublk] : [ublk, nbd];
+  const reasons: string[] = [];
+  for (const open of ways) {
+    try {
+      return open();
+    } catch (error) {
+      if (!(error instanceof DeviceUnavailable)) throw error;
+      reasons.push(error.message);
+    }
+  }
+  means.warn("no-device", `No block device: ${reasons.join("; ")}. The pool is offered over NBD instead.`);
+  return null;
+}
+
+function openUblk(index: number, host: FrontendHost, memoryBytes: number, { start, reactor, pool }: Means): Frontend {
+  return UblkDevice.open({ reactor, pool, host, poolUuid: start.poolUuid, memoryBytes, index });
+}
+
+function openNbd(index: number, host: FrontendHost, memoryBytes: number, means: Means): Frontend {
+  const { start, reactor, pool, ioTimeoutMs, warn } = means;
+  return NbdDevice.open({
+    control: NbdControl.open(),
+    clock: reactor,
+    pool,
+    host,
+    poolUuid: start.poolUuid,
+    memoryBytes,
+    index,
+    socketCount: start.nbdSocketCount,
+    ioTimeoutMs,
+    openStream: (socket, protocol) => new UringStreamSocket({ reactor, socket, protocol }),
+    warn: (message) => warn("device", message),
+  });
+}
+
+/** Under memory pressure the kernel writes dirty pages to the device, that is to this thread. */
+function flushMemory({ warn }: Means): void {
+  const result = becomeIoFlusher();
+  if (result >= 0) return;
+  warn("device", `The kernel does not know that this thread writes memory out (${errnoName(result)}): be root.`);
+}
+
+function hasLeftNbd({ start }: Means): boolean {
+  try {
+    const control = NbdControl.open();
+    try {
+      return control.find(start.poolUuid) !== null;
+    } finally {
+      control.close();
+    }
+  } catch (error) {
+    if (error instanceof DeviceUnavailable) return false; // and opening it says so again
+    throw error;
+  }
 }

@@ -114,6 +114,7 @@ export class ClientLife {
         return;
       case Phase.SERVING:
         if (this.#worker.core.state === "refused") this.#refused();
+        else this.#checkServed();
         return;
       case Phase.CLOSING_FRONTENDS:
         if (this.#connectionCount === 0 || this.#reactor.nowMs >= this.#limitMs) this.#detach();
@@ -162,6 +163,18 @@ export class ClientLife {
     } else if (frontends.every((frontend) => frontend.isReady !== false)) {
       this.#phase = Phase.SERVING;
       this.#report({ kind: "ready", uris: frontends.map((frontend) => frontend.uri) });
+    }
+  }
+
+  /** Without its device an attach is of no use to anybody. */
+  #checkServed(): void {
+    const { frontends } = this.#worker;
+    for (let i = 0; i < frontends.length; i++) {
+      const { failure } = frontends[i];
+      if (failure == null) continue;
+      this.#report({ kind: "refused", error: { code: "device", message: failure } });
+      this.stop();
+      return;
     }
   }
 

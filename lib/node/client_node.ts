@@ -16,13 +16,16 @@ import { ClientControlServer } from "./client_control_server.ts";
 import { CLIENT_REQUESTS, isClientRequest, parseClientRequest } from "./client_requests.ts";
 import { hostName } from "./host_name.ts";
 import type { NodeHandle } from "./node_handle.ts";
+import type { DeviceChoice } from "../frontend/device_choice.ts";
 import { WorkerPort } from "./worker_port.ts";
-import type { ClientWorkerStatus, DeviceKind, WorkerReport } from "./worker_messages.ts";
+import type { ClientWorkerStatus, WorkerReport } from "./worker_messages.ts";
 
 export type { TransportPolicy };
 
 /** Memory for payloads unless told otherwise. */
 export const DEFAULT_CLIENT_MEMORY_BYTES = 64 << 20;
+/** One socket has no time limit of its own, and several are no faster for a process with one thread. */
+export const DEFAULT_NBD_SOCKETS = 1;
 /** Silence of a leg for this long counts as its loss. */
 export const DEFAULT_HEARTBEAT_MS = 3_000;
 /** How long to wait for a storage node while the pool is looked up. */
@@ -37,7 +40,9 @@ export interface ClientNodeOptions {
   /** Where to offer NBD: paths of unix sockets, or "tcp://127.0.0.1:10809". */
   readonly nbd: readonly string[];
   /** Makes the pool a block device; "auto" falls back on the first place of `nbd`. */
-  readonly device?: DeviceKind;
+  readonly device?: DeviceChoice;
+  /** Sockets between the kernel and this process, should the device be /dev/nbdN; 1 by default. */
+  readonly nbdSocketCount?: number;
   /** For people; host name and process by default. */
   readonly clientName?: string;
   readonly workerUrl: string | URL;
@@ -68,7 +73,7 @@ export interface ClientNodeOptions {
  *   "refused" (the pool may not start from the legs that are reachable; the message names what is missed)
  */
 export async function runClientNode(options: ClientNodeOptions): Promise<NodeHandle> {
-  if (options.nbd.length === 0 && options.device !== "ublk") {
+  if (options.nbd.length === 0 && (options.device === undefined || options.device.kind === "auto")) {
     throw new ControlError("bad-request", "Say where to offer the pool, e.g. --nbd /run/vol1.sock");
   }
   const nodes = new NodeConnections((address) => connectNode(address, { timeoutMs: LOOKUP_LIMIT_MS }));
@@ -153,6 +158,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       ioTimeoutMs: options.ioTimeoutMs ?? 0,
       nbd: options.nbd,
       device: options.device ?? null,
+      nbdSocketCount: options.nbdSocketCount ?? DEFAULT_NBD_SOCKETS,
     }, onReport);
     finished = port.finished.finally(() => control.close()).then(() => {
       if (failure !== null) throw failure;

@@ -10,6 +10,7 @@ import type { ForceOrder } from "../core/forced_start.ts";
 import type { SharedEpoch } from "../disk_format/records.ts";
 import type { CoreEvent } from "../core/output.ts";
 import type { ClientSnapshot } from "../core/snapshot.ts";
+import type { DeviceChoice } from "../frontend/device_choice.ts";
 import type { MailboxPort } from "../io/mailbox.ts";
 import type { TransportPolicy } from "../transport/transport_choice.ts";
 import type { ControlErrorCode, LegPath } from "../control/control_api.ts";
@@ -52,11 +53,10 @@ export interface ClientStart {
   /** Paths of unix sockets, or "tcp://host:port" on loopback, where NBD is offered. */
   readonly nbd: readonly string[];
   /** The block device to make; "auto" takes the first place of `nbd` when there can be none. */
-  readonly device: DeviceKind | null;
+  readonly device: DeviceChoice | null;
+  /** Sockets between the kernel and this process, should the device be /dev/nbdN. */
+  readonly nbdSocketCount: number;
 }
-
-/** Kinds of block device that a pool can be. */
-export type DeviceKind = "ublk" | "auto";
 
 export type WorkerStart = StorageStart | ClientStart;
 
