@@ -17,6 +17,7 @@ import { defineDetach } from "./detach.ts";
 import { defineDirtyMap } from "./dirty_map.ts";
 import { EXIT_CODE_HELP, ExitCode, exitCodeOf } from "./exit_code.ts";
 import { defineLeg } from "./leg.ts";
+import { defineList } from "./list.ts";
 import { definePool } from "./pool.ts";
 import { defineReplace } from "./replace.ts";
 import { defineResync } from "./resync.ts";
@@ -90,6 +91,7 @@ export function defineProgram(host: CommandHost): CommandUnknownOpts {
     .addCommand(definePool(host))
     .addCommand(defineAttach(host))
     .addCommand(defineDetach(host))
+    .addCommand(defineList(host))
     .addCommand(defineStatus(host))
     .addCommand(defineSyncStatus(host))
     .addCommand(defineDirtyMap(host))

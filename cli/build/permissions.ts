@@ -3,7 +3,7 @@
  * compiled binary, the tasks, the integration tests and the manifest test all take them from here.
  *
  * `--allow-ffi` cannot be narrowed: Deno's pointer API asks for all of it. It is given to the commands that run a data
- * plane (`serve`, `attach`, and `demo`, which starts both) and to no other. Paths of legs and sockets are chosen by the user at run
+ * plane (`serve`, `attach`, and `demo`, which starts both) or look into the kernel (`list`, `detach`), and to no other. Paths of legs and sockets are chosen by the user at run
  * time, so file permissions cannot be narrowed to paths here; a unit file that knows its paths can do better.
  *
  * @module
@@ -20,6 +20,9 @@ const BY_COMMAND: Readonly<Record<string, readonly string[]>> = {
   // All its sockets are the data plane's, which go through foreign functions and not through Deno.
   serve: ["--allow-ffi", "--allow-read", "--allow-write", ENVIRONMENT, "--allow-sys=hostname"],
   attach: ["--allow-ffi", "--allow-net", "--allow-read", "--allow-write", ENVIRONMENT, "--allow-sys=hostname,uid"],
+  // They look at block devices, and remove one that a dead attach has left.
+  list: ["--allow-ffi", ...CONTROL],
+  detach: ["--allow-ffi", ...CONTROL],
   demo: [
     ...["--allow-ffi", "--allow-run", "--allow-net", "--allow-read", "--allow-write", ENVIRONMENT],
     "--allow-sys=hostname,uid",

@@ -147,6 +147,12 @@ export interface ClientOperations {
     request: Record<string, never>;
     result: {
       uri: string;
+      /** All places where the pool is offered, the device first; these three are absent from older clients. */
+      uris?: readonly string[];
+      /** "/dev/ublkb0"; null without a block device. */
+      device?: string | null;
+      /** Who uses the device, in plain words ("mounted at /mnt"). */
+      uses?: readonly string[];
       pid: number;
       connections: number;
       residentBytes: number;
@@ -160,8 +166,11 @@ export interface ClientOperations {
   /** Begins to compare the in-sync legs; `client.status` tells how far it is. `rateBytesPerSecond` 0: no limit. */
   "client.verify": { request: { repair: boolean; rateBytesPerSecond: number }; result: Record<string, never> };
   "client.verifyStop": { request: Record<string, never>; result: Record<string, never> };
-  /** Stops the frontend, drains, flushes, releases the pool. Answers when done. */
-  "client.detach": { request: Record<string, never>; result: Record<string, never> };
+  /**
+   * Stops the frontend, drains, flushes, releases the pool. Answers when done. "in-use" when the device is mounted or held,
+   * unless `force`.
+   */
+  "client.detach": { request: { force?: boolean }; result: Record<string, never> };
 }
 
 /** Asks a node. Implemented for storage nodes (TCP frames) and client nodes (unix socket, JSON lines). */

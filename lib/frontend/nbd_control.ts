@@ -22,7 +22,7 @@ import { DeviceUnavailable } from "./device_unavailable.ts";
 
 /** What a new device is told. */
 export interface NbdDeviceShape {
-  /** The device's number; -1 takes one that is free. */
+  /** The device's number; -1 lets the driver choose. */
   readonly index: number;
   readonly sizeBytes: number;
   readonly blockBytes: number;
@@ -53,6 +53,9 @@ export interface KernelFiles {
 }
 
 const kernelFiles: KernelFiles = { read: readSmallFile, write: writeSmallFile, exists: canOpen };
+
+/** Another has the device that was asked for. */
+export class DeviceInUse extends DeviceUnavailable {}
 
 /** The driver makes a queue for each socket, and no more than there are CPUs. */
 const MAX_QUEUES = 64;
@@ -89,15 +92,16 @@ export class NbdControl {
       u64(NbdAttribute.SERVER_FLAGS, shape.serverFlags),
       // Neither destroyed when it is disconnected, for others use its number too, nor disconnected when it is closed.
       u64(NbdAttribute.CLIENT_FLAGS, 0),
-      u64(NbdAttribute.TIMEOUT, shape.timeoutSeconds),
       u64(NbdAttribute.DEAD_CONN_TIMEOUT, shape.deadSeconds),
       socketList(sockets),
       text(NbdAttribute.BACKEND_IDENTIFIER, shape.identity),
     ];
+    // To tell of no limit would undo `setRetryMs`, which has to come first.
+    if (shape.timeoutSeconds > 0) attributes.push(u64(NbdAttribute.TIMEOUT, shape.timeoutSeconds));
     if (shape.index >= 0) attributes.unshift(u32(NbdAttribute.INDEX, shape.index));
     const answer = this.#netlink.request(NbdCommand.CONNECT, attributes);
     if (answer === -Errno.EPERM) throw new DeviceUnavailable("making an nbd device takes root (CAP_SYS_ADMIN)");
-    if (answer === -Errno.EBUSY) throw new DeviceUnavailable(`/dev/nbd${shape.index} is in use; choose another`);
+    if (answer === -Errno.EBUSY) throw new DeviceInUse(`/dev/nbd${shape.index} is in use; choose another`);
     if (typeof answer === "number") throw new DeviceUnavailable(`the kernel makes no nbd device: ${errnoName(answer)}`);
     const index = numberOf(answer, NbdAttribute.INDEX);
     if (index < 0) throw new DeviceUnavailable("the nbd driver does not say which device it has made");
@@ -125,13 +129,21 @@ export class NbdControl {
 
   /** The device that bears `identity`, or null. Throws {@link DeviceUnavailable}. */
   find(identity: string): NbdInfo | null {
-    for (const index of this.#connected()) {
-      if (this.#files.read(`/sys/block/nbd${index}/backend`) === identity) return this.#info(index);
+    for (const { index, isConnected } of this.#devices()) {
+      if (isConnected && this.#files.read(`/sys/block/nbd${index}/backend`) === identity) return this.#info(index);
     }
     return null;
   }
 
-  /** After how many ms the driver looks at a request again whose socket has died. 0 or a negative errno. */
+  /** Numbers of devices that nobody uses. Throws {@link DeviceUnavailable}. */
+  free(): number[] {
+    return this.#devices().filter(({ isConnected }) => !isConnected).map(({ index }) => index);
+  }
+
+  /**
+   * After how many ms the driver looks at a request again whose socket has died. 0 or a negative errno. The kernel waits for
+   * all I/O of the device to end, so this is for devices that nobody can use, or for other threads than their server's.
+   */
   setRetryMs(index: number, retryMs: number): number {
     return this.#files.write(`/sys/block/nbd${index}/queue/io_timeout`, `${retryMs}`);
   }
@@ -140,7 +152,7 @@ export class NbdControl {
     this.#netlink.close();
   }
 
-  #connected(): number[] {
+  #devices(): { readonly index: number; readonly isConnected: boolean }[] {
     const answer = this.#netlink.request(NbdCommand.STATUS, []);
     if (typeof answer === "number") throw new DeviceUnavailable(`the nbd driver tells nothing: ${errnoName(answer)}`);
     const list = answer.find(({ type }) => type === NbdAttribute.DEVICE_LIST);
@@ -148,8 +160,11 @@ export class NbdControl {
     return decodeAttributes(list.value)
       .filter(({ type }) => type === DEVICE_ITEM)
       .map(({ value }) => decodeAttributes(value))
-      .filter((device) => numberOf(device, DeviceAttribute.CONNECTED) === 1)
-      .map((device) => numberOf(device, DeviceAttribute.INDEX));
+      .map((device) => ({
+        index: numberOf(device, DeviceAttribute.INDEX),
+        isConnected: numberOf(device, DeviceAttribute.CONNECTED) === 1,
+      }))
+      .filter(({ index }) => index >= 0);
   }
 
   #info(index: number): NbdInfo {

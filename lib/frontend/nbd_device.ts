@@ -25,7 +25,7 @@ import type { Reactor } from "../io/reactor.ts";
 import type { StreamProtocol, StreamSocket } from "../io/stream_socket.ts";
 import { DeviceUnavailable } from "./device_unavailable.ts";
 import type { Frontend, FrontendHost } from "./frontend.ts";
-import type { NbdControl, NbdInfo } from "./nbd_control.ts";
+import { DeviceInUse, type NbdControl, type NbdInfo } from "./nbd_control.ts";
 import { NbdExport } from "./nbd_export.ts";
 import { NbdServer } from "./nbd_server.ts";
 
@@ -52,6 +52,8 @@ export interface NbdDeviceOptions {
 
 /** How often the driver looks at requests whose socket has died, with one socket. */
 const RETRY_MS = 5_000;
+/** How often it does unless told otherwise. */
+const KERNEL_RETRY_MS = 30_000;
 /** With several: how much longer than I/O may wait for legs. */
 const TIMEOUT_MARGIN_SECONDS = 15;
 /** How long requests wait for a process to take the device over. */
@@ -121,7 +123,6 @@ export class NbdDevice implements Frontend {
     for (const [, ours] of sockets) this.#serve(ours);
     this.#phase = left === null ? Phase.LIVE : Phase.TAKING_OVER;
     if (left !== null) this.#retryMs = clock.nowMs;
-    this.#setRetry();
   }
 
   get isReady(): boolean {
@@ -177,9 +178,31 @@ export class NbdDevice implements Frontend {
   }
 
   #connect(sockets: readonly number[]): number {
-    const { control, host, poolUuid, index, ioTimeoutMs } = this.#options;
+    const { control, index } = this.#options;
+    // The last resort is one that the driver adds, whose time limit nobody could set before there is I/O.
+    const candidates = index >= 0 ? [index] : [...control.free(), -1];
+    for (const candidate of candidates) {
+      try {
+        return this.#connectTo(candidate, sockets);
+      } catch (error) {
+        const isLast = candidate === candidates.at(-1);
+        if (!(error instanceof DeviceInUse) || isLast) throw error;
+      }
+    }
+    throw new DeviceUnavailable("all nbd devices are in use");
+  }
+
+  #connectTo(index: number, sockets: readonly number[]): number {
+    const { control, host, poolUuid, ioTimeoutMs, warn } = this.#options;
     const { sizeBytes, logicalBlockBytes } = host.geometry;
     const isAlone = sockets.length === 1;
+    const result = isAlone && index >= 0 ? control.setRetryMs(index, RETRY_MS) : 0;
+    if (isAlone && (result < 0 || index < 0)) {
+      const why = result < 0 ? ` (${errnoName(result)})` : "";
+      warn(
+        `The device keeps the kernel's time limit${why}: requests of an attach that died wait half a minute longer.`,
+      );
+    }
     return control.connect({
       index,
       sizeBytes,
@@ -189,16 +212,6 @@ export class NbdDevice implements Frontend {
       timeoutSeconds: isAlone ? 0 : Math.ceil(ioTimeoutMs / 1000) + TIMEOUT_MARGIN_SECONDS,
       deadSeconds: DEAD_SECONDS,
     }, sockets);
-  }
-
-  #setRetry(): void {
-    if (this.#socketCount > 1) return;
-    const result = this.#options.control.setRetryMs(this.#index, RETRY_MS);
-    if (result >= 0) return;
-    this.#options.warn(
-      `${this.uri} keeps the kernel's own time limit (${errnoName(result)}): should this process die, requests wait ` +
-        `half a minute for the next one.`,
-    );
   }
 
   /** Gives the driver sockets for those that are missing, until it has taken them all. */
@@ -238,6 +251,8 @@ export class NbdDevice implements Frontend {
   #disconnect(): void {
     const result = this.#options.control.disconnect(this.#index);
     if (result < 0) this.#options.warn(`${this.uri} cannot be disconnected: ${errnoName(result)}`);
+    // As the next one to use it expects it; nothing depends on it.
+    else this.#options.control.setRetryMs(this.#index, KERNEL_RETRY_MS);
     this.#end();
   }
 

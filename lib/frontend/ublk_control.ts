@@ -48,16 +48,28 @@ export function identityOf(poolUuid: string): string {
   return poolUuid.replaceAll("-", "").slice(0, 16);
 }
 
+/** How commands reach the driver: a ring of the running kernel; tests put a script in its place. */
+export interface CommandPort {
+  /** Begins a command that may wait. */
+  begin(file: number, operation: number, argument: Int32Array): void;
+  /** Its result when it is done, else null. */
+  poll(): number | null;
+  /** Carries out a command that is answered at once. */
+  run(file: number, operation: number, argument: Int32Array): number;
+  close(): void;
+}
+
 /** The driver. */
 export class UblkControl {
   readonly #file: number;
-  readonly #ring: CommandRing;
+  readonly #ring: CommandPort;
   readonly #argument = new DataView(new ArrayBuffer(CONTROL_COMMAND.sizeBytes));
   // LIFETIME: the kernel reads and writes it while a command is under way; lives for the process.
   readonly #memory = mapAnonymous(4096);
   readonly #buffer = new DataView(this.#memory.buffer);
 
-  private constructor(file: number, ring: CommandRing) {
+  /** `file`: descriptor of the driver, owned from now on; -1 for none. */
+  constructor(file: number, ring: CommandPort) {
     this.#file = file;
     this.#ring = ring;
   }
@@ -176,7 +188,7 @@ export class UblkControl {
 
   close(): void {
     this.#ring.close();
-    closeDescriptor(this.#file);
+    if (this.#file >= 0) closeDescriptor(this.#file);
   }
 
   #run(operation: number, index: number, lengthBytes: number): number {

@@ -33,7 +33,9 @@ import { identityOf, UblkControl, type UblkInfo } from "./ublk_control.ts";
 
 /** What {@link UblkDevice} needs. */
 export interface UblkDeviceOptions {
-  readonly reactor: UringReactor;
+  /** Owned by the device from now on. */
+  readonly control: UblkControl;
+  readonly reactor: Pick<UringReactor, "register" | "command" | "nowMs">;
   readonly pool: BufferPool;
   readonly host: FrontendHost;
   readonly poolUuid: string;
@@ -41,6 +43,14 @@ export interface UblkDeviceOptions {
   readonly memoryBytes: number;
   /** The device's number; -1 takes one that is free. */
   readonly index: number;
+  /** Opens the device's queue; by default that of the running kernel. */
+  readonly openQueue?: (index: number, lengthBytes: number) => UblkQueue | number;
+}
+
+/** A device's one queue: its descriptor, and what is asked, by tag, in memory that the kernel writes. */
+export interface UblkQueue {
+  readonly file: number;
+  readonly descriptors: Int32Array<ArrayBuffer>;
 }
 
 const MAX_IO_BYTES = 128 << 10;
@@ -57,7 +67,8 @@ const Phase = { RECOVERING: 0, STARTING: 1, LIVE: 2, STOPPING: 3, OVER: 4 } as c
 /** See the module's description. */
 export class UblkDevice implements Frontend {
   readonly uri: string;
-  readonly #reactor: UringReactor;
+  readonly #reactor: UblkDeviceOptions["reactor"];
+  readonly #openQueue: (index: number, lengthBytes: number) => UblkQueue | number;
   readonly #host: FrontendHost;
   readonly #pool: BufferPool;
   readonly #control: UblkControl;
@@ -83,17 +94,17 @@ export class UblkDevice implements Frontend {
 
   /** Makes the pool's device, or takes over the one its former process has left. Throws {@link DeviceUnavailable}. */
   static open(options: UblkDeviceOptions): UblkDevice {
-    const control = UblkControl.open(options.reactor.wakeDescriptor);
+    const { control } = options;
     try {
       const identity = identityOf(options.poolUuid);
       const found = control.find(identity);
-      if (found !== null) return new UblkDevice(options, control, checked(found, options, control), true);
+      if (found !== null) return new UblkDevice(options, checked(found, options), true);
       const depth = Math.min(MAX_DEPTH, Math.floor(options.memoryBytes / MAX_IO_BYTES));
       if (depth < 1) throw new DeviceUnavailable(`a ublk device needs ${MAX_IO_BYTES} bytes of memory; raise --memory`);
       const info = control.add(options.index, identity, depth, MAX_IO_BYTES);
       try {
         control.setParameters(info.index, options.host.geometry, info.maxIoBytes);
-        return new UblkDevice(options, control, info, false);
+        return new UblkDevice(options, info, false);
       } catch (error) {
         control.run(ControlCommand.DEL_DEV, info.index);
         throw error;
@@ -104,8 +115,9 @@ export class UblkDevice implements Frontend {
     }
   }
 
-  private constructor(options: UblkDeviceOptions, control: UblkControl, info: UblkInfo, isTakenOver: boolean) {
-    const { reactor, pool, host } = options;
+  private constructor(options: UblkDeviceOptions, info: UblkInfo, isTakenOver: boolean) {
+    const { reactor, pool, host, control } = options;
+    this.#openQueue = options.openQueue ?? openKernelQueue;
     this.#reactor = reactor;
     this.#pool = pool;
     this.#host = host;
@@ -211,18 +223,15 @@ export class UblkDevice implements Frontend {
 
   /** Gives every tag to the kernel, and then begins the command that waits for that. */
   #fetchAll(operation: number): void {
-    const path = `/dev/ublkc${this.#index}`;
-    // devtmpfs makes the node before ADD_DEV returns.
-    this.#file = openFile(path, OpenFlag.READ_WRITE);
-    if (this.#file < 0) {
-      this.#failure = `${path} cannot be opened: ${errnoName(this.#file)}`;
+    const queue = this.#openQueue(this.#index, (this.#depth * DESCRIPTOR_WORDS * 4 + 4095) & ~4095);
+    if (typeof queue === "number") {
+      this.#failure = `/dev/ublkc${this.#index} cannot be opened: ${errnoName(queue)}`;
       if (!this.#isTakenOver) this.#control.run(ControlCommand.DEL_DEV_ASYNC, this.#index);
       this.#phase = Phase.OVER;
       return;
     }
-    const lengthBytes = (this.#depth * DESCRIPTOR_WORDS * 4 + 4095) & ~4095;
-    // LIFETIME: the kernel writes what is asked there as long as the device lives; mapped for the process.
-    this.#descriptors = new Int32Array(mapDescriptorToRead(this.#file, lengthBytes, 0).buffer);
+    this.#file = queue.file;
+    this.#descriptors = queue.descriptors;
     for (let tag = 0; tag < this.#depth; tag++) {
       this.#liveTags++;
       this.#command(IoCommand.FETCH, tag, 0);
@@ -293,11 +302,19 @@ export class UblkDevice implements Frontend {
   }
 }
 
+function openKernelQueue(index: number, lengthBytes: number): UblkQueue | number {
+  // devtmpfs makes the node before ADD_DEV returns.
+  const file = openFile(`/dev/ublkc${index}`, OpenFlag.READ_WRITE);
+  if (file < 0) return file;
+  // LIFETIME: the kernel writes what is asked there as long as the device lives; mapped for the process.
+  return { file, descriptors: new Int32Array(mapDescriptorToRead(file, lengthBytes, 0).buffer) };
+}
+
 /** A device that the pool's former process has left, if it is one that can be taken over. */
-function checked(info: UblkInfo, options: UblkDeviceOptions, control: UblkControl): UblkInfo {
+function checked(info: UblkInfo, options: UblkDeviceOptions): UblkInfo {
   const path = `/dev/ublkb${info.index}`;
   const { sizeBytes, readOnly } = options.host.geometry;
-  const { memoryBytes, index } = options;
+  const { memoryBytes, index, control } = options;
   const has = control.sizeBytes(info.index);
   if (index >= 0 && index !== info.index) {
     throw new DeviceUnavailable(

@@ -12,6 +12,7 @@ import { type Frontend, type FrontendHost, MAX_REQUEST_BYTES } from "../frontend
 import { NbdControl } from "../frontend/nbd_control.ts";
 import { NbdDevice } from "../frontend/nbd_device.ts";
 import { openNbdServer } from "../frontend/nbd_listener.ts";
+import { UblkControl } from "../frontend/ublk_control.ts";
 import { UblkDevice } from "../frontend/ublk_device.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { UringReactor } from "../io/uring_reactor.ts";
@@ -87,7 +88,8 @@ function openDevice(choice: DeviceChoice, host: FrontendHost, memoryBytes: numbe
 }
 
 function openUblk(index: number, host: FrontendHost, memoryBytes: number, { start, reactor, pool }: Means): Frontend {
-  return UblkDevice.open({ reactor, pool, host, poolUuid: start.poolUuid, memoryBytes, index });
+  const control = UblkControl.open(reactor.wakeDescriptor);
+  return UblkDevice.open({ control, reactor, pool, host, poolUuid: start.poolUuid, memoryBytes, index });
 }
 
 function openNbd(index: number, host: FrontendHost, memoryBytes: number, means: Means): Frontend {

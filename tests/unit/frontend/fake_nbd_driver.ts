@@ -28,6 +28,10 @@ export class FakeNbdDriver implements NetlinkPort, KernelFiles {
   readonly commands: number[] = [];
   readonly written = new Map<string, string>();
   isLoaded = true;
+  /** Devices that are there from the start, unused. */
+  premadeCount = 16;
+  /** Devices that another takes just before they are asked for. */
+  readonly snatched = new Set<number>();
   isClosed = false;
   /** Errno of the next request, once. */
   refusal = 0;
@@ -83,8 +87,8 @@ export class FakeNbdDriver implements NetlinkPort, KernelFiles {
     const device = this.devices.get(index);
     switch (command) {
       case CONNECT: {
-        if (device !== undefined) return this.#answer(sequence, -16, []);
-        const made = index >= 0 ? index : this.devices.size;
+        if (device !== undefined || this.snatched.has(index)) return this.#answer(sequence, -16, []);
+        const made = index >= 0 ? index : Math.max(this.premadeCount, this.devices.size);
         const isReadOnly = ((numbers.get(5) ?? 0) & 2) !== 0;
         this.devices.set(made, { index: made, told: numbers, identity, socketCount, deadCount: 0, isReadOnly });
         return this.#answer(sequence, 0, [[1, bytesOf(made, 4)]]);
@@ -97,14 +101,12 @@ export class FakeNbdDriver implements NetlinkPort, KernelFiles {
         device.deadCount -= Math.min(device.deadCount, socketCount);
         return this.#answer(sequence, 0, []);
       case STATUS: {
-        const items = [...this.devices.keys()].map((number): RawAttribute => [
+        const numbers = new Set([...Array(this.premadeCount).keys(), ...this.devices.keys()]);
+        const items = [...numbers].map((number): RawAttribute => [
           1,
-          writeAttributes([[1, bytesOf(number, 4)], [2, bytesOf(1, 1)]]),
+          writeAttributes([[1, bytesOf(number, 4)], [2, bytesOf(this.devices.has(number) ? 1 : 0, 1)]]),
         ]);
-        return this.#answer(sequence, 0, [[
-          9,
-          writeAttributes([[1, writeAttributes([[1, bytesOf(900, 4)]])], ...items]),
-        ]]);
+        return this.#answer(sequence, 0, [[9, writeAttributes(items)]]);
       }
       default:
         return this.#answer(sequence, -95, []);

@@ -93,7 +93,7 @@ Deno.test("the driver is told what the pool is like, and its requests are served
   assert.equal(identity, POOL);
   assert.equal(told.get(2), SIZE);
   assert.equal(told.get(3), 4096);
-  assert.equal(told.get(4), 0, "one socket has no time limit");
+  assert.equal(told.has(4), false, "one socket has no time limit");
   assert.equal(told.get(5), 0x1 | 0x4 | 0x8 | 0x20 | 0x40 | 0x100 | 0x400);
   assert.equal(told.get(6), 0);
   assert.equal(told.get(8), 86400);
@@ -116,6 +116,19 @@ Deno.test("several sockets have a time limit above that of I/O, and a number tha
   assert.equal(fixture.driver.written.size, 0);
 });
 
+Deno.test("without a number the first that is free is taken, or another when somebody is quicker", () => {
+  const fixture = new Fixture();
+  fixture.driver.leave(0, "another", SIZE);
+  fixture.driver.snatched.add(1);
+  assert.equal(fixture.open().uri, "/dev/nbd2");
+  assert.deepEqual(fixture.warnings, []);
+  const full = new Fixture();
+  full.driver.premadeCount = 1;
+  full.driver.leave(0, "another", SIZE);
+  assert.equal(full.open().uri, "/dev/nbd1");
+  assert.match(full.warnings[0], /half a minute/);
+});
+
 Deno.test("an end answers what is under way, and tells the driver when no socket is left", () => {
   const fixture = new Fixture();
   const device = fixture.open({ socketCount: 2 });
@@ -129,6 +142,7 @@ Deno.test("an end answers what is under way, and tells the driver when no socket
   fixture.pass();
   assert.equal(readAnswer(new WireReader(fixture.streams[0].takeDelivered()), () => 4096).error, 0);
   assert.equal(fixture.driver.commands.at(-1), DISCONNECT);
+  assert.equal(fixture.driver.written.get("/sys/block/nbd0/queue/io_timeout"), "30000");
   assert.equal(device.connectionCount, 0);
   assert.equal(fixture.driver.isClosed, true);
   assert.equal(fixture.pool.usedBytes, 0);
