@@ -77,6 +77,8 @@ flags="${permissionFlags("").join(" ")}"
 for word in "$@"; do
   case $word in
 ${permissionCases()}
+    -*) ;;
+    *) break ;;
   esac
 done
 DENO_DIR=$home/deno_dir DENO_NO_UPDATE_CHECK=1

@@ -20,6 +20,7 @@ const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
   "fsck.ext4": "e2fsprogs",
   losetup: "mount",
   cmp: "diffutils",
+  "systemd-analyze": "systemd",
 };
 
 /** Throws with what to install unless all `tools` are there. */
