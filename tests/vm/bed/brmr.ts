@@ -97,9 +97,12 @@ export class GuestPool {
     this.#serving[index] = null;
   }
 
-  /** Attaches in `guest`; returns where the pool is. */
-  async attach(guest: Guest, options: string): Promise<string> {
-    const command = await guest.spawn(`mkdir -p /run/brmr; exec ${this.#run} attach ${this.name} ${options}`, "attach");
+  /** Attaches in `guest`, by `wrapper` if that is given; returns where the pool is. */
+  async attach(guest: Guest, options: string, wrapper = ""): Promise<string> {
+    const command = await guest.spawn(
+      `mkdir -p /run/brmr; exec ${wrapper} ${this.#run} attach ${this.name} ${options}`,
+      "attach",
+    );
     this.#client = command;
     return (await command.waitFor(/^ready (.*)$/m, READY_LIMIT_MS))[1];
   }
@@ -115,6 +118,13 @@ export class GuestPool {
     const { status, stdout, stderr } = await guest.run(`${this.#run} ${args}`);
     if (!statuses.includes(status)) throw new Error(`brmr ${args} ended with ${status}: ${stderr}`);
     return stdout;
+  }
+
+  /** Runs a brmr command in a guest that must end with `status`; returns its stderr. */
+  async failure(guest: Guest, args: string, status: number): Promise<string> {
+    const ended = await guest.run(`${this.#run} ${args}`);
+    if (ended.status !== status) throw new Error(`brmr ${args} ended with ${ended.status}: ${ended.stderr}`);
+    return ended.stderr;
   }
 
   /** Waits until all legs are in sync, as an operator would. */
