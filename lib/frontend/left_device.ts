@@ -5,19 +5,20 @@
  */
 
 import { errnoName } from "../../ffi/libc/errno.ts";
-import { canOpen, readSmallFile } from "../../ffi/libc/small_file.ts";
+import { canOpen } from "../../ffi/libc/small_file.ts";
 import { ControlCommand } from "../../ffi/ublk/abi.ts";
 import { parseDeviceChoice } from "./device_choice.ts";
 import { DeviceUnavailable } from "./device_unavailable.ts";
 import { NbdControl } from "./nbd_control.ts";
 import { identityOf, UblkControl } from "./ublk_control.ts";
 
-/** Whether the kernel has a device at "/dev/nbdN" of this pool, or one at "/dev/ublkbN", whosever that is. */
+/** Whether the kernel has a device at "/dev/nbdN" that this pool may serve, or one at "/dev/ublkbN", whosever that is. */
 export function isInKernel(path: string, poolUuid: string): boolean {
   const device = parseDeviceChoice(path);
   if (device === null) return false;
-  if (device.kind === "nbd") return readSmallFile(`/sys/block/nbd${device.index}/backend`) === poolUuid;
-  return canOpen(`/sys/block/ublkb${device.index}/dev`);
+  if (device.kind === "ublk") return canOpen(`/sys/block/ublkb${device.index}/dev`);
+  if (!canOpen(`/sys/block/nbd${device.index}/backend`)) return false;
+  return withNbd((control) => control.isServable(device.index, poolUuid));
 }
 
 /** Whether the device at `path` is this pool's, as far as this user may know. */

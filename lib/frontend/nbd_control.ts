@@ -110,12 +110,19 @@ export class NbdControl {
 
   /** Puts sockets in the place of dead ones; those for which there is no place are left out. 0 or a negative errno. */
   reconnect(index: number, identity: string, sockets: readonly number[]): number {
-    const answer = this.#netlink.request(NbdCommand.RECONFIGURE, [
-      u32(NbdAttribute.INDEX, index),
-      text(NbdAttribute.BACKEND_IDENTIFIER, identity),
-      socketList(sockets),
-    ]);
+    const attributes = [u32(NbdAttribute.INDEX, index), text(NbdAttribute.BACKEND_IDENTIFIER, identity)];
+    if (sockets.length > 0) attributes.push(socketList(sockets));
+    const answer = this.#netlink.request(NbdCommand.RECONFIGURE, attributes);
     return typeof answer === "number" ? answer : 0;
+  }
+
+  /**
+   * Whether a device bears `identity` and may get sockets. One that was disconnected bears it until the last one who has it open
+   * closes it.
+   */
+  isServable(index: number, identity: string): boolean {
+    if (this.#files.read(`/sys/block/nbd${index}/backend`) !== identity) return false;
+    return this.reconnect(index, identity, []) !== -Errno.EINVAL;
   }
 
   /**
@@ -127,10 +134,10 @@ export class NbdControl {
     return typeof answer === "number" ? answer : 0;
   }
 
-  /** The device that bears `identity`, or null. Throws {@link DeviceUnavailable}. */
+  /** The device that bears `identity` and may get sockets, or null. Throws {@link DeviceUnavailable}. */
   find(identity: string): NbdInfo | null {
     for (const { index, isConnected } of this.#devices()) {
-      if (isConnected && this.#files.read(`/sys/block/nbd${index}/backend`) === identity) return this.#info(index);
+      if (isConnected && this.isServable(index, identity)) return this.#info(index);
     }
     return null;
   }

@@ -19,6 +19,8 @@ interface FakeDevice {
   socketCount: number;
   deadCount: number;
   isReadOnly: boolean;
+  /** It was disconnected, and somebody still has it open. */
+  isGoing?: boolean;
 }
 
 /** See the module's description. */
@@ -97,7 +99,9 @@ export class FakeNbdDriver implements NetlinkPort, KernelFiles {
         this.devices.delete(index);
         return this.#answer(sequence, 0, []);
       case RECONFIGURE:
-        if (device === undefined || device.identity !== identity) return this.#answer(sequence, -22, []);
+        if (device === undefined || device.isGoing || device.identity !== identity) {
+          return this.#answer(sequence, -22, []);
+        }
         device.deadCount -= Math.min(device.deadCount, socketCount);
         return this.#answer(sequence, 0, []);
       case STATUS: {

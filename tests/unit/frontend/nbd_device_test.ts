@@ -190,6 +190,13 @@ Deno.test("a device that a process still serves is not taken over, and stays", (
   assert.ok(fixture.driver.devices.has(0));
 });
 
+Deno.test("a device that was disconnected and is still open somewhere is not taken for one that was left", () => {
+  const fixture = new Fixture();
+  fixture.driver.leave(0, POOL, SIZE, { isGoing: true });
+  assert.equal(fixture.open().uri, "/dev/nbd1");
+  assert.equal(fixture.device.isReady, true);
+});
+
 Deno.test("a socket that dies is replaced; what it had under way is given up", () => {
   const fixture = new Fixture();
   const device = fixture.open();

@@ -111,4 +111,18 @@ Deno.test("a pool is a block device by nbd, and outlives its process", async (t)
     await guest.expect("udevadm settle; [ ! -e /dev/brmr/vol1 ]");
     assert.deepEqual(await list(), []);
   });
+
+  await step(
+    "a device that is still open when it is detached does not keep the pool from being attached again",
+    async () => {
+      const first = await pool.attach(guest, "--device nbd");
+      const user = await guest.spawn(`exec 9<>${first}; echo open; exec sleep 1000`, "user");
+      await user.waitFor(/open/);
+      await pool.brmr(guest, `detach ${pool.name}`);
+      assert.deepEqual(await list(), []);
+      assert.notEqual(await pool.attach(guest, "--device nbd"), first);
+      await user.stop();
+      assert.equal(await pool.detach(), 0);
+    },
+  );
 });
