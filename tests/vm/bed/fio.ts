@@ -18,17 +18,26 @@ export interface FioResult {
 /** No machine writes faster than this, so that a fault comes while fio is under way. */
 const WRITES_PER_SECOND = 200;
 
+/** Writes after which fio counts as being under way. */
+const FIRST_WRITES = 20;
+
 /**
- * Starts to write and verify, for `seconds` at least. How much is written is fixed and not how long it takes: a slow machine
+ * Starts to write and verify, for `seconds` at least, and waits until it is under way. How much is written is fixed and not how long it takes: a slow machine
  * that stands still for most of a time limit would have verified nothing.
  */
-export function startFioVerify(guest: Guest, device: string, seconds: number): Promise<GuestCommand> {
-  return guest.spawn(
+export async function startFioVerify(guest: Guest, device: string, seconds: number): Promise<GuestCommand> {
+  // The fifth number of the kernel's statistics counts writes.
+  const count = `awk '{ print $5 }' /sys/block/${device.slice("/dev/".length)}/stat`;
+  const before = Number(await guest.expect(count));
+  const fio = await guest.spawn(
     `exec fio --name=verify --filename=${device} --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --iodepth=16 ` +
       `--size=48M --io_size=${seconds * WRITES_PER_SECOND * 4}K --rate_iops=,${WRITES_PER_SECOND} --verify=crc32c ` +
       `--verify_fatal=1 --verify_backlog=512 --randrepeat=0 --output-format=json --eta=never`,
     "fio",
   );
+  const wait = `for ((i = 0; i < 600; i++)); do [ $(${count}) -ge ${before + FIRST_WRITES} ] && exit; sleep 0.1; done`;
+  await guest.expect(`${wait}; exit 1`);
+  return fio;
 }
 
 /** Waits for its end. Throws when a request failed or a block was wrong. */
