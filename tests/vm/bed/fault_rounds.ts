@@ -49,7 +49,6 @@ export class FaultRounds implements AsyncDisposable {
   /** Strikes the node of leg `index` while fio writes and verifies; over when fio has ended and the legs are in sync. */
   async round(fault: Fault, index: number): Promise<FioResult> {
     const fio = await startFioVerify(this.#bed.guest(1), this.#device, FIO_SECONDS);
-    await pause(2_000); // fio is under way
     await this.#strike(fault, index);
     const result = await expectVerified(fio);
     await this.pool.waitInSync(this.#bed.guest(1));
