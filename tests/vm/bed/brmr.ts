@@ -165,15 +165,21 @@ export class GuestPool {
 
   /** Throws unless all legs hold the same data. Nobody may be writing to them. */
   async expectLegsIdentical(): Promise<void> {
-    const sums = await Promise.all(this.#nodes.map(async ({ guest, leg }) => {
+    const data = await Promise.all(this.#nodes.map(async ({ guest, leg }) => {
       const start = await guest.expect(`head -c 4096 ${leg} | base64 -w 0`);
       const superblock = decodeSuperblock(Uint8Array.from(atob(start), (char) => char.charCodeAt(0)), null);
       if (!superblock.ok) throw new Error(`The superblock of ${leg} is broken: ${JSON.stringify(superblock)}`);
       const { dataOffset, sizeBytes } = superblock.value;
       // A file may end before its leg does: what is beyond reads as zeroes.
-      const data = `{ tail -c +${dataOffset + 1} ${leg}; head -c ${sizeBytes} /dev/zero; } | head -c ${sizeBytes}`;
-      return await guest.expect(`${data} | sha256sum`);
+      return `{ tail -c +${dataOffset + 1} ${leg}; head -c ${sizeBytes} /dev/zero; } | head -c ${sizeBytes}`;
     }));
+    const { guest } = this.#nodes[0];
+    if (this.#nodes.every((node) => node.guest === guest)) {
+      // Within one guest, which is several times faster than sums under emulation.
+      for (const other of data.slice(1)) await guest.expect(`cmp <(${data[0]}) <(${other})`);
+      return;
+    }
+    const sums = await Promise.all(this.#nodes.map(({ guest }, index) => guest.expect(`${data[index]} | sha256sum`)));
     if (sums.some((sum) => sum !== sums[0])) throw new Error(`The legs differ: ${sums.join(" ")}`);
   }
 
