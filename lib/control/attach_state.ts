@@ -43,6 +43,16 @@ export function removeAttachState(dir: string, poolName: string): void {
   }
 }
 
+/** The file of one pool; null when there is none, or none that is whole. */
+export function attachState(dir: string, poolName: string): AttachState | null {
+  try {
+    return parse(Deno.readTextFileSync(attachStatePath(dir, poolName)));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}
+
 /** The files in `dir`, by name of pool; those that are not whole are told to `warn`. */
 export async function readAttachStates(dir: string, warn: (text: string) => void): Promise<AttachState[]> {
   const states: AttachState[] = [];

@@ -29,7 +29,7 @@ import type { BufferPool } from "../io/buffer_pool.ts";
 import type { UringReactor } from "../io/uring_reactor.ts";
 import { DeviceUnavailable } from "./device_unavailable.ts";
 import { type Frontend, type FrontendHost, MAX_REQUEST_BYTES, RequestFlag, RequestKind } from "./frontend.ts";
-import { identityOf, UblkControl, type UblkInfo } from "./ublk_control.ts";
+import { identityOf, type UblkControl, type UblkInfo } from "./ublk_control.ts";
 
 /** What {@link UblkDevice} needs. */
 export interface UblkDeviceOptions {

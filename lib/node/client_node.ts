@@ -11,11 +11,8 @@ import { NodeConnections } from "../control/node_connections.ts";
 import { findPool } from "../control/pool_lookup.ts";
 import type { TransportPolicy } from "../transport/transport_choice.ts";
 import { clientSocketPath, makeRuntimeDir } from "../control/runtime_dir.ts";
-import { removeAttachState, writeAttachState } from "../control/attach_state.ts";
-import { usesOf } from "../frontend/device_use.ts";
-import { isInKernel } from "../frontend/left_device.ts";
-import { makeDeviceLink, removeDeviceLink } from "./device_link.ts";
 import type { CoreEvent } from "../core/output.ts";
+import { AttachAnnouncement } from "./attach_announcement.ts";
 import { ClientControlServer } from "./client_control_server.ts";
 import { CLIENT_REQUESTS, isClientRequest, parseClientRequest } from "./client_requests.ts";
 import { hostName } from "./host_name.ts";
@@ -86,8 +83,9 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
   makeRuntimeDir(options.runtimeDir);
 
   let port: WorkerPort | null = null;
-  let uris: readonly string[] = [];
-  let device: string | null = null;
+  const announcement = new AttachAnnouncement(options.runtimeDir, pool, (message) => {
+    onEvent(pool.poolName, { level: "warning", name: "device", message });
+  });
   let finished: Promise<void> = Promise.resolve();
   /** Why the pool is no longer ours: another client took it over, or it was never to be had. */
   let failure: ControlError | null = null;
@@ -99,10 +97,10 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       case "client.status": {
         const status: ClientWorkerStatus = await port.request("status");
         return {
-          uri: uris[0] ?? "",
-          uris,
-          device,
-          uses: device === null ? [] : usesOf(device),
+          uri: announcement.uris[0] ?? "",
+          uris: announcement.uris,
+          device: announcement.device,
+          uses: announcement.uses,
           pid: Deno.pid,
           connections: status.connections,
           paths: status.paths,
@@ -111,7 +109,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
         };
       }
       case "client.detach":
-        checkUnused(device, request);
+        checkUnused(announcement, request);
         port.stop();
         await port.finished;
         return {};
@@ -124,34 +122,15 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
     }
   }
 
-  /** Tells other processes on this machine: `brmr list`, udev. */
-  function announce(): void {
-    const { poolName, poolUuid } = pool;
-    writeAttachState(options.runtimeDir, { version: 1, poolName, poolUuid, pid: Deno.pid, device, uris: [...uris] });
-    if (device !== null) warn(makeDeviceLink(poolName, device));
-  }
-
-  function withdraw(): void {
-    // A device that stays in the kernel is told of until the next attach.
-    if (device !== null && isInKernel(device, pool.poolUuid)) return;
-    if (uris.length > 0) removeAttachState(options.runtimeDir, pool.poolName);
-    if (device !== null) warn(removeDeviceLink(pool.poolName, device));
-  }
-
-  function warn(message: string): void {
-    if (message !== "") onEvent(pool.poolName, { level: "warning", name: "device", message });
-  }
-
   // The socket comes first: it keeps a second client of this pool on this machine from disturbing the first.
   const control = await ClientControlServer.listen(clientSocketPath(options.runtimeDir, pool.poolName), answer);
   try {
+    announcement.checkLeft(options.device);
     const outcome = Promise.withResolvers<void>();
     const onReport = (report: WorkerReport) => {
       switch (report.kind) {
         case "ready":
-          uris = report.uris;
-          device = uris.find((uri) => uri.startsWith("/dev/")) ?? null;
-          announce();
+          announcement.announce(report.uris);
           outcome.resolve();
           return;
         case "refused":
@@ -189,7 +168,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       device: options.device ?? null,
       nbdSocketCount: options.nbdSocketCount ?? DEFAULT_NBD_SOCKETS,
     }, onReport);
-    finished = port.finished.finally(withdraw).finally(() => control.close()).then(() => {
+    finished = port.finished.finally(() => announcement.withdraw()).finally(() => control.close()).then(() => {
       if (failure !== null) throw failure;
     });
     finished.catch(() => undefined); // told to whoever awaits it
@@ -208,7 +187,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
     }
     throw error;
   }
-  options.onReady?.(uris);
+  options.onReady?.(announcement.uris);
   const running = port;
   return {
     finished,
@@ -220,10 +199,8 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
 }
 
 /** Throws {@link ControlError} "in-use" when somebody would lose the device, unless the operator says so expressly. */
-function checkUnused(device: string | null, request: unknown): void {
-  if (device === null || (request as { force?: unknown }).force === true) return;
-  const uses = usesOf(device);
-  if (uses.length === 0) return;
+function checkUnused({ device, uses }: AttachAnnouncement, request: unknown): void {
+  if (uses.length === 0 || (request as { force?: unknown }).force === true) return;
   throw new ControlError(
     "in-use",
     `${device} is ${uses.join(", ")}. Unmount it, or remove what is on top of it; --force takes it away all the same.`,

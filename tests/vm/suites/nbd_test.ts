@@ -106,6 +106,8 @@ Deno.test("a pool is a block device by nbd, and outlives its process", async (t)
 
   await step("what a killed attach has left is removed by detach, and udev takes the name away", async () => {
     assert.equal(await pool.detach("KILL"), 137);
+    const refused = await pool.failure(guest, `attach ${pool.name} --nbd /run/brmr/vol1.sock`, 4);
+    assert.match(refused, /has left \/dev\/nbd5, and I\/O on it waits\. Take it over with --device \/dev\/nbd5/);
     assert.match(await pool.brmr(guest, `detach ${pool.name}`), /\/dev\/nbd5, which a dead attach .* is removed/);
     assert.equal((await guest.expect("cat /sys/block/nbd5/size")).trim(), "0");
     await guest.expect("udevadm settle; [ ! -e /dev/brmr/vol1 ]");

@@ -1,0 +1,85 @@
+/**
+ * How an attach tells the rest of the machine of itself: the state file, the name of its device, and what a former attach of the
+ * pool has left.
+ *
+ * @module
+ */
+
+import { attachState, removeAttachState, writeAttachState } from "../control/attach_state.ts";
+import { ControlError } from "../control/control_api.ts";
+import { type DeviceChoice, parseDeviceChoice } from "../frontend/device_choice.ts";
+import { usesOf } from "../frontend/device_use.ts";
+import { isInKernel, isOfPool } from "../frontend/left_device.ts";
+import { makeDeviceLink, removeDeviceLink } from "./device_link.ts";
+
+/** The announcement of one attach. */
+export class AttachAnnouncement {
+  readonly #dir: string;
+  readonly #poolName: string;
+  readonly #poolUuid: string;
+  readonly #warn: (message: string) => void;
+  #uris: readonly string[] = [];
+  #device: string | null = null;
+
+  /** `warn` is told what does not work as it should. */
+  constructor(dir: string, pool: { poolName: string; poolUuid: string }, warn: (message: string) => void) {
+    this.#dir = dir;
+    this.#poolName = pool.poolName;
+    this.#poolUuid = pool.poolUuid;
+    this.#warn = warn;
+  }
+
+  /** Where the pool is offered, the device first; empty before it is. */
+  get uris(): readonly string[] {
+    return this.#uris;
+  }
+
+  /** "/dev/ublkb0"; null without a block device. */
+  get device(): string | null {
+    return this.#device;
+  }
+
+  /** Who uses the device, in plain words. */
+  get uses(): string[] {
+    return this.#device === null ? [] : usesOf(this.#device);
+  }
+
+  /**
+   * Whether this attach takes over the device that a former one has left: I/O waits on it, for ever if nobody does.
+   * @throws {ControlError} "in-use"
+   */
+  checkLeft(choice: DeviceChoice | undefined): void {
+    const left = attachState(this.#dir, this.#poolName)?.device ?? null;
+    if (left === null || !isOfPool(left, this.#poolUuid)) return;
+    const device = parseDeviceChoice(left)!;
+    const isTaken = choice !== undefined && (choice.kind === "auto" || choice.kind === device.kind) &&
+      (choice.index < 0 || choice.index === device.index);
+    if (isTaken) return;
+    throw new ControlError(
+      "in-use",
+      `A dead attach of ${this.#poolName} has left ${left}, and I/O on it waits. Take it over with --device ${left}, or ` +
+        `remove it first: brmr detach ${this.#poolName}`,
+    );
+  }
+
+  /** The pool is served. */
+  announce(uris: readonly string[]): void {
+    this.#uris = uris;
+    this.#device = uris.find((uri) => uri.startsWith("/dev/")) ?? null;
+    const [poolName, poolUuid, device] = [this.#poolName, this.#poolUuid, this.#device];
+    writeAttachState(this.#dir, { version: 1, poolName, poolUuid, pid: Deno.pid, device, uris: [...uris] });
+    if (device !== null) this.#tell(makeDeviceLink(poolName, device));
+  }
+
+  /** The pool is served no more. A device that stays in the kernel is told of until the next attach. */
+  withdraw(): void {
+    if (this.#uris.length === 0) return;
+    if (this.#device !== null && isInKernel(this.#device, this.#poolUuid)) return;
+    removeAttachState(this.#dir, this.#poolName);
+    if (this.#device !== null) this.#tell(removeDeviceLink(this.#poolName, this.#device));
+  }
+
+  #tell(message: string): void {
+    if (message !== "") this.#warn(message);
+  }
+}
