@@ -13,6 +13,7 @@
 
 import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Message } from "../wire/message.ts";
+import type { Dialect } from "../wire/negotiate.ts";
 import { ClientPool } from "./client_pool.ts";
 import type { LegServer } from "./leg_server.ts";
 import { type CoreEvent, type Output, OutputKind, OutputQueue } from "./output.ts";
@@ -37,6 +38,8 @@ export interface CaretakerOptions {
   readonly newUuid: () => string;
   /** For people: where it runs. */
   readonly name: string;
+  /** Protocol versions and features it speaks; this version's when absent. */
+  readonly dialect?: Dialect;
 }
 
 /** See the module comment. */
@@ -140,7 +143,7 @@ export class Caretaker {
   #look(nowMs: number): void {
     const { poolUuid, poolName, sizeBytes, logicalBlockBytes, extentBytes, hotExtentLimit, record } = this.#leg
       .snapshot();
-    const { nextRandom, newUuid, wallMs, name } = this.#options;
+    const { nextRandom, newUuid, wallMs, name, dialect } = this.#options;
     this.#round++;
     this.#pool = new ClientPool({
       isCaretaker: true,
@@ -159,6 +162,7 @@ export class Caretaker {
       nowMs,
       wallMs: wallMs(),
       nextRandom,
+      dialect,
     });
     this.#pool.start({ takeover: false });
   }

@@ -7,6 +7,7 @@
 
 import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
 import type { Grant, ResyncReport, Welcome } from "../wire/bodies.ts";
+import { type Dialect, OUR_DIALECT } from "../wire/negotiate.ts";
 import type { ForceOrder } from "./forced_start.ts";
 import { type CoreEvent, type Output, OutputKind, OutputQueue } from "./output.ts";
 import { RequestKind } from "./request_kind.ts";
@@ -48,6 +49,8 @@ export interface ClientPoolOptions {
   readonly flushIntervalMs?: number;
   /** Serves nobody: makes the legs equal if they are not, and lets go (care_rules.ts). */
   readonly isCaretaker?: boolean;
+  /** Protocol versions and features it speaks; this version's when absent. */
+  readonly dialect?: Dialect;
 }
 
 /** How far a link to a leg is. */
@@ -142,6 +145,10 @@ export class ClientContext {
 
   get isCaretaker(): boolean {
     return this.options.isCaretaker === true;
+  }
+
+  get dialect(): Dialect {
+    return this.options.dialect ?? OUR_DIALECT;
   }
 
   get heartbeatLimitMs(): number {

@@ -31,6 +31,7 @@ import {
 import { checkRequests, RequestState, RequestTable } from "./request_table.ts";
 import { SequenceWindow } from "./sequence_window.ts";
 import { dropSlowLegs, type LegFailure } from "./slow_legs.ts";
+import type { ClientLoad } from "./snapshot.ts";
 import { type VerifyIo, VerifyRound } from "./verify_round.ts";
 
 const EIO = -5;
@@ -81,8 +82,9 @@ export class ClientIo implements VerifyIo {
     return this.#requests.count;
   }
 
-  get waitingCount(): number {
-    return this.#waiting.length + this.#held.length;
+  get load(): ClientLoad {
+    const waiting = this.#waiting.length + this.#held.length;
+    return { requests: this.#requests.count, waiting, writeBytes: this.#writeBytesInFlight };
   }
 
   /** A request of an application. Completed exactly once by output COMPLETE. */

@@ -13,7 +13,7 @@
 import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Grant, Refusal, ResyncReport, Welcome } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
-import { checkAnswer, OUR_DIALECT } from "../wire/negotiate.ts";
+import { checkAnswer } from "../wire/negotiate.ts";
 import { isCareDone } from "./care_rules.ts";
 import { ClientContext, type ClientPoolOptions, type LegLink } from "./client_context.ts";
 import { ClientIo } from "./client_io.ts";
@@ -22,7 +22,7 @@ import type { ForceOrder } from "./forced_start.ts";
 import type { LegChange } from "./leg_table_changes.ts";
 import { type Output, OutputKind } from "./output.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
-import type { ClientLegSnapshot, ClientSnapshot, LegState } from "./snapshot.ts";
+import type { ClientLegSnapshot, ClientLoad, ClientSnapshot, LegState } from "./snapshot.ts";
 import { indicesOf } from "./start_rule.ts";
 
 export type { ClientPoolOptions } from "./client_context.ts";
@@ -76,8 +76,8 @@ export class ClientPool {
     link.lastPingMs = pool.nowMs;
     this.#byConnection.set(connection, link);
     pool.send(link, MessageType.HELLO, HELLO_ID).body = {
-      protocol: OUR_DIALECT.newestProtocol,
-      features: OUR_DIALECT.features,
+      protocol: pool.dialect.newestProtocol,
+      features: pool.dialect.features,
       role: "client",
       poolUuid: pool.options.poolUuid,
       legIndex,
@@ -307,12 +307,17 @@ export class ClientPool {
       minInSync: pool.record?.minInSync ?? 0,
       legs,
       inFlight: this.#io.count,
-      waiting: this.#io.waitingCount,
+      waiting: this.#io.load.waiting,
       sequence: pool.sequence,
       watermark: pool.watermark,
       counters: { ...pool.counters },
       verify: this.#io.verify.snapshot(),
     };
+  }
+
+  /** How much waits in this client: for the simulator, which holds each number to its bound. */
+  load(): ClientLoad {
+    return this.#io.load;
   }
 
   /** Asserts what must hold between inputs. For tests and the simulator. */
@@ -346,7 +351,7 @@ export class ClientPool {
 
   #handleWelcome(link: LegLink, welcome: Welcome): void {
     if (link.state !== "greeting") return;
-    const agreement = checkAnswer(OUR_DIALECT, welcome);
+    const agreement = checkAnswer(this.#pool.dialect, welcome);
     if (!agreement.ok) {
       link.lastRefusal = agreement.message;
       this.#closeLink(link, agreement.message);

@@ -100,12 +100,6 @@ export class IntentLog {
     return [...this.#byExtent.keys()];
   }
 
-  /** Whether `extent` is in the log and on disk. */
-  isHot(extent: number): boolean {
-    const slot = this.#byExtent.get(extent);
-    return slot !== undefined && this.#isSlotDurable(slot);
-  }
-
   /** A write numbered `sequence` into extents `first .. last` is about to happen. Returns a {@link Pin}. */
   pin(first: number, last: number, sequence: number): number {
     let missing = 0;

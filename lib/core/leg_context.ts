@@ -12,6 +12,7 @@ import { type Layout, layoutOf } from "../disk_format/layout.ts";
 import { CHUNKS_PER_MAP_PAGE } from "../disk_format/map_page.ts";
 import { type EpochRecord, MAX_LEGS, type SharedEpoch, type Superblock } from "../disk_format/records.ts";
 import { MessageType } from "../wire/message.ts";
+import { type Dialect, OUR_DIALECT } from "../wire/negotiate.ts";
 import { DirtyMap } from "./dirty_map.ts";
 import { IntentLog } from "./intent_log.ts";
 import { OperationTable } from "./operation_table.ts";
@@ -58,6 +59,8 @@ export interface LegServerOptions {
   readonly pullBytes?: number;
   /** Pulls in flight at most. */
   readonly pullsInFlight?: number;
+  /** Protocol versions and features it speaks; this version's when absent. */
+  readonly dialect?: Dialect;
 }
 
 /** Who is at the other end of a connection. */
@@ -177,6 +180,10 @@ export class LegContext {
     this.intentsLost = options.intentsDamaged;
     this.ownSuspects = new DirtyMap(this.chunkCount, this.record.legs[this.legIndex]?.mapIncarnation ?? 0, false);
     this.#loadMaps(options.mapPages);
+  }
+
+  get dialect(): Dialect {
+    return this.options.dialect ?? OUR_DIALECT;
   }
 
   get creditRequests(): number {

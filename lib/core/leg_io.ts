@@ -245,7 +245,9 @@ export class LegIo {
     const leg = this.#leg;
     const intents = leg.intents;
     if (intents.freeCount * 8 < intents.capacity || this.#waitRoom.length > 0) {
-      const goal = Math.ceil(intents.capacity / 4) - intents.freeCount;
+      // A quarter of the log, or what the first in line takes: it may be more.
+      const room = Math.max(Math.ceil(intents.capacity / 4), this.#waitRoom.length === 0 ? 0 : this.#extentsOfFirst());
+      const goal = room - intents.freeCount;
       let forgotten = this.forgetIntents(goal, leg.watermark, true);
       if (forgotten < goal) forgotten += this.forgetIntents(goal - forgotten, leg.watermark, false);
       if (forgotten < goal) {
@@ -310,6 +312,14 @@ export class LegIo {
       this.#leg.operations.state[operation] = OperationState.WAIT_INTENT;
       this.#waitIntent.push(operation);
     }
+  }
+
+  /** Extents that the operation touches which has waited longest for room. */
+  #extentsOfFirst(): number {
+    const { offset, lengthBytes } = this.#leg.operations;
+    const operation = this.#waitRoom[0];
+    return this.#leg.extentOf(offset[operation] + lengthBytes[operation] - 1) - this.#leg.extentOf(offset[operation]) +
+      1;
   }
 
   #tryPin(operation: number): number {

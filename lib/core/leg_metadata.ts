@@ -116,6 +116,11 @@ export class LegMetadata {
     return unsaved;
   }
 
+  /** Metadata writes under way or waiting for one at the same place. */
+  get pendingCount(): number {
+    return this.#pending.size;
+  }
+
   /** A metadata write has ended. */
   done(token: number, result: number): MetadataDone | null {
     const pending = this.#pending.get(token);

@@ -23,7 +23,7 @@ import { OperationKind } from "./operation_table.ts";
 import type { Output } from "./output.ts";
 import { ResyncSource } from "./resync_source.ts";
 import { ResyncTarget } from "./resync_target.ts";
-import type { DirtySnapshot, LegSnapshot } from "./snapshot.ts";
+import type { DirtySnapshot, LegLoad, LegSnapshot } from "./snapshot.ts";
 import type { SparseBitmap } from "../base/sparse_bitmap.ts";
 
 export type { LegServerOptions, LoadedMapPage } from "./leg_context.ts";
@@ -59,7 +59,7 @@ export class LegServer {
     this.#nextTickMs = options.nowMs;
   }
 
-  /** HELLO on a connection of ours, naming this leg. Protocol version and pool were checked by the driver. */
+  /** HELLO on a connection of ours, naming this leg of this pool. */
   handleHello(connection: number, requestId: number, hello: Hello): void {
     this.#session.handleHello(connection, requestId, hello);
   }
@@ -176,6 +176,21 @@ export class LegServer {
   setResync(change: { paused?: boolean; rateBytesPerSecond?: number }): void {
     this.#target.setResync(change.paused, change.rateBytesPerSecond);
     this.#after();
+  }
+
+  /** How much waits in this leg for something: for the simulator, which holds each number to its bound. */
+  load(): LegLoad {
+    const leg = this.#leg;
+    return {
+      operations: leg.operations.count,
+      clientOperations: leg.clientOperations,
+      waiting: this.#io.waitingCount,
+      waitingPeerReads: this.#source.waitingCount,
+      connections: leg.peers.size,
+      pendingEpochs: this.#session.pendingEpochCount,
+      pendingMetadata: this.#metadata.pendingCount,
+      mostMapBytes: leg.maps.reduce((most, map) => Math.max(most, map?.bits.memoryBytes ?? 0), 0),
+    };
   }
 
   /** What this leg knows leg `legIndex` to lack; null when there is no such leg. */

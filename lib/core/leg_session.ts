@@ -9,14 +9,13 @@
 
 import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Claim, EpochChange, Hello } from "../wire/bodies.ts";
-import { type Message, MessageType, PROTOCOL_VERSION } from "../wire/message.ts";
+import { type Message, MessageType } from "../wire/message.ts";
+import { answerOffer } from "../wire/negotiate.ts";
 import type { LegContext } from "./leg_context.ts";
 import type { LegIo } from "./leg_io.ts";
 import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
 import type { ResyncTarget } from "./resync_target.ts";
 
-/** Features this core knows; see lib/wire/version_log.md. */
-export const FEATURES = 0;
 /** Purpose of the record write that makes a promise durable. */
 const PURPOSE_CLAIM = 0;
 
@@ -64,6 +63,11 @@ export class LegSession {
   /** First frame of a connection that names this leg. */
   handleHello(connection: number, requestId: number, hello: Hello): void {
     const leg = this.#leg;
+    const agreement = answerOffer(leg.dialect, hello);
+    if (!agreement.ok) {
+      leg.refuse(connection, requestId, agreement.code, agreement.message);
+      return;
+    }
     if (hello.role === "peer") {
       const index = hello.senderLegIndex ?? -1;
       const entry = leg.record.legs[index] ?? null;
@@ -78,8 +82,8 @@ export class LegSession {
       return;
     }
     leg.send(connection, MessageType.WELCOME, requestId).body = {
-      protocol: PROTOCOL_VERSION,
-      features: FEATURES & hello.features,
+      protocol: agreement.protocol,
+      features: agreement.features,
       instance: leg.options.instance,
       legUuid: leg.superblock.legUuid,
       replacesUuid: leg.superblock.replacesUuid,
@@ -278,6 +282,11 @@ export class LegSession {
       this.#leg.isStable = true;
       this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
     }
+  }
+
+  /** Records on their way to the disk for clients that wait for them. */
+  get pendingEpochCount(): number {
+    return this.#pendingEpochs.length;
   }
 
   /** Goes on with what waits for operations or metadata to end. Called after every input. */

@@ -21,7 +21,7 @@
 
 import type { Refusal, ResyncOrder, Welcome } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
-import { checkAnswer, OUR_DIALECT } from "../wire/negotiate.ts";
+import { checkAnswer } from "../wire/negotiate.ts";
 import type { LegContext } from "./leg_context.ts";
 import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
 import { OperationKind } from "./operation_table.ts";
@@ -182,8 +182,8 @@ export class ResyncTarget {
     }
     leg.peers.set(connection, { role: "peer", legIndex });
     leg.send(connection, MessageType.HELLO, 0).body = {
-      protocol: OUR_DIALECT.newestProtocol,
-      features: OUR_DIALECT.features,
+      protocol: leg.dialect.newestProtocol,
+      features: leg.dialect.features,
       role: "peer",
       poolUuid: leg.superblock.poolUuid,
       legIndex,
@@ -415,7 +415,7 @@ export class ResyncTarget {
   }
 
   #handleWelcome(legIndex: number, connection: number, welcome: Welcome): void {
-    const agreement = checkAnswer(OUR_DIALECT, welcome);
+    const agreement = checkAnswer(this.#leg.dialect, welcome);
     if (agreement.ok) this.#job.links.greeted(legIndex);
     else this.#giveUpLink(legIndex, connection, agreement.message);
   }

@@ -31,6 +31,31 @@ export interface ResyncSnapshot {
   readonly message: string;
 }
 
+/** How much waits in a leg. */
+export interface LegLoad {
+  /** Operations under way, of clients and peers. */
+  readonly operations: number;
+  readonly clientOperations: number;
+  /** Client operations that wait for something other than the disk. */
+  readonly waiting: number;
+  /** Reads of peers that wait for writes to end. */
+  readonly waitingPeerReads: number;
+  /** Connections that have greeted it, or that it has greeted on. */
+  readonly connections: number;
+  readonly pendingEpochs: number;
+  readonly pendingMetadata: number;
+  /** Memory of its largest dirty map. */
+  readonly mostMapBytes: number;
+}
+
+/** How much waits in a client. */
+export interface ClientLoad {
+  readonly requests: number;
+  readonly waiting: number;
+  /** Payload bytes of writes in flight. */
+  readonly writeBytes: number;
+}
+
 /** What one leg holds against another. */
 export interface DirtySnapshot {
   readonly legIndex: number;

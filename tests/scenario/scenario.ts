@@ -25,11 +25,17 @@
  *     delay leg-N read|write|zero|flush|metadata MS       the next such operation takes so much longer
  *     rot-intents leg-N           both copies of the first block of the intent log of a leg that is down
  *     drain|undrain|remove leg-N       add leg-N [replacing leg-M]     (of pool spare=N)  exchange leg-N (for a new disk)
- *     unreadable|rot leg-N FIRST+COUNT         verify [repair]         until changed     until verified
+ *     unreadable|rot leg-N FIRST+COUNT         verify [repair] [refused TEXT]         until changed     until verified
+ *     stranger leg-N as client|peer|control     somebody without a claim visits the leg and asks for things
+ *     forge WHO WHO [N times] TYPE [FIELD=VALUE]...     a frame more on the connection between them
+ *     garble WHO WHO TYPE [FIELD=VALUE]... [words=N,...]     the next such frame says something else
+ *     fill|make-room leg-N     its disk has no space for what was never written        rot-maps leg-N (which is down)
+ *     suspend WHO N (ms: it stands still, its clock too)   wall-clock WHO N (ms off)   install WHO newer|much-newer|demanding|ours
+ *     ask read|zero FIRST+COUNT     also what is out of range         stop-verify         slots none|some (for repair)
  *     expect changed | expect refused TEXT | expect verified STATE DIFFERENCES REPAIRED-BYTES
  *     throttle leg-N BYTES             pause-resync leg-N                     resume-resync leg-N
  *     expect in-sync MASK | expect dirty leg-N leg-M CHUNKS | expect value leg-N SECTOR write N | expect identical
- *     expect failed COUNT | expect state WORD
+ *     expect failed COUNT | expect state WORD | expect refusal TEXT (of the client) | expect leg leg-N STATE
  *
  * MASK is written with leg 0 on the right. A scenario ends well when all it expects holds and no checker complains.
  *
@@ -42,6 +48,7 @@ import { rotIntents } from "../sim/faults.ts";
 import { MAX_SECTORS_PER_WRITE, nameValue } from "../sim/oracle.ts";
 import { drawPlan, type Plan } from "../sim/plan.ts";
 import type { Process } from "../sim/process.ts";
+import { obeyStrange, STRANGE_COMMANDS } from "./strange.ts";
 import { GARBAGE } from "../sim/sim_disk.ts";
 import { Trace } from "../sim/trace.ts";
 import { Violation } from "../sim/violation.ts";
@@ -51,9 +58,12 @@ import { Lab, World } from "../sim/world.ts";
 export const TRACE_MARK = "---";
 /** Where the text of a trace line begins. */
 const TEXT_COLUMN = 21;
-/** What would drown the story: every output is seen again as something received or done. */
+/**
+ * What would drown the story: every output is seen again as something received or done, and what is forged by the hundred carries the request
+ * id of nobody.
+ */
 const NOISE =
-  /^(sends|DISK_|disk:|CONNECT|HASH|METADATA_WRITE)|^receives on \d+: (PING|PONG|RESYNC_REPORT|HELLO|WELCOME)\b/;
+  /^(sends|DISK_|disk:|CONNECT|HASH|METADATA_WRITE)|^receives on \d+: ((PING|PONG|RESYNC_REPORT|HELLO|WELCOME)\b|READ #3758096385)/;
 const DEFAULT_LIMIT_MS = 60_000;
 const OPS = ["read", "write", "zero", "flush", "metadata"];
 
@@ -216,6 +226,8 @@ function obey(world: World, words: readonly string[]): void {
     case "unreadable":
     case "rot":
     case "verify":
+    case "stop-verify":
+    case "slots":
       return changeLegs(world, words);
     case "throttle":
     case "pause-resync":
@@ -230,7 +242,8 @@ function obey(world: World, words: readonly string[]): void {
       expect(world, words);
       return;
     default:
-      throw new Error(`no such command`);
+      if (!STRANGE_COMMANDS.has(words[0])) throw new Error(`no such command`);
+      return obeyStrange(world, words, (name) => processOf(world, name));
   }
 }
 
@@ -268,10 +281,16 @@ function until(world: World, words: readonly string[]): void {
 /** What an operator does to legs, and what happens to their disks. */
 function changeLegs(world: World, words: readonly string[]): void {
   const { client, table } = world;
+  if (words[0] === "slots") {
+    client.hasSlots = words[1] === "some";
+    return;
+  }
+  if (words[0] === "stop-verify") return client.stopVerify();
   if (words[0] === "verify") {
     const problem = client.verify(words[1] === "repair", 0);
-    if (problem !== "") throw new Error(problem);
-    return;
+    const refusal = words.indexOf("refused");
+    if (refusal < 0) return equal(problem, "");
+    return equal(String(problem.includes(words.slice(refusal + 1).join(" "))), "true");
   }
   const leg = legOf(world, words[1]);
   if (words[0] === "exchange") return table.replaceCold(leg);
@@ -291,6 +310,12 @@ function expect(world: World, words: readonly string[]): void {
   switch (words[1]) {
     case "in-sync":
       return equal(core!.snapshot().inSyncMask.toString(2).padStart(words[2].length, "0"), words[2]);
+    case "refusal":
+      return equal(String(core?.refusal.includes(words.slice(2).join(" "))), "true");
+    case "leg": {
+      const found = legState(world, words[2]) ?? "in no table";
+      return equal(found, words[3]);
+    }
     case "state":
       return equal(core?.state ?? "down", words[2]);
     case "failed":

@@ -12,6 +12,7 @@ import { RequestKind } from "../../lib/frontend/frontend.ts";
 import type { EpochChange } from "../../lib/wire/bodies.ts";
 import { type Message, MessageType } from "../../lib/wire/message.ts";
 import { type AppRequest, bytesOf } from "./application.ts";
+import { expectClientBounds } from "./bounds.ts";
 import { EventKind } from "./event_kind.ts";
 import type { Frame } from "./network.ts";
 import { Process } from "./process.ts";
@@ -47,6 +48,8 @@ export class ClientProcess extends Process {
   #wasReady = false;
   /** How many clients had been started when this one last became ready, with no other about; else -1. */
   #startsWhenReady = 0;
+  /** Whether there is memory for what a verify repairs. */
+  hasSlots = true;
   /** Serves no more requests: it is detaching. */
   detaching = false;
   /** Whether the pool was being served when it began to detach: only then can the end be a clean one. */
@@ -87,7 +90,9 @@ export class ClientProcess extends Process {
       hotExtentCount: shape.hotExtentCount,
       chunkBytes: shape.chunkBytes,
       legs: world.table.lookUp(),
-      nowMs: world.nowMs,
+      nowMs: this.clockMs,
+      wallMs: this.wallMs,
+      dialect: this.installed,
       nextRandom: () => world.prng.fraction(),
       ...world.plan.clientOptions,
     });
@@ -112,6 +117,11 @@ export class ClientProcess extends Process {
     return problem;
   }
 
+  stopVerify(): void {
+    this.core!.stopVerify();
+    this.settle();
+  }
+
   kill(power: boolean): void {
     const world = this.world;
     if (world.tracing) world.trace(this.name, power ? "loses power" : "is killed");
@@ -130,6 +140,7 @@ export class ClientProcess extends Process {
 
   checkInvariants(): void {
     this.core!.checkInvariants();
+    expectClientBounds(this);
   }
 
   protected tick(nowMs: number): void {
@@ -299,6 +310,7 @@ export class ClientProcess extends Process {
         this.changes.set(output.token, output.body as string);
         return;
       case OutputKind.WANT_SLOT: {
+        if (!this.hasSlots) return this.core!.handleSlot(-1);
         const slot = world.slots.allocate(this.id, output.lengthBytes, SlotOwner.APPLICATION);
         slot.values.fill(GARBAGE, 0, output.lengthBytes / SECTOR_BYTES);
         this.core!.handleSlot(slot.index);

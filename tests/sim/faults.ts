@@ -10,6 +10,7 @@ import { exponential, happens, part, under } from "./chance.ts";
 import { rotCopy } from "./disk_image.ts";
 import type { LegProcess } from "./leg_process.ts";
 import { Fault, FAULT_NAMES } from "./plan.ts";
+import { strikeStrangely } from "./strange_faults.ts";
 import type { World } from "./world.ts";
 
 /** A fault strikes. */
@@ -92,6 +93,11 @@ export function strike(world: World, fault: number): void {
       }
       return;
     }
+    case Fault.ROT_MAPS: {
+      const dead = legs.filter((each) => !each.alive && each.hasLeg);
+      if (dead.length > 0) rotMaps(world, dead[under(prng, dead.length)]);
+      return;
+    }
     case Fault.DRAIN:
     case Fault.UNDRAIN:
       return world.table.drain(leg.legIndex, fault === Fault.DRAIN);
@@ -137,6 +143,8 @@ export function strike(world: World, fault: number): void {
       leg.drainNow();
       return;
     }
+    default:
+      return strikeStrangely(world, fault);
   }
 }
 
@@ -159,6 +167,16 @@ export function rotIntents(world: World, leg: LegProcess, block: number): void {
   for (const copy of [0, 1]) rotCopy(leg.disk, offset, copy, 100);
   world.checks.intentsRotted(leg);
   world.losses.evidenceLost(leg.legIndex);
+}
+
+/** Both copies of every page of its dirty maps rot while the node is down: all that they spoke of counts as dirty. */
+export function rotMaps(world: World, leg: LegProcess): void {
+  const { mapOffset, dataOffset } = world.layout;
+  for (const offset of [...leg.disk.blocks.keys()]) {
+    if (offset < mapOffset || offset >= dataOffset || offset % (2 * BLOCK_BYTES) !== 0) continue;
+    if (world.tracing) world.note(`a page of the dirty maps of ${leg.name} rots`);
+    for (const copy of [0, 1]) rotCopy(leg.disk, offset, copy, 100 + under(world.prng, 3000));
+  }
 }
 
 /** One copy of a record rots while its node is down; never the only good one. */

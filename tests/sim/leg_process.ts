@@ -11,6 +11,7 @@ import { type CoreEvent, type Output, OutputKind } from "../../lib/core/output.t
 import { BLOCK_BYTES } from "../../lib/disk_format/records.ts";
 import { type Message, MessageFlag, MessageType } from "../../lib/wire/message.ts";
 import type { Hello } from "../../lib/wire/bodies.ts";
+import { expectLegBounds } from "./bounds.ts";
 import { happens, part } from "./chance.ts";
 import { EventKind } from "./event_kind.ts";
 import { type DiskImage, loadDisk, peekRecord } from "./disk_image.ts";
@@ -23,6 +24,7 @@ import { Violation } from "./violation.ts";
 import type { World } from "./world.ts";
 
 const EIO = -5;
+const ENOSPC = -28;
 /** What a connection is to the driver. */
 const STRANGER = 1;
 const KNOWN = 2;
@@ -80,13 +82,15 @@ export class LegProcess extends Process {
       metadataSequence: this.image.metadataSequence,
       instance: world.newUuid(),
       bootId: world.plan.bootsAreKnown ? `boot ${this.#boots}` : "",
-      nowMs: world.nowMs,
+      nowMs: this.clockMs,
+      dialect: this.installed,
       ...world.plan.legOptions,
     });
     this.#isCaring = false;
     this.caretaker = !world.plan.caretakers ? null : new Caretaker(this.core, {
-      nowMs: world.nowMs,
-      wallMs: () => world.nowMs,
+      nowMs: this.clockMs,
+      dialect: this.installed,
+      wallMs: () => this.wallMs,
       nextRandom: () => world.prng.fraction(),
       newUuid: () => world.newUuid(),
       name: `caretaker of ${this.name}`,
@@ -121,6 +125,7 @@ export class LegProcess extends Process {
   checkInvariants(): void {
     this.core!.checkInvariants();
     this.caretaker?.checkInvariants();
+    expectLegBounds(this, this.#roles.size);
   }
 
   protected tick(nowMs: number): void {
@@ -197,7 +202,7 @@ export class LegProcess extends Process {
       if (this.life !== life) return;
     }
     const caretaker = this.caretaker;
-    if (caretaker === null) return;
+    if (caretaker === null || !caretaker.isAtWork) return;
     for (let output = caretaker.poll(); output !== null; output = caretaker.poll()) {
       this.#carryOut(output, CARETAKER_TAG);
     }
@@ -314,6 +319,7 @@ export class LegProcess extends Process {
   #submit(operation: DiskOperation): void {
     const world = this.world;
     this.disk.submit(operation, world.prng);
+    operation.submittedMs = world.nowMs;
     const plan = world.plan;
     let latencyMs = plan.diskMeanMs * (1 + plan.diskVariance * (2 * part(world.prng) * part(world.prng) - 0.7));
     if (operation.op === DiskOp.FLUSH) latencyMs *= 4;
@@ -359,7 +365,8 @@ export class LegProcess extends Process {
   onDiskDone(operation: DiskOperation): void {
     const world = this.world;
     const prng = world.prng;
-    const failed = this.#fails(operation.op) || this.disk.isUnreadable(operation);
+    const isFull = this.disk.lacksSpaceFor(operation);
+    const failed = isFull || this.#fails(operation.op) || this.disk.isUnreadable(operation);
     if (failed) this.disk.tear(operation, prng);
     else this.disk.finish(operation, prng);
     if (operation.op === DiskOp.METADATA) {
@@ -372,11 +379,13 @@ export class LegProcess extends Process {
         return;
       }
     }
-    const { op, token, slot, offset } = operation;
+    const { op, token, slot, offset, submittedMs } = operation;
     this.disk.end(operation);
-    const result = failed ? EIO : 0;
+    const result = isFull ? ENOSPC : failed ? EIO : 0;
     if (failed) world.counts.faults++;
-    if (world.tracing) world.trace(this.name, `disk: ${OP_NAMES[op]} ${token} done${failed ? ", EIO" : ""}`);
+    if (world.tracing) {
+      world.trace(this.name, `disk: ${OP_NAMES[op]} ${token} done${isFull ? ", ENOSPC" : failed ? ", EIO" : ""}`);
+    }
     if (op === DiskOp.METADATA) {
       const next = this.#waitingMetadata.findIndex((waiting) => waiting.offset === offset);
       if (next >= 0) {
@@ -392,7 +401,7 @@ export class LegProcess extends Process {
         if (op === DiskOp.READ) slot.owner = SlotOwner.CORE;
         else slot.sends--;
       }
-      this.core!.handleDiskDone(token, result, slotIndex);
+      this.core!.handleDiskDone(token, result, slotIndex, world.nowMs - submittedMs);
     }
     this.settle();
   }

@@ -13,6 +13,7 @@ import type { EventHeap } from "./event_heap.ts";
 import { EventKind } from "./event_kind.ts";
 import type { Prng } from "../../lib/base/prng.ts";
 import { happens, part, under } from "./chance.ts";
+import { garble, type Garbling } from "./forgery.ts";
 import type { Process } from "./process.ts";
 import { SECTOR_BYTES, type Slot } from "./slots.ts";
 import { Violation } from "./violation.ts";
@@ -93,6 +94,8 @@ export class Network {
   readonly connections: Connection[] = [];
   /** Connections of which an end is open; what faults may hit. */
   readonly live = new Set<Connection>();
+  /** Frames to come that are to say something else. */
+  readonly garblings: Garbling[] = [];
   framesDelivered = 0;
   #cutUntilMs: Float64Array = new Float64Array(0);
   #processCount = 0;
@@ -176,6 +179,16 @@ export class Network {
     return connection !== undefined && connection.ends[number & 1].open;
   }
 
+  /** The number under which `from` knows an open connection to `to`, or -1. */
+  between(from: Process, to: Process): number {
+    for (const { id, ends } of this.live) {
+      for (let side = 0; side < 2; side++) {
+        if (ends[side].process === from && ends[1 - side].process === to && ends[side].open) return 2 * id + side;
+      }
+    }
+    return -1;
+  }
+
   /** The process at the other end. */
   peerOf(number: number): Process {
     return this.connections[number >> 1].ends[1 - (number & 1)].process;
@@ -200,6 +213,7 @@ export class Network {
     frame.sectorCount = 0;
     frame.placed = -1;
     frame.body = body === null ? null : overTheWire(frame.message, body);
+    if (this.garblings.length > 0) garble(this.garblings, from.process, to.process, frame);
     let arrivalMs = this.nowMs + this.#delayMs(from.process, to.process);
     const previousArrivalMs = to.lastArrivalMs;
     if (arrivalMs < previousArrivalMs) arrivalMs = previousArrivalMs;

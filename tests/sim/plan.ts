@@ -40,6 +40,13 @@ export const Fault = {
   VERIFY: 25,
   LATENT: 26,
   POWER_AFTER_DROP: 27,
+  STRANGER: 28,
+  STRAY: 29,
+  FULL_DISK: 30,
+  CLOCK: 31,
+  SUSPEND: 32,
+  VERSION: 33,
+  ROT_MAPS: 34,
 } as const;
 
 /** Names, for traces. */
@@ -116,7 +123,7 @@ export function drawPlan(seed: number): Plan {
   const faults: number[] = [];
   for (const fault of Object.values(Fault)) {
     // Drawn last: worlds without caretakers stay what they were.
-    if (fault === Fault.ISOLATE_CLIENT) continue;
+    if (fault === Fault.ISOLATE_CLIENT || fault >= Fault.STRANGER) continue;
     if (!happens(prng, 0.45)) continue;
     for (let i = between(prng, 1, 4); i > 0; i--) faults.push(fault);
   }
@@ -187,12 +194,36 @@ export function drawPlan(seed: number): Plan {
       flushIntervalMs: drawn(0.5, 2000, between(prng, 20, 500)),
     },
   };
-  if (!happens(prng, 0.5)) return plan;
+  if (!happens(prng, 0.5)) {
+    faults.push(...drawStrangeFaults(prng));
+    return plan;
+  }
   if (happens(prng, 0.4)) { for (let i = between(prng, 1, 3); i > 0; i--) faults.push(Fault.ISOLATE_CLIENT); }
   const clientless = happens(prng, 0.5);
   // What an operator leaves half done takes a client to be finished.
   const left = clientless ? faults.filter((fault) => fault < Fault.DRAIN || fault > Fault.REPLACE_COLD) : faults;
-  return { ...plan, faults: left, caretakers: true, clientless };
+  return { ...plan, faults: [...left, ...drawStrangeFaults(prng)], caretakers: true, clientless };
+}
+
+/** Strange faults (strange_faults.ts): none in half of the worlds. */
+function drawStrangeFaults(prng: Prng): number[] {
+  const faults: number[] = [];
+  if (happens(prng, 0.5)) return faults;
+  for (
+    const fault of [
+      Fault.STRANGER,
+      Fault.STRAY,
+      Fault.FULL_DISK,
+      Fault.CLOCK,
+      Fault.SUSPEND,
+      Fault.VERSION,
+      Fault.ROT_MAPS,
+    ]
+  ) {
+    if (!happens(prng, 0.4)) continue;
+    for (let i = between(prng, 1, 2); i > 0; i--) faults.push(fault);
+  }
+  return faults;
 }
 
 /** A random UUID. */

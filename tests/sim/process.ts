@@ -4,11 +4,15 @@
  * @module
  */
 
+import { type Dialect, OUR_DIALECT } from "../../lib/wire/negotiate.ts";
 import { EventKind } from "./event_kind.ts";
 import type { Frame } from "./network.ts";
 import type { Message } from "../../lib/wire/message.ts";
 import { type Slot, SlotOwner } from "./slots.ts";
 import type { World } from "./world.ts";
+
+/** What clocks show when a world begins: they count from the start of their machines. */
+export const UPTIME_MS = 100_000;
 
 /** A process that can be killed, paused and started again. */
 export abstract class Process {
@@ -29,6 +33,12 @@ export abstract class Process {
   pausedUntilMs = 0;
   /** Factor on network and disk delays. */
   slowness = 1;
+  /** How far its clock is behind the world's: it stands still while its machine is suspended. */
+  lagMs = 0;
+  /** How far its wall clock is off. */
+  wallErrorMs = 0;
+  /** Protocol versions and features of the program that is installed; what runs is of the time of its start. */
+  installed: Dialect = OUR_DIALECT;
   /** Outputs are carried out up to this much later than the input that caused them. */
   turnMs = 0;
   #alarmMs = Infinity;
@@ -39,6 +49,15 @@ export abstract class Process {
     this.world = world;
     this.id = id;
     this.name = name;
+  }
+
+  /** What its clock shows. */
+  get clockMs(): number {
+    return this.world.nowMs + UPTIME_MS - this.lagMs;
+  }
+
+  get wallMs(): number {
+    return Math.max(0, this.world.nowMs + this.wallErrorMs);
   }
 
   /** When its core wants to be called. */
@@ -53,6 +72,9 @@ export abstract class Process {
   abstract onClosed(connection: number): void;
   abstract onFrame(connection: number, frame: Frame): void;
   abstract placePayload(connection: number, message: Message): number;
+
+  /** Ends at once. `power`: its machine too. */
+  abstract kill(power: boolean): void;
 
   /** Begins a life. */
   protected begin(): void {
@@ -96,7 +118,7 @@ export abstract class Process {
       this.#alarmMs = deadlineMs;
       this.#alarmSerial++;
       if (deadlineMs !== Infinity) {
-        const atMs = Math.max(deadlineMs, this.world.nowMs);
+        const atMs = Math.max(deadlineMs - UPTIME_MS + this.lagMs, this.world.nowMs);
         this.world.heap.push(atMs, EventKind.ALARM, this, this.life).a = this.#alarmSerial;
       }
     }
@@ -104,8 +126,10 @@ export abstract class Process {
 
   onAlarm(serial: number): void {
     if (serial !== this.#alarmSerial) return;
+    // Never before what was asked for: adding and taking away the lag may round.
+    const nowMs = Math.max(this.clockMs, this.#alarmMs);
     this.#alarmMs = Infinity;
-    this.tick(this.world.nowMs);
+    this.tick(nowMs);
     this.settle();
   }
 

@@ -38,6 +38,8 @@ export class DiskOperation {
   copy = 0;
   /** FLUSH: the write count when it was submitted. */
   flushedTo = 0;
+  /** When it was given to the device. */
+  submittedMs = 0;
   /** Place in the list of what is in flight. */
   listIndex = -1;
 }
@@ -68,6 +70,8 @@ export class SimDisk {
   #spare: DiskOperation[] = [];
   /** Sectors that cannot be read until they are written again. */
   readonly badSectors = new Set<number>();
+  /** No space is left: what was never written cannot be. The backing device is a sparse file. */
+  isFull = false;
   /** Grows whenever metadata on the device changes. */
   metadataVersion = 0;
 
@@ -100,6 +104,7 @@ export class SimDisk {
     this.failNext.length = 0;
     this.delayNext.clear();
     this.badSectors.clear();
+    this.isFull = false;
     this.metadataVersion++;
   }
 
@@ -209,6 +214,18 @@ export class SimDisk {
     this.reset(this.sectorCount);
     this.current.fill(GARBAGE, 0, this.sectorCount);
     this.stable.fill(GARBAGE, 0, this.sectorCount);
+  }
+
+  /** Whether a write needs space that is not there. */
+  lacksSpaceFor(operation: DiskOperation): boolean {
+    if (!this.isFull) return false;
+    if (operation.op === DiskOp.METADATA) return !this.blocks.has(operation.offset + operation.copy * BLOCK_BYTES);
+    if (operation.op !== DiskOp.WRITE) return false;
+    for (let i = 0; i < operation.sectorCount; i++) {
+      // A write that has taken effect at its submission has found its space then.
+      if (i >= operation.split && this.currentWrite[operation.firstSector + i] === 0) return true;
+    }
+    return false;
   }
 
   /** Whether a read meets a sector that cannot be read. */

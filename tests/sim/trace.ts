@@ -18,7 +18,9 @@ export function describeMessage(message: Message, body: unknown): string {
   if (message.requestId !== 0) words.push(`#${message.requestId}`);
   if (message.sequence !== 0) words.push(`seq ${message.sequence}`);
   if (message.length !== 0) words.push(`${message.offset}+${message.length}`);
-  if (message.mask !== 0) words.push(`skips ${message.mask.toString(2)}`);
+  // In answers to peers it is the time that I/O takes there.
+  const isPeers = message.type === MessageType.PULL_DATA || message.type === MessageType.HASH_DATA;
+  if (message.mask !== 0 && !isPeers) words.push(`skips ${message.mask.toString(2)}`);
   if (message.watermark !== 0) words.push(`watermark ${message.watermark}`);
   if (message.resyncSession !== 0) words.push(`resync ${message.resyncSession} of leg ${message.legIndex}`);
   if (message.flags !== 0) words.push(`flags ${message.flags}`);

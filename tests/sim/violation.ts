@@ -18,6 +18,8 @@ export type Property =
   | "superseded" // a client lost the pool though no other came after it
   | "table" // a record that no change of the leg table may lead to
   | "verify" // in-sync legs were found to differ under the lock of a verify
+  | "bounds" // more waits in a process than its limits allow
+  | "served" // a frame of somebody without a claim was carried out
   | "assertion"; // the core contradicted itself
 
 /** Thrown at the first violation; the world stops there. */

@@ -29,6 +29,7 @@ import { nameValue, Oracle } from "./oracle.ts";
 import { drawUuid, type Plan } from "./plan.ts";
 import type { Process } from "./process.ts";
 import { type DiskOperation, SimDisk } from "./sim_disk.ts";
+import { endStrangeFaults } from "./strange_faults.ts";
 import { SlotOwner, SlotTable } from "./slots.ts";
 import type { Trace } from "./trace.ts";
 import { Violation } from "./violation.ts";
@@ -98,7 +99,7 @@ export class World {
     lab.slots.clear();
     lab.oracle.reset(sectorsOf(plan.shape));
     this.layout = computeLayout(plan.shape);
-    this.network = new Network(lab.heap, this.prng, plan.network, plan.legCount + 2);
+    this.network = new Network(lab.heap, this.prng, plan.network, plan.legCount + 3);
     for (let i = 0; i < plan.legCount; i++) {
       while (lab.disks.length <= i) lab.disks.push(new SimDisk(lab.disks.length));
       const disk = lab.disks[i];
@@ -359,6 +360,7 @@ export class World {
       this.#isClientless = true;
       this.client.kill(part(this.prng) < 0.5);
     }
+    endStrangeFaults(this);
     for (const process of this.processes) {
       process.slowness = 1;
       const isNeeded = (process === this.client && !this.#isClientless) || !(process instanceof ClientProcess);
