@@ -7,6 +7,7 @@
 import { CHUNKS_PER_MAP_PAGE } from "../../lib/disk_format/map_page.ts";
 import type { ClientProcess } from "./client_process.ts";
 import type { LegProcess } from "./leg_process.ts";
+import { SlotOwner } from "./slots.ts";
 import { Violation } from "./violation.ts";
 
 /** Operations of peers, of resync and of sessions beside the client's (operation_table.ts). */
@@ -31,8 +32,10 @@ export function expectLegBounds(leg: LegProcess, connections: number): void {
   expectAtMost(leg, "connections", load.connections, connections);
   expectAtMost(leg, "records on their way", load.pendingEpochs, MOST_PENDING_EPOCHS);
   expectAtMost(leg, "metadata writes", load.pendingMetadata, MOST_METADATA_WRITES + world.layout.intentBlockCount);
-  // Writes of a client within its credit, what resync pulls, and what peers and a verify read.
-  expectAtMost(leg, "payload buffers", world.slots.usedBy(leg.id).length, most + pullsInFlight);
+  // Of requests under way, and what resync pulls; answers on their way out are the transport's.
+  let buffers = 0;
+  for (const slot of world.slots.usedBy(leg.id)) if (slot.owner !== SlotOwner.TRANSPORT) buffers++;
+  expectAtMost(leg, "payload buffers", buffers, most + pullsInFlight);
   const pages = Math.ceil(world.plan.shape.sizeBytes / world.plan.shape.chunkBytes / CHUNKS_PER_MAP_PAGE);
   expectAtMost(leg, "bytes of a dirty map", load.mostMapBytes, pages * MAP_PAGE_MEMORY_BYTES);
 }
