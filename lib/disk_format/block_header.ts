@@ -9,7 +9,7 @@
  * | 0 | 8 | magic "BRMRMETA" |
  * | 8 | 2 | kind of block |
  * | 10 | 2 | format version |
- * | 12 | 4 | compatible features: unknown ones may be ignored |
+ * | 12 | 4 | compatible features: their fields come after all that are known, and may be passed over |
  * | 16 | 4 | incompatible features: an unknown one refuses the block |
  * | 20 | 4 | payload length in bytes |
  * | 24 | 8 | sequence: the copy with the higher one is newer |
@@ -18,6 +18,9 @@
  * | 64 | 4 | CRC-32 of all 4096 bytes with this field zero |
  * | 68 | 28 | zero |
  * | 96 | 4000 | payload, then zeroes |
+ *
+ * A superblock is never written anew, only its copies from one another, so features that we do not know stay in it. A record that is written
+ * anew loses the fields of features that we do not know and the bits with them: a newer brmr sees that an older one has been at work.
  *
  * @module
  */
@@ -33,6 +36,8 @@ export const HEADER_BYTES = 96;
 export const PAYLOAD_BYTES = BLOCK_BYTES - HEADER_BYTES;
 /** Version of the formats in this folder. */
 export const FORMAT_VERSION = 1;
+/** Compatible features this version knows: none yet. */
+export const KNOWN_COMPATIBLE_FEATURES = 0;
 /** Incompatible features this version knows: none yet. */
 export const KNOWN_INCOMPATIBLE_FEATURES = 0;
 
@@ -154,6 +159,8 @@ export interface BlockHeader {
   readonly legUuid: string;
   readonly sequence: number;
   readonly payloadBytes: number;
+  /** The payload may go on after the fields that this version knows. */
+  readonly hasMoreFields: boolean;
 }
 
 /**
@@ -202,7 +209,8 @@ export function openBlock(block: Uint8Array, kind: number, identity: BlockIdenti
       `not to leg ${identity.legUuid} of pool ${identity.poolUuid}`;
     return { ok: false, fault: "identity", message };
   }
-  return { ok: true, poolUuid, legUuid, sequence, payloadBytes };
+  const hasMoreFields = (view.getUint32(COMPATIBLE_OFFSET, true) & ~KNOWN_COMPATIBLE_FEATURES) !== 0;
+  return { ok: true, poolUuid, legUuid, sequence, payloadBytes, hasMoreFields };
 }
 
 function isZero(block: Uint8Array): boolean {

@@ -88,7 +88,7 @@ export function encodeEpochRecord(
 export function decodeEpochRecord(block: Uint8Array, identity: BlockIdentity | null): DecodeResult<EpochRecord> {
   const header = openBlock(block, BlockKind.EPOCH_RECORD, identity);
   if (!header.ok) return header;
-  const payload = new PayloadReader(block, header.payloadBytes);
+  const payload = new PayloadReader(block, header);
   const historyId = payload.uuid();
   const historyNumber = payload.uint32();
   const generation = payload.uint53();

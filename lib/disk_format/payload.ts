@@ -7,7 +7,7 @@
 
 import { assert } from "../base/assert.ts";
 import { readUuid, UUID_BYTES, writeUuid } from "../base/uuid.ts";
-import { getUint53, HEADER_BYTES, PAYLOAD_BYTES, setUint53, viewOf } from "./block_header.ts";
+import { type BlockHeader, getUint53, HEADER_BYTES, PAYLOAD_BYTES, setUint53, viewOf } from "./block_header.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
@@ -64,17 +64,19 @@ export class PayloadReader {
   readonly #block: Uint8Array;
   readonly #view: DataView;
   readonly #end: number;
+  readonly #hasMoreFields: boolean;
   #next = HEADER_BYTES;
 
-  constructor(block: Uint8Array, payloadBytes: number) {
+  constructor(block: Uint8Array, { payloadBytes, hasMoreFields }: BlockHeader) {
     this.#block = block;
+    this.#hasMoreFields = hasMoreFields;
     this.#view = viewOf(block);
     this.#end = HEADER_BYTES + payloadBytes;
   }
 
-  /** Whether all was read, without a fault. */
+  /** Whether all was read, without a fault; but for fields of features that this version does not know. */
   get complete(): boolean {
-    return !this.failed && this.#next === this.#end;
+    return !this.failed && (this.#hasMoreFields || this.#next === this.#end);
   }
 
   uint8(): number {

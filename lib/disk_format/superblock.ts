@@ -63,7 +63,7 @@ export function encodeSuperblock(
 export function decodeSuperblock(block: Uint8Array, identity: BlockIdentity | null): DecodeResult<Superblock> {
   const header = openBlock(block, BlockKind.SUPERBLOCK, identity);
   if (!header.ok) return header;
-  const payload = new PayloadReader(block, header.payloadBytes);
+  const payload = new PayloadReader(block, header);
   const sizeBytes = payload.uint53();
   const epochOffset = payload.uint53();
   const intentOffset = payload.uint53();

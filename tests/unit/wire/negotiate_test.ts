@@ -60,3 +60,36 @@ Deno.test("an answer outside of what was offered is refused", () => {
   const check = checkAnswer(ours, { protocol: 3, features: 3 });
   assert.ok(!check.ok && check.code === "features");
 });
+
+Deno.test("old and new, every pair: both ends agree on the same, or part in words", () => {
+  const dialects: Dialect[] = [];
+  for (let oldest = 1; oldest <= 4; oldest++) {
+    for (let newest = oldest; newest <= 4; newest++) {
+      for (const features of [0, 0b01, 0b11, 2 ** 40 + 1]) {
+        for (const required of [0, 0b01]) {
+          if (intersect(features, required) !== required) continue;
+          dialects.push({ oldestProtocol: oldest, newestProtocol: newest, features, requiredFeatures: required });
+        }
+      }
+    }
+  }
+  let agreed = 0;
+  for (const connector of dialects) {
+    for (const listener of dialects) {
+      const answer = answerOffer(listener, { protocol: connector.newestProtocol, features: connector.features });
+      const common = Math.min(connector.newestProtocol, listener.newestProtocol);
+      const both = intersect(connector.features, listener.features);
+      const isPossible = common >= Math.max(connector.oldestProtocol, listener.oldestProtocol) &&
+        [connector, listener].every(({ requiredFeatures }) => intersect(both, requiredFeatures) === requiredFeatures);
+      // What the listener cannot know the connector checks: what it needs, and the oldest version that it speaks.
+      const outcome = answer.ok ? checkAnswer(connector, answer) : answer;
+      assert.equal(outcome.ok, isPossible);
+      if (outcome.ok && answer.ok) {
+        agreed++;
+        assert.deepEqual([outcome.protocol, outcome.features], [common, both]);
+        assert.deepEqual([answer.protocol, answer.features], [common, both]);
+      } else if (!outcome.ok) assert.match(outcome.message, /upgrade/);
+    }
+  }
+  assert.ok(agreed > 500, `${agreed} pairs agree`);
+});
