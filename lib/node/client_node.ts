@@ -25,7 +25,7 @@ export type { TransportPolicy };
 
 /** Memory for payloads unless told otherwise. */
 export const DEFAULT_CLIENT_MEMORY_BYTES = 64 << 20;
-/** One socket has no time limit of its own, and several are no faster for a process with one thread. */
+/** With one, a take-over is quick and I/O may wait for legs as long as it is told to: see `nbd_device.ts`. */
 export const DEFAULT_NBD_SOCKETS = 1;
 /** Silence of a leg for this long counts as its loss. */
 export const DEFAULT_HEARTBEAT_MS = 3_000;
