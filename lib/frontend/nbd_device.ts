@@ -64,6 +64,9 @@ const TAKE_OVER_LIMIT_MS = 30_000;
 const RECONNECT_MS = 50;
 const MAX_RECONNECT_MS = 1_000;
 
+/** How long an end waits for requests under way. Less than the client waits for its frontends, or the device would stay. */
+const STOP_GRACE_MS = 3_000;
+
 const Phase = { TAKING_OVER: 0, LIVE: 1, STOPPING: 2, OVER: 3 } as const;
 
 /** See the module's description. */
@@ -76,6 +79,7 @@ export class NbdDevice implements Frontend {
   #phase: number;
   #failure: string | null = null;
   #retryMs = Infinity;
+  #stopMs = Infinity;
   #pauseMs = RECONNECT_MS;
   readonly #limitMs: number;
 
@@ -112,6 +116,7 @@ export class NbdDevice implements Frontend {
       pool,
       clock,
       uri: this.uri,
+      stopGraceMs: STOP_GRACE_MS,
       limits: {
         // Of those that have died, some may not have been heard of yet.
         connections: 2 * this.#socketCount + 2,
@@ -134,7 +139,7 @@ export class NbdDevice implements Frontend {
   }
 
   get deadlineMs(): number {
-    return this.#retryMs;
+    return this.#phase === Phase.STOPPING ? this.#stopMs : this.#retryMs;
   }
 
   get connectionCount(): number {
@@ -173,7 +178,7 @@ export class NbdDevice implements Frontend {
     if (this.#phase === Phase.TAKING_OVER) this.#end();
     if (this.#phase !== Phase.LIVE) return;
     this.#phase = Phase.STOPPING;
-    this.#retryMs = Infinity;
+    this.#stopMs = this.#options.clock.nowMs + STOP_GRACE_MS;
     this.#server.stop();
   }
 

@@ -148,6 +148,24 @@ Deno.test("an end answers what is under way, and tells the driver when no socket
   assert.equal(fixture.pool.usedBytes, 0);
 });
 
+Deno.test("an end does not wait for ever for what is under way", () => {
+  const fixture = new Fixture();
+  const device = fixture.open();
+  fixture.streams[0].feed(request({ command: Cmd.READ, cookie: 9, offset: 0, length: 4096 }));
+  fixture.streams[0].pump();
+  device.stop();
+  device.flushSends();
+  assert.equal(device.deadlineMs, 4000);
+  fixture.clock.nowMs = 4000;
+  device.flushSends();
+  fixture.streams[0].pump();
+  device.flushSends();
+  assert.equal(fixture.driver.commands.at(-1), DISCONNECT);
+  assert.equal(device.connectionCount, 0);
+  fixture.host.completeAll();
+  assert.equal(fixture.pool.usedBytes, 0, "what comes late is taken in");
+});
+
 Deno.test("a device that was left is taken over once the kernel has noticed the death", () => {
   const fixture = new Fixture();
   fixture.driver.leave(3, POOL, SIZE, { socketCount: 2, deadCount: 0 });
