@@ -27,7 +27,7 @@ interface Means {
   readonly pool: BufferPool;
   /** How long I/O waits for legs before it fails. */
   readonly ioTimeoutMs: number;
-  readonly warn: (name: string, message: string) => void;
+  readonly tell: (level: "info" | "warning", message: string) => void;
 }
 
 /**
@@ -42,10 +42,10 @@ export function openFrontends(
   report: (report: WorkerReport) => void,
 ): Frontend[] {
   const frontends: Frontend[] = [];
-  const warn = (name: string, message: string) =>
-    report({ kind: "event", pool: start.poolName, event: { level: "warning", name, message } });
+  const tell = (level: "info" | "warning", message: string) =>
+    report({ kind: "event", pool: start.poolName, event: { level, name: "device", message } });
   const ioTimeoutMs = start.ioTimeoutMs === 0 ? start.shared.ioTimeoutMs : start.ioTimeoutMs;
-  const means: Means = { start, reactor, pool, ioTimeoutMs, warn };
+  const means: Means = { start, reactor, pool, ioTimeoutMs, tell };
   const count = start.nbd.length + (start.device === null ? 0 : 1);
   // Half of the memory is for what applications write and read, the other half for what comes from legs.
   const memoryBytes = Math.max(MAX_REQUEST_BYTES, Math.floor(pool.totalBytes / 2 / count));
@@ -77,13 +77,15 @@ function openDevice(choice: DeviceChoice, host: FrontendHost, memoryBytes: numbe
   const reasons: string[] = [];
   for (const open of ways) {
     try {
-      return open();
+      const device = open();
+      if (reasons.length > 0) means.tell("info", `The pool is a device of the second choice: ${reasons[0]}.`);
+      return device;
     } catch (error) {
       if (!(error instanceof DeviceUnavailable)) throw error;
       reasons.push(error.message);
     }
   }
-  means.warn("no-device", `No block device: ${reasons.join("; ")}. The pool is offered over NBD instead.`);
+  means.tell("warning", `No block device: ${reasons.join("; ")}. The pool is offered over NBD instead.`);
   return null;
 }
 
@@ -93,7 +95,7 @@ function openUblk(index: number, host: FrontendHost, memoryBytes: number, { star
 }
 
 function openNbd(index: number, host: FrontendHost, memoryBytes: number, means: Means): Frontend {
-  const { start, reactor, pool, ioTimeoutMs, warn } = means;
+  const { start, reactor, pool, ioTimeoutMs, tell } = means;
   return NbdDevice.open({
     control: NbdControl.open(),
     clock: reactor,
@@ -105,15 +107,15 @@ function openNbd(index: number, host: FrontendHost, memoryBytes: number, means: 
     socketCount: start.nbdSocketCount,
     ioTimeoutMs,
     openStream: (socket, protocol) => new UringStreamSocket({ reactor, socket, protocol }),
-    warn: (message) => warn("device", message),
+    warn: (message) => tell("warning", message),
   });
 }
 
 /** Under memory pressure the kernel writes dirty pages to the device, that is to this thread. */
-function flushMemory({ warn }: Means): void {
+function flushMemory({ tell }: Means): void {
   const result = becomeIoFlusher();
   if (result >= 0) return;
-  warn("device", `The kernel does not know that this thread writes memory out (${errnoName(result)}): be root.`);
+  tell("warning", `The kernel does not know that this thread writes memory out (${errnoName(result)}): be root.`);
 }
 
 function hasLeftNbd({ start }: Means): boolean {

@@ -74,11 +74,16 @@ Deno.test("a pool is a block device by ublk, and outlives its process", async (t
     await pool.expectLegsIdentical();
   });
 
-  await step("without the driver, auto says why and takes the NBD socket", async () => {
+  await step("without the driver, auto says why and takes nbd; without that, too, the NBD socket", async () => {
     await guest.expect("for ((i = 0; i < 100; i++)); do rmmod ublk_drv && exit 0; sleep 0.1; done; exit 1");
+    assert.equal(await pool.attach(guest, "--device auto"), "/dev/nbd0");
+    assert.match(await pool.log(), /this kernel has no ublk.*modprobe ublk_drv/);
+    assert.equal(await pool.detach(), 0);
+    // The kernel loads it when it is asked for by netlink.
+    await guest.expect("rmmod nbd && echo install nbd /bin/false >/etc/modprobe.d/no-nbd.conf");
     const uri = await pool.attach(guest, "--device auto --nbd /run/brmr/vol1.sock");
     assert.match(uri, /^nbd\+unix:/);
-    assert.match(await pool.log(), /No block device: this kernel has no ublk.*modprobe ublk_drv/);
+    assert.match(await pool.log(), /No block device: this kernel has no ublk.*; this kernel has no nbd.*modprobe nbd/);
     assert.equal(await pool.detach(), 0);
   });
 });
