@@ -50,6 +50,8 @@ export class Admission {
       if (link === null || link.state !== "claimed" || (pool.activeMask & (1 << link.legIndex)) !== 0) continue;
       const latest = this.#host.latest;
       if (latest?.legs[link.legIndex]?.isDrained !== false || !isOfTable(link, latest)) continue;
+      // One that is coming into the table comes when the record that says so is in force.
+      if (!isOfTable(link, pool.record)) continue;
       if (pool.nowMs >= link.admitAtMs) this.#admit(link, latest);
     }
   }

@@ -1,21 +1,24 @@
 /**
  * When a caretaker has something to do, and when it is done: pure functions of what its legs have told.
  *
- * A caretaker is a client that serves no application. It makes the members equal and takes legs back in, and never takes a leg out of the
- * set, for without writes nothing is won by it; on any doubt it ends, and looks again later.
+ * A caretaker is a client that serves no application. It makes the members equal, takes legs back in, and finishes what an operator began:
+ * it takes up a disk that was made in place of a leg's, and removes a leg for which another has come into sync. It never gives up a member
+ * for its silence, for without writes nothing is won by it; on any doubt it ends, and looks again later.
  *
  * @module
  */
 
 import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
 import type { ClientContext } from "./client_context.ts";
+import { removalDue } from "./leg_table_changes.ts";
 import type { StartDecision } from "./start_rule.ts";
 
 /** What a look at the greeted legs has found: everything as it should be, something to do, or that nothing can be done or said now. */
 export type CareFinding = "well" | "work" | "later";
 
-/** Whether a caretaker is to claim the legs that have greeted it. Notes if they need none. */
+/** Whether a caretaker is to claim the legs that have greeted it. Notes if they need none. One with orders does not ask. */
 export function mayCare(pool: ClientContext, decision: StartDecision): boolean {
+  if (pool.isOrdered) return true;
   const finding = findCare(pool, decision);
   pool.foundAllWell = finding === "well";
   return finding === "work";
@@ -32,17 +35,19 @@ export function findCare(pool: ClientContext, decision: StartDecision): CareFind
   for (const link of links) {
     const entry = newest.legs[link.legIndex] ?? null;
     if (entry === null || entry.isDrained) continue;
-    const { legUuid, record, unclean } = link.welcome ?? {};
+    const { legUuid, replacesUuid, record, unclean } = link.welcome ?? {};
     if (link.state !== "greeted" || record === undefined) areAllHere = false;
     else if (legUuid === entry.uuid) {
       const isMember = (newest.inSyncMask & (1 << link.legIndex)) !== 0;
       if (!isMember || unclean === true || compareRank(record.shared as SharedEpoch, newest) !== 0) return "work";
-    }
+      if (removalDue(newest, link.legIndex) !== null) return "work";
+    } else if (replacesUuid === entry.uuid) return "work";
+    else areAllHere = false;
   }
   return areAllHere ? "well" : "later";
 }
 
-/** Whether a caretaker has done what it can: every leg that it reaches is in sync. */
+/** Whether a caretaker has done what it can, but for changes of the leg table: every leg that it reaches is in sync. */
 export function isCareDone(pool: ClientContext): boolean {
   if (pool.phase !== "ready" || pool.lostMask !== 0) return false;
   for (const link of pool.links) {

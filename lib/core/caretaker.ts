@@ -25,7 +25,15 @@ const PATIENCE_SPREAD_MS = 2000;
 const FIRST_BACKOFF_MS = 1000;
 const MOST_BACKOFF_MS = 30_000;
 /** What people want to know of it. That a leg cannot be reached is not news, nor that another was first. */
-const TOLD_EVENTS = new Set(["reconcile", "resync-started", "leg-in-sync", "leg-dropped", "resync-failed"]);
+const TOLD_EVENTS = new Set([
+  "reconcile",
+  "resync-started",
+  "leg-in-sync",
+  "leg-dropped",
+  "resync-failed",
+  "leg-adopt",
+  "leg-remove",
+]);
 
 /** What a caretaker is made of. */
 export interface CaretakerOptions {

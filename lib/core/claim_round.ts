@@ -58,6 +58,7 @@ export class ClaimRound {
       clientName: pool.options.clientName,
       takeover: pool.takeover || (isLate && !pool.isCaretaker),
       caretaker: pool.isCaretaker ? true : undefined,
+      ordered: pool.isOrdered ? true : undefined,
     };
   }
 

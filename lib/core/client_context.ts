@@ -51,6 +51,11 @@ export interface ClientPoolOptions {
   readonly isCaretaker?: boolean;
   /** Protocol versions and features it speaks; this version's when absent. */
   readonly dialect?: Dialect;
+  /**
+   * A caretaker that carries out an operator's orders while nobody has the pool attached: it takes the pool from other caretakers, whether
+   * or not there is something to care for, and keeps it until it is told to let go, a client comes, or a member is lost.
+   */
+  readonly isOrdered?: boolean;
 }
 
 /** How far a link to a leg is. */
@@ -149,6 +154,11 @@ export class ClientContext {
 
   get dialect(): Dialect {
     return this.options.dialect ?? OUR_DIALECT;
+  }
+
+  /** A caretaker that acts on an operator's orders. */
+  get isOrdered(): boolean {
+    return this.options.isOrdered === true;
   }
 
   get heartbeatLimitMs(): number {

@@ -59,6 +59,8 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   #distrustMask = 0;
   /** The newest record that we have made. */
   #own: SharedEpoch | null = null;
+  /** A leg that is being dropped because the leg table is to change, not for having failed; as a mask. */
+  #leavingMask = 0;
 
   constructor(pool: ClientContext, io: ClientIo, closeLink: (link: LegLink, reason: string) => void) {
     this.#pool = pool;
@@ -217,7 +219,9 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   dropLeg(legIndex: number, entry: LegEntry, reason: string): void {
     const latest = this.#latest as SharedEpoch;
     this.#latest = { ...latest, legs: latest.legs.map((each, index) => index === legIndex ? entry : each) };
+    this.#leavingMask = 1 << legIndex;
     this.failLeg(legIndex, reason);
+    this.#leavingMask = 0;
   }
 
   get epoch(): number {
@@ -369,13 +373,21 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     this.#io.epochCommitted();
     this.#admission.maybeJoin();
     this.changes.advance();
-    this.#claimGreeted();
+    this.#takeWaiting();
     this.#admission.admitAll();
   }
 
-  /** Legs that wait to be claimed: they greeted before the pool was served, or before they were in the table. */
-  #claimGreeted(): void {
-    for (const link of this.#pool.links) if (link !== null && link.state === "greeted") this.#claimLate(link);
+  /**
+   * Legs that wait: they greeted before the pool was served, or before they were in the table, and are claimed now. Those that were claimed
+   * when nobody knew yet which is the table and are not of it come into it, if they were made in place of one that is, or are let go.
+   */
+  #takeWaiting(): void {
+    for (const link of this.#pool.links) {
+      if (link?.state === "greeted") this.#claimLate(link);
+      else if (link?.state === "claimed" && !isOfTable(link, this.#latest) && !this.changes.mayAdopt(link)) {
+        this.#closeLink(link, "its UUID is not in the leg table");
+      }
+    }
   }
 
   /** After an unclean end the members are made equal on every suspected extent, from one of them, before any I/O. */
@@ -410,13 +422,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     pool.force = null;
     pool.event("info", "ready", `The pool is served by legs ${indicesOf(pool.inSyncMask).join(", ")}`);
     this.#io.resume();
-    for (const link of pool.links) {
-      // Claimed with the others when nobody knew yet which is the table; it is looked at anew when it greets again.
-      if (link?.state === "claimed" && !isOfTable(link, this.#latest)) {
-        this.#closeLink(link, "its UUID is not in the leg table");
-      }
-    }
-    this.#claimGreeted();
+    this.#takeWaiting();
     this.#admission.admitAll();
   }
 
@@ -424,7 +430,11 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   #drop(mask: number): void {
     const pool = this.#pool;
     const latest = this.#latest as SharedEpoch;
-    if (pool.isCaretaker && (mask & pool.inSyncMask) !== 0) return this.#refuse("a caretaker drops no member");
+    if (pool.isCaretaker && (mask & pool.inSyncMask & ~this.#leavingMask) !== 0) {
+      const legs = indicesOf(mask).map((index) => `leg ${index}`).join(" and ");
+      const reason = `its node is gone, or a client has taken the pool; whoever has it next finishes what is on record`;
+      return this.#refuse(`The session has lost ${legs}: ${reason}`);
+    }
     pool.lostMask |= mask;
     if (mask !== 0) pool.counters.legDrops++;
     // A leg whose joining is not confirmed yet is not in the set that serves; when resyncs begin again, its joining is taken back.
@@ -455,7 +465,8 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   /** Back to the beginning: what is in flight is held; the legs' own records decide. */
   #restart(reason: string): void {
     const pool = this.#pool;
-    if (pool.isCaretaker) return this.#refuse(reason);
+    // One with orders may yet get what it wants: others may have been about to let go.
+    if (pool.isCaretaker && (pool.wasReady || !pool.isOrdered)) return this.#refuse(reason);
     const isDetaching = pool.phase === "detaching";
     pool.event("warning", "assembling", `The pool is assembled anew: ${reason}`);
     pool.phase = "greet";

@@ -230,7 +230,8 @@ export class ClientPool {
     this.#connect();
     this.#membership.tick();
     this.#io.tick();
-    if (pool.isCaretaker && isCareDone(pool)) this.detach();
+    const isDone = pool.isCaretaker && !pool.isOrdered && this.#membership.changes.isIdle && isCareDone(pool);
+    if (isDone) this.detach();
     this.#advanceDetach();
   }
 

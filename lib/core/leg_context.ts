@@ -78,6 +78,8 @@ export interface Session {
   readonly clientName: string;
   /** It serves nobody, and gives way to any client. */
   readonly isCaretaker: boolean;
+  /** A caretaker with an operator's orders; other caretakers give way to it. */
+  readonly isOrdered: boolean;
   lastHeardMs: number;
   /**
    * Whether this client has made an epoch with this leg in the in-sync set. Until then the leg's own record may be old: it serves nothing and

@@ -213,7 +213,10 @@ export class LegServer {
     const leg = this.#leg;
     if (leg.session !== null || !leg.hasDetached || leg.intentsLost || leg.suspectedExtents().length > 0) return false;
     const { legs, inSyncMask } = leg.record;
-    return legs.every((entry, index) => entry === null || entry.isDrained || (inSyncMask & (1 << index)) !== 0);
+    return legs.every((entry, index) =>
+      entry === null ||
+      (entry.replacesIndex === undefined && (entry.isDrained || (inSyncMask & (1 << index)) !== 0))
+    );
   }
 
   /** For status. */
@@ -246,6 +249,7 @@ export class LegServer {
         clientName: leg.session.clientName,
         generation: leg.session.generation,
         isCaretaker: leg.session.isCaretaker,
+        isOrdered: leg.session.isOrdered,
       },
       dirty,
       resync,

@@ -11,7 +11,7 @@ import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Claim, EpochChange, Hello } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { answerOffer } from "../wire/negotiate.ts";
-import type { LegContext } from "./leg_context.ts";
+import type { LegContext, Session } from "./leg_context.ts";
 import type { LegIo } from "./leg_io.ts";
 import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
 import type { ResyncTarget } from "./resync_target.ts";
@@ -114,10 +114,9 @@ export class LegSession {
     }
     const old = leg.session;
     const isCaretaker = claim.caretaker === true;
-    const givesWay = old === null || old.clientUuid === claim.clientUuid || (old.isCaretaker && !isCaretaker);
+    const givesWay = old === null || old.clientUuid === claim.clientUuid || rightOf(old) < rightOf(claimantOf(claim));
     if (!givesWay && (!claim.takeover || isCaretaker)) {
-      const text = `The pool is attached by ${old.clientName}; detach it there, or attach with --takeover`;
-      leg.refuse(connection, requestId, "held", text);
+      leg.refuse(connection, requestId, "held", heldText(old));
       return;
     }
     this.#endSession();
@@ -355,7 +354,7 @@ export class LegSession {
     leg.sessionCount++;
     leg.hasDetached = false;
     leg.session = {
-      isCaretaker: claim.claim.caretaker === true,
+      ...claimantOf(claim.claim),
       connection: claim.connection,
       generation: claim.claim.generation,
       clientUuid: claim.claim.clientUuid,
@@ -415,6 +414,23 @@ export class LegSession {
     const leg = this.#leg;
     return { shared: leg.record, promisedGeneration: leg.promisedGeneration, promisedTo: leg.promisedTo };
   }
+}
+
+/** What kind of claimant it is. */
+function claimantOf(claim: Claim): { readonly isCaretaker: boolean; readonly isOrdered: boolean } {
+  const isCaretaker = claim.caretaker === true;
+  return { isCaretaker, isOrdered: isCaretaker && claim.ordered === true };
+}
+
+/** A claim ends the session of whoever has less of it: a caretaker, one that an operator has given orders, a client. */
+function rightOf({ isCaretaker, isOrdered }: { readonly isCaretaker: boolean; readonly isOrdered: boolean }): number {
+  return isCaretaker ? Number(isOrdered) : 2;
+}
+
+function heldText({ clientName, isCaretaker, isOrdered }: Session): string {
+  if (isOrdered) return `${clientName} is carrying out an operator's command on the pool; try again when it is done`;
+  if (isCaretaker) return `${clientName} is making the legs of the pool equal`;
+  return `The pool is attached by ${clientName}; detach it there, or attach with --takeover`;
 }
 
 /** Types of frames that belong to a session rather than to data. */

@@ -69,6 +69,11 @@ export class LegTableChanges {
     this.#host = host;
   }
 
+  /** Whether no change is under way. */
+  get isIdle(): boolean {
+    return this.#pending === null;
+  }
+
   /** Takes up a change. Output CHANGE_DONE with `token` tells its end. */
   request(change: LegChange, token: number): void {
     if (this.#pending !== null && this.#pending.token >= 0) {
@@ -139,10 +144,8 @@ export class LegTableChanges {
     const latest = this.#host.latest;
     if (latest === null || !this.#host.isSettled) return;
     for (let index = 0; index < latest.legs.length; index++) {
-      const replacesIndex = latest.legs[index]?.replacesIndex ?? -1;
-      if (replacesIndex < 0 || (latest.inSyncMask & (1 << index)) === 0) continue;
-      const change: LegChange = { kind: "remove", legIndex: replacesIndex };
-      if (this.problemOf(change, latest) !== null) continue;
+      const change = removalDue(latest, index);
+      if (change === null) continue;
       this.#pending = { change, token: -1, deadlineMs: this.#pool.nowMs + LIMIT_MS };
       return;
     }
@@ -171,6 +174,14 @@ const DONE: Record<LegChange["kind"], (legIndex: number) => string> = {
   remove: (legIndex) => `Leg ${legIndex} is out of the leg table`,
   adopt: (legIndex) => `The disk of leg ${legIndex} is a new one; it copies everything`,
 };
+
+/** The removal that follows from leg `legIndex` being in sync: it replaces another, which can go. Null when none does. */
+export function removalDue(record: SharedEpoch, legIndex: number): LegChange & { kind: "remove" } | null {
+  const replacesIndex = record.legs[legIndex]?.replacesIndex;
+  if (replacesIndex === undefined || (record.inSyncMask & (1 << legIndex)) === 0) return null;
+  const change = { kind: "remove", legIndex: replacesIndex } as const;
+  return changeProblem(change, record) === null ? change : null;
+}
 
 /** Whether the record has what was asked for. */
 export function isDone(change: LegChange, record: SharedEpoch): boolean {

@@ -84,6 +84,8 @@ export interface LegSnapshot {
     readonly generation: number;
     /** A leg's caretaker, not a client. */
     readonly isCaretaker: boolean;
+    /** A caretaker that carries out an operator's orders. */
+    readonly isOrdered: boolean;
   } | null;
   readonly dirty: readonly DirtySnapshot[];
   /** The resync under way. */

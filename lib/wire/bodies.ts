@@ -101,6 +101,8 @@ export const claimSchema = v.object({
   takeover: v.boolean(),
   /** The claimant serves no application; any client's claim ends its session. */
   caretaker: v.optional(v.boolean()),
+  /** A caretaker that carries out an operator's orders: its claim ends the session of one that does not. */
+  ordered: v.optional(v.boolean()),
 });
 /** The claim stands: the old session is drained, the leg flushed. */
 export const grantSchema = v.object({

@@ -25,6 +25,7 @@
  *     delay leg-N read|write|zero|flush|metadata MS       the next such operation takes so much longer
  *     rot-intents leg-N           both copies of the first block of the intent log of a leg that is down
  *     drain|undrain|remove leg-N       add leg-N [replacing leg-M]     (of pool spare=N)  exchange leg-N (for a new disk)
+ *     exchange leg-N alone             as its node does by itself, whatever the others are doing
  *     unreadable|rot leg-N FIRST+COUNT         verify [repair] [refused TEXT]         until changed     until verified
  *     stranger leg-N as client|peer|control     somebody without a claim visits the leg and asks for things
  *     forge WHO WHO [N times] TYPE [FIELD=VALUE]...     a frame more on the connection between them
@@ -32,10 +33,13 @@
  *     fill|make-room leg-N     its disk has no space for what was never written        rot-maps leg-N (which is down)
  *     suspend WHO N (ms: it stands still, its clock too)   wall-clock WHO N (ms off)   install WHO newer|much-newer|demanding|ours
  *     ask read|zero FIRST+COUNT     also what is out of range         stop-verify         slots none|some (for repair)
+ *     operator COMMAND            drain, undrain, remove, add, verify: by an operator's session of its own, no client being there
+ *     kill operator               until ordered               expect ordered              expect order-refused TEXT
  *     expect changed | expect refused TEXT | expect verified STATE DIFFERENCES REPAIRED-BYTES
  *     throttle leg-N BYTES             pause-resync leg-N                     resume-resync leg-N
  *     expect in-sync MASK | expect dirty leg-N leg-M CHUNKS | expect value leg-N SECTOR write N | expect identical
  *     expect failed COUNT | expect state WORD | expect refusal TEXT (of the client) | expect leg leg-N STATE
+ *     expect members leg-N MASK
  *
  * MASK is written with leg 0 on the right. A scenario ends well when all it expects holds and no checker complains.
  *
@@ -44,6 +48,7 @@
 
 import type { ForceOrder } from "../../lib/core/forced_start.ts";
 import { RequestFlag, RequestKind } from "../../lib/frontend/frontend.ts";
+import type { ClientProcess } from "../sim/client_process.ts";
 import { rotIntents } from "../sim/faults.ts";
 import { MAX_SECTORS_PER_WRITE, nameValue } from "../sim/oracle.ts";
 import { drawPlan, type Plan } from "../sim/plan.ts";
@@ -181,6 +186,7 @@ function obey(world: World, words: readonly string[]): void {
     case "kill":
     case "power":
       if (words[1] === "client") client.kill(words[0] === "power");
+      else if (words[1] === "operator") world.operator.kill(words[0] === "power");
       else legOf(world, words[1]).kill(words[0] === "power");
       return;
     case "start":
@@ -228,7 +234,10 @@ function obey(world: World, words: readonly string[]): void {
     case "verify":
     case "stop-verify":
     case "slots":
-      return changeLegs(world, words);
+      return changeLegs(world, words, client);
+    case "operator":
+      world.operator.order(() => changeLegs(world, words.slice(1), world.operator));
+      return;
     case "throttle":
     case "pause-resync":
     case "resume-resync": {
@@ -261,6 +270,7 @@ function until(world: World, words: readonly string[]): void {
   const conditions: Record<string, () => boolean> = {
     "idle": () => application.inFlight.size === 0,
     "changed": () => [...client.changes.values()].every((problem) => problem !== null),
+    "ordered": () => !world.operator.alive,
     "verified": () => client.core?.snapshot().verify.state !== "running",
     "ready": () => client.core?.state === "ready",
     "refused": () => client.core?.state === "refused",
@@ -279,21 +289,21 @@ function until(world: World, words: readonly string[]): void {
 }
 
 /** What an operator does to legs, and what happens to their disks. */
-function changeLegs(world: World, words: readonly string[]): void {
-  const { client, table } = world;
+function changeLegs(world: World, words: readonly string[], server: ClientProcess): void {
+  const { table } = world;
   if (words[0] === "slots") {
-    client.hasSlots = words[1] === "some";
+    server.hasSlots = words[1] === "some";
     return;
   }
-  if (words[0] === "stop-verify") return client.stopVerify();
+  if (words[0] === "stop-verify") return server.stopVerify();
   if (words[0] === "verify") {
-    const problem = client.verify(words[1] === "repair", 0);
+    const problem = server.verify(words[1] === "repair", 0);
     const refusal = words.indexOf("refused");
     if (refusal < 0) return equal(problem, "");
     return equal(String(problem.includes(words.slice(refusal + 1).join(" "))), "true");
   }
   const leg = legOf(world, words[1]);
-  if (words[0] === "exchange") return table.replaceCold(leg);
+  if (words[0] === "exchange") return words[2] === "alone" ? table.replaceAlone(leg) : table.replaceCold(leg);
   if (words[0] === "drain" || words[0] === "undrain") return table.drain(leg.legIndex, words[0] === "drain");
   if (words[0] === "remove") return table.remove(leg.legIndex);
   if (words[0] === "add") return table.add(leg, words[2] === "replacing" ? legOf(world, words[3]).legIndex : -1);
@@ -336,6 +346,16 @@ function expect(world: World, words: readonly string[]): void {
     case "refused": {
       const problem = [...client.changes.values()].at(-1) ?? "";
       return equal(String(problem.includes(words.slice(2).join(" "))), "true");
+    }
+    case "ordered":
+      return equal(world.operator.refusal || ([...world.operator.changes.values()].at(-1) ?? "not yet"), "");
+    case "order-refused": {
+      const problem = world.operator.refusal || ([...world.operator.changes.values()].at(-1) ?? "");
+      return equal(String(problem.includes(words.slice(2).join(" "))), "true");
+    }
+    case "members": {
+      const { inSyncMask } = legOf(world, words[2]).core!.snapshot().record.shared;
+      return equal(inSyncMask.toString(2).padStart(words[3].length, "0"), words[3]);
     }
     case "verified": {
       const { state, differences, repairedBytes } = core!.snapshot().verify;

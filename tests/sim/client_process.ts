@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ClientPool } from "../../lib/core/client_pool.ts";
+import { ClientPool, type ClientPoolOptions } from "../../lib/core/client_pool.ts";
 import type { ForceOrder } from "../../lib/core/forced_start.ts";
 import type { LegChange } from "../../lib/core/leg_table_changes.ts";
 import { type CoreEvent, type Output, OutputKind } from "../../lib/core/output.ts";
@@ -77,7 +77,7 @@ export class ClientProcess extends Process {
     this.#wasReady = false;
     this.detaching = false;
     this.#startsWhenReady = 0;
-    world.counts.clientStarts++;
+    this.begins();
     if (world.tracing) world.trace(this.name, `starts${takeover ? ", with takeover" : ""}`);
     this.core = new ClientPool({
       poolUuid: shape.poolUuid,
@@ -95,10 +95,21 @@ export class ClientProcess extends Process {
       dialect: this.installed,
       nextRandom: () => world.prng.fraction(),
       ...world.plan.clientOptions,
+      ...this.options,
     });
     world.network.processStarted(this);
     this.core.start({ takeover, force });
     this.settle();
+  }
+
+  /** What is special about this client. */
+  protected get options(): Partial<ClientPoolOptions> {
+    return {};
+  }
+
+  /** It comes to have the pool: whoever had it is superseded. */
+  protected begins(): void {
+    this.world.counts.clientStarts++;
   }
 
   /** Asks for a change of the leg table. */
@@ -277,10 +288,16 @@ export class ClientProcess extends Process {
       const hasRival = this.world.clients.some((each) => each !== this && each.alive);
       this.#startsWhenReady = hasRival ? -1 : this.world.counts.clientStarts;
     }
+    this.#wasReady = isReady;
+    this.follow(state);
+  }
+
+  /** What follows from where the pool stands. */
+  protected follow(state: string): void {
+    const core = this.core!;
     if (state === "refused" && this.#startsWhenReady === this.world.counts.clientStarts) {
       throw new Violation("superseded", `no client came after it, but ${this.name} is refused: ${core.refusal}`);
     }
-    this.#wasReady = isReady;
     if (state === "detached" && this.detaching) {
       this.world.onDetached(this, this.#detachedWhenReady && core.snapshot().inSyncMask !== 0);
     } else if (state === "refused") this.world.onRefused(this);

@@ -113,8 +113,7 @@ export function strike(world: World, fault: number): void {
     case Fault.REPLACE_COLD:
       return world.table.replaceCold(leg);
     case Fault.VERIFY:
-      if (world.table.isServed) client.verify(happens(prng, 0.7), happens(prng, 0.5) ? 0 : 1024 * 1024);
-      return;
+      return world.table.verify(happens(prng, 0.7), happens(prng, 0.5) ? 0 : 1024 * 1024);
     case Fault.LATENT: {
       const first = under(prng, world.plan.spanSectors);
       const { disk } = legs[world.plan.weakLeg];
@@ -151,6 +150,9 @@ export function strike(world: World, fault: number): void {
 function killLeg(world: World, leg: LegProcess, power: boolean): void {
   const wasAlive = leg.alive;
   leg.kill(power);
+  // An operator's session ends with the node that it was begun at.
+  const { operator } = world;
+  if (operator.alive && happens(world.prng, 0.5)) operator.kill(power);
   if (wasAlive) world.scheduleStart(leg, exponential(world.prng, world.plan.downMeanMs));
 }
 

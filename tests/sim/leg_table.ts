@@ -1,10 +1,13 @@
 /**
- * The operator of a simulated world: changes the leg table, exchanges disks, and looks up where the legs are, as the command line does.
+ * The operator of a simulated world: changes the leg table, exchanges disks, and looks up where the legs are, as the command line does. It
+ * speaks to the client that serves the pool or, while none does, begins a session of its own.
  *
  * @module
  */
 
 import { compareRank, type SharedEpoch } from "../../lib/disk_format/records.ts";
+import { maskOf } from "./checks.ts";
+import type { ClientProcess } from "./client_process.ts";
 import { formatLaterDisk, peekRecord } from "./disk_image.ts";
 import type { LegProcess } from "./leg_process.ts";
 import type { World } from "./world.ts";
@@ -40,64 +43,105 @@ export class LegTable {
 
   /** The legs that the client has in its table now. */
   get clientMask(): number {
-    return this.#world.client.core?.snapshot().legs.reduce((mask, leg) => mask | (1 << leg.legIndex), 0) ?? 0;
+    return tableMaskOf(this.#world.client);
   }
 
-  /** Whether the client serves the pool, so that the table can be changed. */
-  get isServed(): boolean {
-    const { client } = this.#world;
-    return client.alive && !client.detaching && client.core!.state === "ready";
+  /** Whoever serves the pool now, so that its table can be changed: the client, else an operator's session. */
+  get server(): ClientProcess | null {
+    const { client, operator } = this.#world;
+    return [client, operator].find((each) => each.alive && !each.detaching && each.core!.state === "ready") ?? null;
   }
 
   drain(legIndex: number, isDrained: boolean): void {
-    if (this.isServed) this.#world.client.changeLegs({ kind: isDrained ? "drain" : "undrain", legIndex });
+    this.#through((server) => server.changeLegs({ kind: isDrained ? "drain" : "undrain", legIndex }));
   }
 
   remove(legIndex: number): void {
-    if (this.isServed) this.#world.client.changeLegs({ kind: "remove", legIndex });
+    this.#through((server) => server.changeLegs({ kind: "remove", legIndex }));
+  }
+
+  verify(repair: boolean, rateBytesPerSecond: number): void {
+    this.#through((server) => server.verify(repair, rateBytesPerSecond));
   }
 
   /** A disk becomes a new leg in a place that is not in the table; `replacesIndex`: in the end it stands for that one. */
   add(leg: LegProcess, replacesIndex: number): void {
-    const { legIndex } = leg;
-    const known = this.newest(true);
-    if (!this.isServed || known === null || (this.clientMask & (1 << legIndex)) !== 0) return;
-    const legUuid = this.#exchange(leg, undefined, known);
-    this.#world.client.changeLegs({ kind: "add", legIndex, legUuid, address: `leg-${legIndex}:1`, replacesIndex });
+    this.#through((server) => {
+      const { legIndex } = leg;
+      const known = this.newest(true);
+      if (known === null || this.#isInTable(server, legIndex)) return;
+      const legUuid = this.#exchange(leg, undefined, known);
+      server.changeLegs({ kind: "add", legIndex, legUuid, address: `leg-${legIndex}:1`, replacesIndex });
+    });
   }
 
   /** The disk of a leg that is out of the in-sync set is exchanged for another: only then does nothing depend on the old one. */
   replaceCold(leg: LegProcess): void {
-    const bit = 1 << leg.legIndex;
-    const known = this.newest(false);
-    const uuid = known?.legs[leg.legIndex]?.uuid;
-    if (!this.isServed || known === null || uuid === undefined) return;
-    const members = this.#world.client.core!.snapshot().inSyncMask;
-    for (const each of this.#world.legs) {
-      if ((members & (1 << each.legIndex)) === 0) continue;
-      if ((peekRecord(each.disk, this.#world.layout.epochOffset).shared.inSyncMask & bit) !== 0) return;
-    }
-    if ((members & bit) === 0) this.#exchange(leg, uuid, known);
+    this.#through((server) => {
+      const bit = 1 << leg.legIndex;
+      const known = this.newest(false);
+      const uuid = known?.legs[leg.legIndex]?.uuid;
+      if (known === null || uuid === undefined) return;
+      const members = server.core!.snapshot().inSyncMask;
+      for (const each of this.#world.legs) {
+        if ((members & (1 << each.legIndex)) === 0) continue;
+        if ((peekRecord(each.disk, this.#world.layout.epochOffset).shared.inSyncMask & bit) !== 0) return;
+      }
+      if ((members & bit) === 0) this.#exchange(leg, uuid, known);
+    });
   }
 
-  /** A disk that was exchanged at the same moment as the one before it is for a leg that is not in the table any more: once more. */
-  repeatReplacements(): void {
+  /** As a node does it that reaches no other: from what it knows itself. */
+  replaceAlone(leg: LegProcess): void {
+    const known = peekRecord(leg.disk, this.#world.layout.epochOffset).shared;
+    this.#exchange(leg, leg.legUuid, known);
+  }
+
+  /** What an operator has left half done and nobody else will finish is done; says what, or "". */
+  finish(): string {
     const record = this.newest(true);
+    if (record === null) return "no leg is up";
+    const drained = record.legs.findIndex((entry) => entry?.isDrained === true);
+    if (drained >= 0) {
+      this.drain(drained, false);
+      return `leg ${drained} is drained`;
+    }
+    // A disk that was exchanged at the same moment as the one before it is for a leg that is not in the table any more: once more.
     for (const leg of this.#world.legs) {
-      const entry = record?.legs[leg.legIndex] ?? null;
+      const entry = record.legs[leg.legIndex] ?? null;
       if (entry === null || !leg.alive) continue;
       const { legUuid, replacesUuid } = leg.image!.superblock;
-      if (legUuid !== entry.uuid && replacesUuid !== entry.uuid) this.replaceCold(leg);
+      if (legUuid === entry.uuid || replacesUuid === entry.uuid) continue;
+      this.replaceCold(leg);
+      return `${leg.name} has a disk that is not of the table`;
     }
+    return "";
   }
 
   /** The legs that are in no table go, when it is known that they are not. */
   forget(leg: LegProcess): void {
-    if (!this.isServed || !leg.hasLeg || (this.clientMask & (1 << leg.legIndex)) !== 0) return;
+    const { server } = this;
+    if (server === null || !leg.hasLeg || this.#isInTable(server, leg.legIndex)) return;
     // Not while it may yet come into the table.
-    for (const problem of this.#world.client.changes.values()) if (problem === null) return;
+    for (const each of [...this.#world.clients, this.#world.operator]) {
+      for (const problem of each.changes.values()) if (problem === null) return;
+    }
     leg.kill(false);
     leg.hasLeg = false;
+  }
+
+  /** Does `work` with whoever serves the pool: at once, or in a session that begins for it. */
+  #through(work: (server: ClientProcess) => void): void {
+    const { server } = this;
+    const { operator, plan } = this.#world;
+    if (server !== null) work(server);
+    else if (plan.caretakers && !operator.alive) operator.order(() => work(this.server ?? operator));
+  }
+
+  /** Whether a leg is in the table; also by what is on disk, for who serves may have been superseded and not know it. */
+  #isInTable(server: ClientProcess, legIndex: number): boolean {
+    const known = this.newest(false);
+    return ((tableMaskOf(server) | (known === null ? 0 : maskOf(known))) & (1 << legIndex)) !== 0;
   }
 
   #exchange(leg: LegProcess, replacesUuid: string | undefined, known: SharedEpoch): string {
@@ -113,4 +157,8 @@ export class LegTable {
     leg.start();
     return legUuid;
   }
+}
+
+function tableMaskOf(server: ClientProcess): number {
+  return server.core?.snapshot().legs.reduce((mask, leg) => mask | (1 << leg.legIndex), 0) ?? 0;
 }

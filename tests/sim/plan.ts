@@ -77,7 +77,7 @@ export interface Plan {
   readonly turnMs: number;
   /** Whether a storage node can tell a restart of its process from one of its machine. */
   readonly bootsAreKnown: boolean;
-  /** Whether legs look after themselves while no client has the pool. */
+  /** Whether legs look after themselves while no client has the pool, and operators may give orders then. */
   readonly caretakers: boolean;
   /** Whether, when faults end, the legs must become whole without any client, before one comes back. */
   readonly clientless: boolean;
@@ -200,9 +200,7 @@ export function drawPlan(seed: number): Plan {
   }
   if (happens(prng, 0.4)) { for (let i = between(prng, 1, 3); i > 0; i--) faults.push(Fault.ISOLATE_CLIENT); }
   const clientless = happens(prng, 0.5);
-  // What an operator leaves half done takes a client to be finished.
-  const left = clientless ? faults.filter((fault) => fault < Fault.DRAIN || fault > Fault.REPLACE_COLD) : faults;
-  return { ...plan, faults: [...left, ...drawStrangeFaults(prng)], caretakers: true, clientless };
+  return { ...plan, faults: [...faults, ...drawStrangeFaults(prng)], caretakers: true, clientless };
 }
 
 /** Strange faults (strange_faults.ts): none in half of the worlds. */

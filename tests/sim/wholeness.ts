@@ -29,13 +29,9 @@ export function legsUnwholeness(world: World, atRest: boolean, tableMask: number
 
 /** What keeps the pool from being whole as its client sees it; "" when nothing does. What an operator has left undone is done first. */
 export function tableUnwholeness(world: World, { inSyncMask, legs, verify }: ClientSnapshot): string {
-  const drained = legs.find((leg) => leg.isDrained);
-  if (drained !== undefined) {
-    world.table.drain(drained.legIndex, false);
-    return `leg ${drained.legIndex} is drained`;
-  }
-  const all = world.table.clientMask;
-  world.table.repeatReplacements();
+  const undone = world.table.finish();
+  if (undone !== "") return undone;
+  const all = legs.reduce((mask, leg) => mask | (1 << leg.legIndex), 0);
   if (inSyncMask !== all) return `the in-sync set is ${inSyncMask.toString(2)} of ${all.toString(2)}`;
   if (verify.state === "running") return "a verify is running";
   return legsUnwholeness(world, false, all);

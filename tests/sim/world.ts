@@ -25,6 +25,7 @@ import { LegProcess } from "./leg_process.ts";
 import { LegTable } from "./leg_table.ts";
 import { Losses } from "./losses.ts";
 import { type Connection, type Frame, Network } from "./network.ts";
+import { OperatorProcess } from "./operator_process.ts";
 import { nameValue, Oracle } from "./oracle.ts";
 import { drawUuid, type Plan } from "./plan.ts";
 import type { Process } from "./process.ts";
@@ -66,6 +67,8 @@ export class World {
   /** The client that has the pool, and a second one that may take it over. */
   client: ClientProcess;
   readonly clients: ClientProcess[] = [];
+  /** The session of an operator's own, while there is one. */
+  readonly operator: OperatorProcess;
   readonly processes: Process[] = [];
   readonly application: Application;
   readonly checks: Checks;
@@ -119,6 +122,9 @@ export class World {
       this.processes.push(client);
     }
     this.client = this.clients[0];
+    this.operator = new OperatorProcess(this, plan.legCount + 2);
+    this.operator.turnMs = plan.turnMs;
+    this.processes.push(this.operator);
     this.table = new LegTable(this);
     this.application = new Application(this);
     this.checks = new Checks(this, this.layout);
@@ -377,7 +383,9 @@ export class World {
 
   /** What keeps the pool from being whole; "" when nothing does. */
   unwholeness(): string {
-    if (this.#isClientless) return legsUnwholeness(this, true, maskOf(this.table.newest(false)!));
+    if (this.#isClientless) {
+      return this.table.finish() || legsUnwholeness(this, true, maskOf(this.table.newest(false)!));
+    }
     const core = this.client.core;
     if (core === null) return "the client is not up";
     if (core.state !== "ready") return `the client is ${core.state}: ${core.refusal || this.#lastRefusal}`;

@@ -58,7 +58,7 @@ Deno.test("the highest-ranked record counts, whoever holds it", NOTHING, async (
   const newer = testRecord(ADDRESSES, { generation: 1, epoch: 2, inSyncMask: 0b010 });
   cluster.nodes[1].legs.clear();
   cluster.nodes[1].addLeg(
-    testSnapshot(1, newer, { session: { clientName: "host:1", generation: 1, isCaretaker: false } }),
+    testSnapshot(1, newer, { session: { clientName: "host:1", generation: 1, isCaretaker: false, isOrdered: false } }),
   );
   const pool = await cluster.with((nodes) => findPool("vol1", [ADDRESSES[0]], nodes));
   assert.equal(pool.record.epoch, 2);
@@ -67,7 +67,7 @@ Deno.test("the highest-ranked record counts, whoever holds it", NOTHING, async (
 });
 
 Deno.test("a caretaker is nobody who has the pool attached", NOTHING, async () => {
-  const session = { clientName: "the caretaker of leg 1", generation: 2, isCaretaker: true };
+  const session = { clientName: "the caretaker of leg 1", generation: 2, isCaretaker: true, isOrdered: false };
   const cluster = threeLegs();
   cluster.nodes[1].legs.clear();
   cluster.nodes[1].addLeg(testSnapshot(1, testRecord(ADDRESSES), { session }));
@@ -150,7 +150,7 @@ Deno.test(
   async () => {
     const attached = threeLegs();
     attached.nodes[0].legs.clear();
-    const session = { clientName: "host:42", generation: 3, isCaretaker: false };
+    const session = { clientName: "host:42", generation: 3, isCaretaker: false, isOrdered: false };
     attached.nodes[0].addLeg(testSnapshot(0, testRecord(ADDRESSES), { session }));
     const remove = (cluster: FakeCluster, force: boolean) =>
       cluster.with(async (nodes) => deletePool(await findPool("vol1", ADDRESSES, nodes), force, nodes));
