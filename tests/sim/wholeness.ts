@@ -1,10 +1,14 @@
 /**
- * Whether the legs of a world hold themselves to be whole.
+ * Whether the legs of a world hold themselves to be whole, and whether they are.
  *
  * @module
  */
 
 import type { ClientSnapshot } from "../../lib/core/snapshot.ts";
+import { maskOf } from "./checks.ts";
+import { nameValue } from "./oracle.ts";
+import { SlotOwner } from "./slots.ts";
+import { Violation } from "./violation.ts";
 import type { World } from "./world.ts";
 
 /** What keeps the legs from being whole as they see it themselves; "" when nothing does. `atRest`: nobody may have the pool, and nothing may be left to compare. `tableMask`: the legs of the table. */
@@ -35,4 +39,37 @@ export function tableUnwholeness(world: World, { inSyncMask, legs, verify }: Cli
   if (inSyncMask !== all) return `the in-sync set is ${inSyncMask.toString(2)} of ${all.toString(2)}`;
   if (verify.state === "running") return "a verify is running";
   return legsUnwholeness(world, false, all);
+}
+
+/** Every leg of the table holds the same, on stable storage, and holds no memory. */
+export function expectIdentical(world: World): void {
+  const mask = maskOf(world.table.newest(false)!);
+  const members = world.legs.filter((leg) => (mask & (1 << leg.legIndex)) !== 0);
+  const first = members[0].disk;
+  for (const leg of members) {
+    const disk = leg.disk;
+    for (let sector = 0; sector < world.oracle.sectorCount; sector++) {
+      if (disk.current[sector] !== first.current[sector]) {
+        throw new Violation(
+          "identical",
+          `sector ${sector} holds ${nameValue(first.current[sector])} on ${members[0].name} and ` +
+            `${nameValue(disk.current[sector])} on ${leg.name}`,
+        );
+      }
+      if (disk.stable[sector] !== disk.current[sector]) {
+        throw new Violation(
+          "flushed",
+          `after detaching, sector ${sector} of ${leg.name} is ${
+            nameValue(disk.stable[sector])
+          } on stable storage, not ` +
+            nameValue(disk.current[sector]),
+        );
+      }
+    }
+    const used = world.slots.usedBy(leg.id).filter((slot) => slot.owner === SlotOwner.CORE && slot.sends === 0);
+    if (used.length > 0) {
+      const names = used.map((slot) => `${slot.index} of ${nameValue(slot.values[0])}`).join(", ");
+      throw new Violation("slots", `${leg.name} holds ${used.length} slots at rest: ${names}`);
+    }
+  }
 }

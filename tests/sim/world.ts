@@ -31,10 +31,10 @@ import { drawUuid, type Plan } from "./plan.ts";
 import type { Process } from "./process.ts";
 import { type DiskOperation, SimDisk } from "./sim_disk.ts";
 import { endStrangeFaults } from "./strange_faults.ts";
-import { SlotOwner, SlotTable } from "./slots.ts";
+import { SlotTable } from "./slots.ts";
 import type { Trace } from "./trace.ts";
 import { Violation } from "./violation.ts";
-import { legsUnwholeness, tableUnwholeness } from "./wholeness.ts";
+import { expectIdentical, legsUnwholeness, tableUnwholeness } from "./wholeness.ts";
 
 /** How long the load may last. */
 const LOAD_LIMIT_MS = 60_000;
@@ -495,34 +495,6 @@ export class World {
 
   /** Every leg holds the same, on stable storage, and no memory is held. */
   compareDisks(): void {
-    const mask = maskOf(this.table.newest(false)!);
-    const members = this.legs.filter((leg) => (mask & (1 << leg.legIndex)) !== 0);
-    const first = members[0].disk;
-    for (const leg of members) {
-      const disk = leg.disk;
-      for (let sector = 0; sector < this.oracle.sectorCount; sector++) {
-        if (disk.current[sector] !== first.current[sector]) {
-          throw new Violation(
-            "identical",
-            `sector ${sector} holds ${nameValue(first.current[sector])} on ${members[0].name} and ` +
-              `${nameValue(disk.current[sector])} on ${leg.name}`,
-          );
-        }
-        if (disk.stable[sector] !== disk.current[sector]) {
-          throw new Violation(
-            "flushed",
-            `after detaching, sector ${sector} of ${leg.name} is ${
-              nameValue(disk.stable[sector])
-            } on stable storage, not ` +
-              nameValue(disk.current[sector]),
-          );
-        }
-      }
-      const used = this.slots.usedBy(leg.id).filter((slot) => slot.owner === SlotOwner.CORE && slot.sends === 0);
-      if (used.length > 0) {
-        const names = used.map((slot) => `${slot.index} of ${nameValue(slot.values[0])}`).join(", ");
-        throw new Violation("slots", `${leg.name} holds ${used.length} slots at rest: ${names}`);
-      }
-    }
+    expectIdentical(this);
   }
 }
