@@ -1,5 +1,5 @@
 /**
- * `brmr leg`: drains, undrains, adds and removes legs of an attached pool.
+ * `brmr leg`: drains, undrains, adds and removes legs of a pool.
  *
  * @module
  */
@@ -15,7 +15,10 @@ import { defineLegUndrain } from "./leg_undrain.ts";
 export function defineLeg(host: CommandHost) {
   return new Command("leg")
     .summary("drain, add or remove a leg")
-    .description("Drains, undrains, adds and removes legs of a pool while it is attached.")
+    .description(
+      "Drains, undrains, adds and removes legs of a pool: on the machine that has it attached or, while nobody has, anywhere with " +
+        "a storage node of it named by --node, $BRMR_NODES or the config file.",
+    )
     .addCommand(defineLegDrain(host))
     .addCommand(defineLegUndrain(host))
     .addCommand(defineLegAdd(host))

@@ -7,7 +7,7 @@
 import { Command } from "@commander-js/extra-typings";
 import { addLeg } from "../lib/control/leg_changes.ts";
 import { parseLegPlace } from "../lib/control/node_address.ts";
-import { withAttachedPool } from "./attached_pool.ts";
+import { withServedPool } from "./served_pool.ts";
 import { type CommandHost, configOption, jsonOption, nodeOption, required, writeJson } from "./command_host.ts";
 import { ExitCode } from "./exit_code.ts";
 import type { NodeChoice } from "./node_list.ts";
@@ -31,7 +31,7 @@ export function defineLegAdd(host: CommandHost) {
       "Makes a file or block device on a storage node a further leg of a pool, up to 8. It begins all dirty and copies " +
         "everything while the pool goes on. Repeating the command finishes what an interrupted one began.",
     )
-    .argument("<pool>", "name or UUID of the pool, attached on this machine")
+    .argument("<pool>", "name or UUID of the pool")
     .option("--leg <host:port:path>", "storage node and absolute path there (required)")
     .option("--force", "take a device that carries data, and overwrite it")
     .addOption(nodeOption())
@@ -48,7 +48,7 @@ export function defineLegAdd(host: CommandHost) {
 /** Adds the leg. */
 export async function runLegAdd(options: LegAddOptions, terminal: Terminal): Promise<ExitCode> {
   const place = parseLegPlace(options.leg);
-  return await withAttachedPool(options.pool, options, terminal, async (attached) => {
+  return await withServedPool(options.pool, options, terminal, async (attached) => {
     const added = await addLeg(attached, place, { force: options.force ?? false, replacesIndex: -1 });
     if (options.json) writeJson(terminal, added);
     else terminal.out(renderAddedLeg(added));

@@ -5,7 +5,7 @@
  */
 
 import { Command } from "@commander-js/extra-typings";
-import { withAttachedPool } from "./attached_pool.ts";
+import { withServedPool } from "./served_pool.ts";
 import {
   asInteger,
   type CommandHost,
@@ -34,7 +34,7 @@ export function defineLegDrain(host: CommandHost) {
       "Takes a leg out of the in-sync set and keeps it out: its node can be serviced. What it misses meanwhile is recorded, " +
         "and undrain resyncs just that. Refused when it is the last leg in sync, or too few would remain (min-in-sync).",
     )
-    .argument("<pool>", "name or UUID of the pool, attached on this machine")
+    .argument("<pool>", "name or UUID of the pool")
     .argument("<leg>", "index of the leg, as status shows it", asInteger(0, 7))
     .addOption(nodeOption())
     .addOption(configOption())
@@ -46,7 +46,7 @@ export function defineLegDrain(host: CommandHost) {
 /** Drains the leg. */
 export async function runLegDrain(options: LegDrainOptions, terminal: Terminal): Promise<ExitCode> {
   const legIndex = required(options.leg, "<leg>");
-  return await withAttachedPool(options.pool, options, terminal, async ({ client, pool }) => {
+  return await withServedPool(options.pool, options, terminal, async ({ client, pool }) => {
     await client.request("client.changeLegs", { kind: "drain", legIndex });
     if (options.json) writeJson(terminal, { poolName: pool.poolName, legIndex, isDrained: true });
     else {terminal.out(

@@ -6,7 +6,7 @@
 
 import { Command } from "@commander-js/extra-typings";
 import { removeLeg } from "../lib/control/leg_changes.ts";
-import { withAttachedPool } from "./attached_pool.ts";
+import { withServedPool } from "./served_pool.ts";
 import { asInteger, type CommandHost, configOption, jsonOption, nodeOption, writeJson } from "./command_host.ts";
 import { ExitCode } from "./exit_code.ts";
 import type { NodeChoice } from "./node_list.ts";
@@ -29,7 +29,7 @@ export function defineLegRemove(host: CommandHost) {
         "it. Refused when it is the last leg in sync, or too few would remain. A node that cannot be reached keeps a leg that is " +
         "a stranger to the pool: it is never trusted again, and the command can be repeated when the node is back.",
     )
-    .argument("<pool>", "name or UUID of the pool, attached on this machine")
+    .argument("<pool>", "name or UUID of the pool")
     .argument("<leg>", "index of the leg, as status shows it", asInteger(0, 7))
     .addOption(nodeOption())
     .addOption(configOption())
@@ -40,7 +40,7 @@ export function defineLegRemove(host: CommandHost) {
 
 /** Removes the leg. Exit code DEGRADED when its node could not erase it. */
 export async function runLegRemove(options: LegRemoveOptions, terminal: Terminal): Promise<ExitCode> {
-  return await withAttachedPool(options.pool, options, terminal, async (attached) => {
+  return await withServedPool(options.pool, options, terminal, async (attached) => {
     const removed = await removeLeg(attached, options.leg);
     if (options.json) writeJson(terminal, removed);
     else terminal.out(renderRemovedLeg(removed));

@@ -5,7 +5,7 @@
  */
 
 import { Command } from "@commander-js/extra-typings";
-import { withAttachedPool } from "./attached_pool.ts";
+import { withServedPool } from "./served_pool.ts";
 import {
   asInteger,
   type CommandHost,
@@ -33,7 +33,7 @@ export function defineLegUndrain(host: CommandHost) {
     .description(
       "Lets a drained leg come back: it resyncs what it missed and joins the in-sync set by itself.",
     )
-    .argument("<pool>", "name or UUID of the pool, attached on this machine")
+    .argument("<pool>", "name or UUID of the pool")
     .argument("<leg>", "index of the leg, as status shows it", asInteger(0, 7))
     .addOption(nodeOption())
     .addOption(configOption())
@@ -45,7 +45,7 @@ export function defineLegUndrain(host: CommandHost) {
 /** Undrains the leg. */
 export async function runLegUndrain(options: LegUndrainOptions, terminal: Terminal): Promise<ExitCode> {
   const legIndex = required(options.leg, "<leg>");
-  return await withAttachedPool(options.pool, options, terminal, async ({ client, pool }) => {
+  return await withServedPool(options.pool, options, terminal, async ({ client, pool }) => {
     await client.request("client.changeLegs", { kind: "undrain", legIndex });
     if (options.json) writeJson(terminal, { poolName: pool.poolName, legIndex, isDrained: false });
     else terminal.out(`${pool.poolName}: leg ${legIndex} may come back and resyncs what it missed\n`);

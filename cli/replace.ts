@@ -5,9 +5,9 @@
  */
 
 import { Command } from "@commander-js/extra-typings";
-import { type AttachedPool, forgetLeg, replaceLeg, type Replacement, tableOf } from "../lib/control/leg_changes.ts";
+import { forgetLeg, replaceLeg, type Replacement, type ServedPool, tableOf } from "../lib/control/leg_changes.ts";
 import { ControlError } from "../lib/control/control_api.ts";
-import { withAttachedPool } from "./attached_pool.ts";
+import { withServedPool } from "./served_pool.ts";
 import {
   asInteger,
   type CommandHost,
@@ -45,7 +45,7 @@ export function defineReplace(host: CommandHost) {
         "for the while, is in sync; the client then removes it by itself. A leg that is not in sync (its disk is dead, its node " +
         "was away) is replaced at once. Repeating the command finishes what an interrupted one began.",
     )
-    .argument("<pool>", "name or UUID of the pool, attached on this machine")
+    .argument("<pool>", "name or UUID of the pool")
     .option("--leg <index>", "the leg to be replaced, as status shows it (required)", asInteger(0, 7))
     .option("--device <path>", "the new file or block device on the leg's node (required)")
     .option("--force", "take a device that carries data, and overwrite it")
@@ -71,7 +71,7 @@ export async function runReplace(options: ReplaceOptions, terminal: Terminal): P
   if (!options.device.startsWith("/")) {
     throw new ControlError("bad-request", "--device is an absolute path on the leg's node");
   }
-  return await withAttachedPool(options.pool, options, terminal, async (attached) => {
+  return await withServedPool(options.pool, options, terminal, async (attached) => {
     const replacement = await replaceLeg(attached, options.leg, options.device, options.force ?? false);
     if (!options.json) terminal.out(renderReplacement(replacement));
     let note = "";
@@ -90,7 +90,7 @@ export async function runReplace(options: ReplaceOptions, terminal: Terminal): P
 }
 
 /** Waits until the new leg is in sync and, if another was to go for it, that is gone. A resync may take hours, so there is no limit. */
-async function inSync({ client }: AttachedPool, replacement: Replacement): Promise<void> {
+async function inSync({ client }: ServedPool, replacement: Replacement): Promise<void> {
   for (;;) {
     const table = await tableOf(client);
     const isIn = table.some((leg) =>

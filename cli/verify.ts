@@ -1,29 +1,26 @@
 /**
- * `brmr verify`: compares the in-sync legs of an attached pool while it is in use, and repairs what differs.
+ * `brmr verify`: compares the in-sync legs of a pool, in use or not, and repairs what differs.
  *
  * @module
  */
 
 import { Command } from "@commander-js/extra-typings";
 import { type ClientOperations, type ControlClient, ControlError } from "../lib/control/control_api.ts";
-import { connectClient } from "../lib/control/client_control_client.ts";
-import { runtimeDir } from "../lib/control/runtime_dir.ts";
 import type { VerifySnapshot } from "../lib/core/snapshot.ts";
-import { poolNameOf } from "./attached_pool.ts";
-import { asRate, type CommandHost, jsonOption, writeJson } from "./command_host.ts";
+import { asRate, type CommandHost, configOption, jsonOption, nodeOption, writeJson } from "./command_host.ts";
 import { ExitCode } from "./exit_code.ts";
+import type { NodeChoice } from "./node_list.ts";
 import { renderVerify, renderVerifyProgress } from "./render_leg.ts";
+import { withServedPool } from "./served_pool.ts";
 import { listenForStop } from "./stop_signals.ts";
 import type { Terminal } from "./terminal.ts";
 
-/** A client answers from memory. */
-const TIMEOUT_MS = 10_000;
 const LOOK_MS = 500;
 /** Unless told otherwise: a share that an application on any disk of today hardly feels. */
 const DEFAULT_RATE = 64 << 20;
 
 /** What `verify` is told. */
-export interface VerifyOptions {
+export interface VerifyOptions extends NodeChoice {
   readonly pool: string;
   readonly repair?: boolean;
   /** Bytes per second; 0 for no limit. */
@@ -37,13 +34,15 @@ export function defineVerify(host: CommandHost) {
     .summary("compare the in-sync legs")
     .description(
       "Compares the legs that are in sync by checksum, 1 MiB after the other, while the pool goes on: only the range being " +
-        "compared is held back from writes. With --repair, what differs is written anew to all legs from the data that most " +
+        "compared is held back from writes. When nobody has the pool attached, a storage node does it. With --repair, what differs is written anew to all legs from the data that most " +
         "legs have, or with two legs from the first one; so is what a leg cannot read. Interrupting the command ends the verify. " +
         "Exit code 6: legs differ; 7: they differed and are repaired.",
     )
-    .argument("<pool>", "name or UUID of the pool, attached on this machine")
+    .argument("<pool>", "name or UUID of the pool")
     .option("--repair", "write what differs, or cannot be read, anew")
     .option("--rate <rate>", 'most bytes per second, with K, M or G, or "unlimited" (default: 64M)', asRate)
+    .addOption(nodeOption())
+    .addOption(configOption())
     .addOption(jsonOption())
     .addHelpText("after", "\nExample:\n  brmr verify vol1 --repair --rate 100M")
     .action((pool, options) => host.run((terminal) => runVerify({ ...options, pool }, terminal)));
@@ -51,9 +50,7 @@ export function defineVerify(host: CommandHost) {
 
 /** Compares, shows progress on a terminal, and tells what was found. */
 export async function runVerify(options: VerifyOptions, terminal: Terminal): Promise<ExitCode> {
-  const poolName = await poolNameOf(options.pool, terminal);
-  const client = await connectClient(poolName, { runtimeDir: runtimeDir(), timeoutMs: TIMEOUT_MS });
-  try {
+  return await withServedPool(options.pool, options, terminal, async ({ client, pool: { poolName } }) => {
     const rateBytesPerSecond = options.rate ?? DEFAULT_RATE;
     await client.request("client.verify", { repair: options.repair ?? false, rateBytesPerSecond });
     const verify = await untilOver(client, options, terminal);
@@ -61,9 +58,7 @@ export async function runVerify(options: VerifyOptions, terminal: Terminal): Pro
     else terminal.out(renderVerify(poolName, verify));
     if (verify.state === "failed") throw new ControlError("refused", `The verify could not go on: ${verify.message}.`);
     return exitCodeOfVerify(verify);
-  } finally {
-    client.close();
-  }
+  });
 }
 
 /** What the outcome of a verify is as an exit code. */

@@ -102,7 +102,26 @@ export interface NodeOperations {
   /** Wipes the leg's metadata and forgets it; removes the file if the node created it. */
   "leg.delete": { request: { poolUuid: string; legUuid: string; force: boolean }; result: Record<string, never> };
   /** The legs of one pool on this node. */
-  "pool.status": { request: { pool: string }; result: { legs: LegStatus[] } };
+  "pool.status": {
+    request: { pool: string };
+    result: {
+      legs: LegStatus[];
+      /** An operator's session of the pool runs at this node. Absent from nodes that know none. */
+      hasOperator?: boolean;
+    };
+  };
+  /**
+   * Begins an operator's session at this node, or joins the one there is: the node takes the pool, which nobody may have attached, to carry
+   * out what `operator.ask` says. It ends when all who began it have said `client.detach` or have been silent for a minute, and when a
+   * client takes the pool or a leg is lost. "refused" with the reason when the pool cannot be had.
+   */
+  "operator.begin": { request: { pool: string }; result: { holder: number } };
+  /** An operation of a client node, asked of the session. */
+  "operator.ask": {
+    request: { pool: string; holder: number; operation: keyof ClientOperations; request: unknown };
+    // deno-lint-ignore no-explicit-any -- that of the operation
+    result: any;
+  };
   /** Where leg `legIndex` lacks data, as a leg of this node knows: `buckets` counts of dirty chunks over the address space. */
   "pool.dirtyMap": {
     request: { pool: string; legIndex: number; buckets: number; maxRuns: number };

@@ -1,7 +1,7 @@
 /**
- * What an operator does to the legs of an attached pool: drain, undrain, add, remove, replace.
+ * What an operator does to the legs of a pool: drain, undrain, add, remove, replace.
  *
- * Each change of the leg table is one record that the client makes; the devices are made and unmade by the storage nodes. Between the
+ * Each change of the leg table is one record that whoever serves the pool makes (its client, or an operator's session of a storage node); the devices are made and unmade by the storage nodes. Between the
  * two a crash may leave a formatted leg that is in no table. Nothing trusts such a leg: it is recognised by its superblock, and
  * repeating the command takes it up again, or makes it anew.
  *
@@ -21,8 +21,9 @@ import type { LegPlace } from "./node_address.ts";
 import type { NodeConnections } from "./node_connections.ts";
 import type { FoundPool } from "./pool_lookup.ts";
 
-/** The client that has the pool, and the pool as the nodes know it. */
-export interface AttachedPool {
+/** Whoever serves the pool, and the pool as the nodes know it. */
+export interface ServedPool {
+  /** The client, or the operator's session of a node. */
   readonly client: ControlClient<ClientOperations>;
   readonly pool: FoundPool;
   readonly nodes: NodeConnections;
@@ -38,7 +39,7 @@ export interface ChangedLeg {
   readonly note: string;
 }
 
-/** The leg table as the client has it, which is the one in force. */
+/** The leg table as whoever serves the pool has it, which is the one in force. */
 export async function tableOf(client: ControlClient<ClientOperations>): Promise<readonly ClientLegSnapshot[]> {
   return (await client.request("client.status", {})).snapshot.legs;
 }
@@ -49,11 +50,11 @@ export async function tableOf(client: ControlClient<ClientOperations>): Promise<
  * @throws {ControlError} "exists" (it is a leg of the pool), "foreign-data", "refused", or what the node says
  */
 export async function addLeg(
-  attached: AttachedPool,
+  served: ServedPool,
   place: LegPlace,
   options: { readonly force: boolean; readonly replacesIndex: number },
 ): Promise<ChangedLeg> {
-  const { client, pool, nodes } = attached;
+  const { client, pool, nodes } = served;
   const table = await tableOf(client);
   const node = await nodes.get(place.address);
   const legIndex = freeIndex(table);
@@ -94,8 +95,8 @@ export async function addLeg(
 }
 
 /** Takes a leg out of the pool, and has its node forget it. @throws {ControlError} "refused", "not-found" */
-export async function removeLeg(attached: AttachedPool, legIndex: number): Promise<ChangedLeg> {
-  const { client, pool, nodes } = attached;
+export async function removeLeg(served: ServedPool, legIndex: number): Promise<ChangedLeg> {
+  const { client, pool, nodes } = served;
   const leg = (await tableOf(client)).find((each) => each.legIndex === legIndex);
   if (leg !== undefined) await client.request("client.changeLegs", { kind: "remove", legIndex });
   else if (!pool.strays.some((stray) => stray.legIndex === legIndex)) {
@@ -143,17 +144,17 @@ export interface Replacement extends ChangedLeg {
  * @throws {ControlError} "not-found", "foreign-data", "refused", or what the node says
  */
 export async function replaceLeg(
-  attached: AttachedPool,
+  served: ServedPool,
   legIndex: number,
   path: string,
   force: boolean,
 ): Promise<Replacement> {
-  const { client, pool, nodes } = attached;
+  const { client, pool, nodes } = served;
   const leg = (await tableOf(client)).find((each) => each.legIndex === legIndex);
   if (leg === undefined) throw new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}.`);
   const replaced = { replacedIndex: legIndex, replacedUuid: leg.legUuid };
   if (leg.state === "in-sync") {
-    const added = await addLeg(attached, { address: leg.address, path }, { force, replacesIndex: legIndex });
+    const added = await addLeg(served, { address: leg.address, path }, { force, replacesIndex: legIndex });
     return { ...added, ...replaced, way: "hot", note: `Leg ${legIndex} stays until it is in sync.` };
   }
   const node = await nodes.get(leg.address);

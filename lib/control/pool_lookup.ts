@@ -37,6 +37,8 @@ export interface FoundPool {
   readonly heldBy: string | null;
   /** Nobody has it attached, and its legs reconcile or resync by themselves. */
   readonly isCaredFor: boolean;
+  /** The node at which an operator's session of the pool runs; null when none does, as far as is known. */
+  readonly operatorAt: string | null;
   readonly unreachable: readonly NodeFailure[];
   /** Legs of this pool that nodes have and its table does not: formatted and not taken in, or removed. Never trusted. */
   readonly strays: readonly {
@@ -58,6 +60,13 @@ export interface FoundPools {
 interface Sighting {
   readonly address: string;
   readonly leg: LegStatus;
+  readonly hasOperator: boolean;
+}
+
+/** What a node says of the legs that it has. */
+interface NodeAnswer {
+  readonly legs: readonly LegStatus[];
+  readonly hasOperator?: boolean;
 }
 
 /**
@@ -67,12 +76,14 @@ interface Sighting {
  */
 export async function findPool(pool: string, addresses: readonly string[], nodes: NodeConnections): Promise<FoundPool> {
   const sightings = await searchFrom(addresses, nodes, async (address) => {
-    const status = await nodes.tryAsk(address, (client) =>
-      client.request("pool.status", { pool }).catch((error) => {
-        if (error instanceof ControlError && error.code === "not-found") return { legs: [] };
-        throw error;
-      }));
-    return status === null ? null : status.legs;
+    return await nodes.tryAsk<NodeAnswer>(
+      address,
+      (client) =>
+        client.request("pool.status", { pool }).catch((error) => {
+          if (error instanceof ControlError && error.code === "not-found") return { legs: [] };
+          throw error;
+        }),
+    );
   });
   const pools = groupByPool(sightings, nodes.failures);
   if (pools.length === 0) {
@@ -100,7 +111,7 @@ export async function findAllPools(addresses: readonly string[], nodes: NodeConn
     const info = await nodes.tryAsk(address, (client) => client.request("node.info", {}));
     if (info === null) return null;
     for (const leg of info.broken) broken.push({ ...leg, address });
-    return info.legs;
+    return { legs: info.legs };
   });
   const unreachable = nodes.failures;
   return { pools: groupByPool(sightings, unreachable), broken, unreachable };
@@ -110,7 +121,7 @@ export async function findAllPools(addresses: readonly string[], nodes: NodeConn
 async function searchFrom(
   addresses: readonly string[],
   nodes: NodeConnections,
-  ask: (address: string) => Promise<readonly LegStatus[] | null>,
+  ask: (address: string) => Promise<NodeAnswer | null>,
 ): Promise<Sighting[]> {
   if (addresses.length === 0) throw noNodes();
   const sightings: Sighting[] = [];
@@ -119,13 +130,13 @@ async function searchFrom(
   let wave = [...new Set(addresses.map(canonicalNodeAddress))];
   while (wave.length > 0) {
     for (const address of wave) asked.add(address);
-    const answers = await Promise.all(wave.map(async (address) => ({ address, legs: await ask(address) })));
+    const answers = await Promise.all(wave.map(async (address) => ({ address, answer: await ask(address) })));
     const next = new Set<string>();
-    for (const { address, legs } of answers) {
-      if (legs === null) continue;
+    for (const { address, answer } of answers) {
+      if (answer === null) continue;
       answerCount++;
-      for (const leg of legs) {
-        sightings.push({ address, leg });
+      for (const leg of answer.legs) {
+        sightings.push({ address, leg, hasOperator: answer.hasOperator ?? false });
         for (const entry of leg.snapshot.record.shared.legs) {
           if (entry !== null) next.add(canonicalNodeAddress(entry.address));
         }
@@ -184,6 +195,7 @@ function describePool(group: readonly Sighting[], failures: readonly NodeFailure
     legs,
     heldBy: holder?.clientName ?? null,
     isCaredFor: holder === undefined && sessions.length > 0,
+    operatorAt: group.find(({ hasOperator }) => hasOperator)?.address ?? null,
     strays: group.filter(({ leg }) => !record.legs.some((entry) => entry?.uuid === leg.snapshot.legUuid))
       .map(({ address, leg: { path, snapshot: { legUuid, legIndex } } }) => ({ address, path, legUuid, legIndex })),
     unreachable: failures.filter((failure) =>

@@ -149,23 +149,13 @@ export class Caretaker {
   }
 
   #look(nowMs: number): void {
-    const { poolUuid, poolName, sizeBytes, logicalBlockBytes, extentBytes, hotExtentLimit, record } = this.#leg
-      .snapshot();
     const { nextRandom, newUuid, wallMs, name, dialect } = this.#options;
     this.#round++;
     this.#pool = new ClientPool({
+      ...poolOfLeg(this.#leg),
       isCaretaker: true,
-      poolUuid,
-      poolName,
-      sizeBytes,
-      logicalBlockBytes,
-      extentBytes,
-      hotExtentCount: hotExtentLimit,
       clientUuid: newUuid(),
       clientName: name,
-      legs: record.shared.legs.flatMap((entry, legIndex) =>
-        entry === null ? [] : [{ legIndex, address: entry.address }]
-      ),
       maxRequests: 16,
       nowMs,
       wallMs: wallMs(),
@@ -187,4 +177,15 @@ export class Caretaker {
     this.#backoffMs = Math.min(MOST_BACKOFF_MS, this.#backoffMs * 2);
     this.#pool = null;
   }
+}
+
+/** The pool of a leg, as far as that knows it: what a client core of its own starts from. */
+export function poolOfLeg(leg: LegServer) {
+  const { poolUuid, poolName, sizeBytes, chunkBytes, logicalBlockBytes, extentBytes, hotExtentLimit, record } = leg
+    .snapshot();
+  const legs = record.shared.legs.flatMap((entry, legIndex) =>
+    entry === null ? [] : [{ legIndex, address: entry.address }]
+  );
+  const hotExtentCount = hotExtentLimit;
+  return { poolUuid, poolName, sizeBytes, chunkBytes, logicalBlockBytes, extentBytes, hotExtentCount, legs };
 }

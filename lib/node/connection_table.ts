@@ -23,6 +23,10 @@ export const ConnectionRole = {
   CARETAKER_CONNECTING: 5,
   /** The same, up. */
   CARETAKER: 6,
+  /** Ours, of the operator's session at `driver`, to leg `legIndex`; not up yet. */
+  OPERATOR_CONNECTING: 7,
+  /** The same, up. */
+  OPERATOR: 8,
 } as const;
 
 /** Entries by connection number; each holder of a number has a key of its own. */

@@ -6,8 +6,10 @@
  */
 
 import * as v from "valibot";
-import { ControlError, type LegStatus, type NodeOperations } from "../control/control_api.ts";
+import { ControlError, type NodeOperations } from "../control/control_api.ts";
 import { type ControlReply, encodeFailure } from "../control/control_reply.ts";
+import type { ClientSnapshot } from "../core/snapshot.ts";
+import { CLIENT_REQUESTS, isClientRequest, parseClientRequest } from "./client_requests.ts";
 import type { LegRegistry } from "./leg_registry.ts";
 
 const name = v.pipe(v.string(), v.minLength(1), v.maxLength(200));
@@ -75,6 +77,13 @@ const schemas = {
     legIndex,
     buckets: v.pipe(count, v.minValue(1), v.maxValue(4096)),
     maxRuns: v.pipe(count, v.maxValue(10_000)),
+  }),
+  "operator.begin": v.object({ pool: name }),
+  "operator.ask": v.object({
+    pool: name,
+    holder: count,
+    operation: v.picklist(["client.status", "client.detach", ...CLIENT_REQUESTS]),
+    request: v.record(v.string(), v.unknown()),
   }),
   "resync.set": v.object({
     pool: name,
@@ -147,7 +156,21 @@ export class ControlService {
         return this.#legs.dirtyMap(request);
       case "resync.set":
         return this.#legs.setResync(request);
+      case "operator.begin":
+        return this.#legs.beginOperator(request.pool);
+      case "operator.ask":
+        return this.#askOperator(request);
     }
+  }
+
+  /** Answers as a client node would. */
+  async #askOperator(ask: NodeOperations["operator.ask"]["request"]): Promise<unknown> {
+    const { operation } = ask;
+    const request = isClientRequest(operation) ? parseClientRequest(operation, ask.request) : {};
+    const result = await this.#legs.askOperator({ ...ask, request });
+    if (operation !== "client.status") return result;
+    const residentBytes = Deno.memoryUsage().rss;
+    return { uri: "", pid: Deno.pid, connections: 0, residentBytes, snapshot: result as ClientSnapshot };
   }
 
   async #info(): Promise<NodeOperations["node.info"]["result"]> {
@@ -162,10 +185,10 @@ export class ControlService {
     };
   }
 
-  async #poolStatus(pool: string): Promise<{ legs: LegStatus[] }> {
-    const all = (await this.#legs.status()).legs;
+  async #poolStatus(pool: string): Promise<NodeOperations["pool.status"]["result"]> {
+    const { legs: all, operated } = await this.#legs.status();
     const legs = all.filter(({ snapshot }) => snapshot.poolUuid === pool || snapshot.poolName === pool);
     if (legs.length === 0) throw new ControlError("not-found", `This node has no leg of pool "${pool}"`);
-    return { legs };
+    return { legs, hasOperator: legs.some(({ snapshot }) => operated.includes(snapshot.poolUuid)) };
   }
 }

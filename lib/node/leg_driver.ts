@@ -22,6 +22,7 @@ import { RequestFlag } from "../frontend/frontend.ts";
 import { hashChunks } from "../base/checksum.ts";
 import { encodeBody } from "../wire/body_codec.ts";
 import { unreachable } from "../base/assert.ts";
+import type { OperatorSession } from "./operator_session.ts";
 import { OperationTable } from "./operation_table.ts";
 import { ReadQueue } from "./read_queue.ts";
 
@@ -60,6 +61,8 @@ export class LegDriver {
   readonly core: LegServer;
   /** Looks after the pool while nobody has it attached; null for a driver without. */
   readonly caretaker: Caretaker | null;
+  /** The operator's session that was begun at this leg. */
+  operator: OperatorSession | null = null;
   readonly #host: LegHost;
   readonly #dataOffset: number;
   readonly #chunkBytes: number;
@@ -155,12 +158,15 @@ export class LegDriver {
     this.core.handleTick(nowMs);
     this.caretaker?.handleTick(nowMs);
     this.drain();
+    this.operator?.tick(nowMs);
   }
 
   /** When `tick` has to be called at the latest. */
   get nextDeadlineMs(): number {
-    const coreMs = this.core.nextDeadlineMs;
-    return this.caretaker === null ? coreMs : Math.min(coreMs, this.caretaker.nextDeadlineMs);
+    let deadlineMs = this.core.nextDeadlineMs;
+    if (this.caretaker !== null) deadlineMs = Math.min(deadlineMs, this.caretaker.nextDeadlineMs);
+    if (this.operator !== null) deadlineMs = Math.min(deadlineMs, this.operator.nextDeadlineMs);
+    return deadlineMs;
   }
 
   caretakerConnected(tag: number, connection: number): void {

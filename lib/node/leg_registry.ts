@@ -53,8 +53,17 @@ export class LegRegistry {
     return count;
   }
 
-  status(): Promise<{ legs: LegStatus[]; bufferBytes: number }> {
+  /** `operated`: pools of which an operator's session runs here, by UUID. */
+  status(): Promise<{ legs: LegStatus[]; bufferBytes: number; operated: string[] }> {
     return this.#port.request("status");
+  }
+
+  beginOperator(pool: string): Promise<{ holder: number }> {
+    return this.#port.request("operator.begin", { pool });
+  }
+
+  askOperator(request: NodeOperations["operator.ask"]["request"]): Promise<unknown> {
+    return this.#port.request("operator.ask", request);
   }
 
   /** What is at `path`. */

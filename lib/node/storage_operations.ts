@@ -16,6 +16,7 @@ import { openLegStore } from "../store/leg_store.ts";
 import { readBootId } from "./boot_id.ts";
 import { dirtyMapReport } from "./dirty_map_report.ts";
 import { LegDriver } from "./leg_driver.ts";
+import { OperatorSession } from "./operator_session.ts";
 import type { StorageWorker } from "./storage_worker.ts";
 import type { PlainError, WorkerReport, WorkerRequest } from "./worker_messages.ts";
 
@@ -34,10 +35,17 @@ export class StorageOperations {
   readonly #reactor: Reactor;
   readonly #report: (report: WorkerReport) => void;
   readonly #bootId = readBootId();
+  readonly #nodeName: string;
   #closing: Closing[] = [];
 
-  constructor(worker: StorageWorker, reactor: Reactor, report: (report: WorkerReport) => void) {
+  constructor(
+    worker: StorageWorker,
+    reactor: Reactor,
+    nodeName: string,
+    report: (report: WorkerReport) => void,
+  ) {
     this.#worker = worker;
+    this.#nodeName = nodeName;
     this.#reactor = reactor;
     this.#report = report;
   }
@@ -46,6 +54,8 @@ export class StorageOperations {
   handle({ id, op, request }: WorkerRequest): void {
     try {
       if (op === "leg.close") this.#closeLeg(id, request);
+      else if (op === "operator.begin") this.#beginOperator(id, request.pool);
+      else if (op === "operator.ask") this.#askOperator(id, request);
       else this.#report({ kind: "response", id, result: this.#perform(op, request) });
     } catch (error) {
       this.#report({ kind: "response", id, error: plainError(error) });
@@ -54,6 +64,7 @@ export class StorageOperations {
 
   /** Legs that are to be closed and have become quiet. */
   afterTurn(): void {
+    for (const driver of this.#worker.drivers) if (driver.operator?.isOver) this.#endOperator(driver);
     if (this.#closing.length === 0) return;
     for (const { driver } of this.#closing) driver.retryReads(); // the worker does so for legs in service only
     const quiet = this.#closing.filter(({ driver }) => driver.isQuiet);
@@ -72,7 +83,11 @@ export class StorageOperations {
       case "leg.open":
         return this.#openLeg(request);
       case "status":
-        return { legs: this.#legs(() => true), bufferBytes: this.#worker.pool.totalBytes };
+        return {
+          legs: this.#legs(() => true),
+          bufferBytes: this.#worker.pool.totalBytes,
+          operated: this.#worker.drivers.filter((each) => each.operator !== null).map((each) => each.poolUuid),
+        };
       case "pool.dirtyMap":
         return this.#dirtyMap(request);
       case "resync.set":
@@ -175,6 +190,41 @@ export class StorageOperations {
     const drivers = this.#worker.drivers.filter((each) => each.poolUuid === pool || each.poolName === pool);
     if (drivers.length === 0) throw new ControlError("not-found", `This node has no leg of pool "${pool}"`);
     return drivers;
+  }
+
+  /** Begins an operator's session at a leg of the pool, or joins the one there is. Answered when the pool is had. */
+  #beginOperator(requestId: number, pool: string): void {
+    const drivers = this.#driversOf(pool);
+    const driver = drivers.find((each) => each.operator !== null) ?? drivers[0];
+    if (driver.operator?.isOver) this.#endOperator(driver);
+    driver.operator ??= new OperatorSession({
+      leg: driver.core,
+      host: this.#worker,
+      name: `the operator's session at ${this.#nodeName}`,
+      connect: (legIndex, address) => this.#worker.connectOperator(driver, legIndex, address),
+      report: (event) => this.#worker.reportEvent(driver, event),
+      answer: (id, result, error) => this.#report({ kind: "response", id, result, error }),
+    });
+    driver.operator.begin(requestId);
+  }
+
+  /** A session is over. Who came while it was letting go has the next one. */
+  #endOperator(driver: LegDriver): void {
+    const waiting = driver.operator?.waiting ?? [];
+    driver.operator = null;
+    for (const requestId of waiting) this.#beginOperator(requestId, driver.poolUuid);
+  }
+
+  #askOperator(requestId: number, ask: NodeOperations["operator.ask"]["request"]): void {
+    const operator = this.#driversOf(ask.pool).find((each) => each.operator !== null)?.operator ?? null;
+    if (operator === null) {
+      throw new ControlError(
+        "refused",
+        "The operator's session is over (a client may have taken the pool, or a leg was lost); look with status, " +
+          "and repeat the command",
+      );
+    }
+    operator.ask(requestId, ask.holder, ask.operation, ask.request);
   }
 
   #dirtyMap(request: NodeOperations["pool.dirtyMap"]["request"]): NodeOperations["pool.dirtyMap"]["result"] {

@@ -87,6 +87,8 @@ export class StorageWorker implements TransportHandler, LegHost {
 
   /** Takes a leg out of service. Its connections are closed; its device may still have I/O in flight (`isQuiet`). */
   removeLeg(driver: LegDriver): void {
+    driver.operator?.abandon();
+    driver.operator = null;
     const at = this.#drivers.indexOf(driver);
     if (at >= 0) this.#drivers.splice(at, 1);
     for (let connection = 0; connection < this.#connections.limit; connection++) {
@@ -192,6 +194,13 @@ export class StorageWorker implements TransportHandler, LegHost {
     this.#noteOpen(connection, ConnectionRole.CARETAKER_CONNECTING, driver, tag);
   }
 
+  /** As a client, for the operator's session at the driver's leg. */
+  connectOperator(driver: LegDriver, legIndex: number, address: string): void {
+    const connection = this.transport.connect(address);
+    this.#hasSent = true;
+    this.#noteOpen(connection, ConnectionRole.OPERATOR_CONNECTING, driver, legIndex);
+  }
+
   closeConnection(key: number): void {
     const connection = this.#connections.keys.connectionOf(key);
     if (connection >= 0) this.transport.close(connection);
@@ -221,6 +230,12 @@ export class StorageWorker implements TransportHandler, LegHost {
       driver.caretakerConnected(legIndex, key);
       return;
     }
+    if (this.#connections.role(connection) === ConnectionRole.OPERATOR_CONNECTING) {
+      this.#connections.become(connection, ConnectionRole.OPERATOR, driver);
+      if (driver.operator === null) this.transport.close(connection); // the session has ended meanwhile
+      else driver.operator.connected(legIndex, key);
+      return;
+    }
     this.#connections.become(connection, ConnectionRole.LEG, driver);
     driver.connected(legIndex, key);
   }
@@ -248,6 +263,8 @@ export class StorageWorker implements TransportHandler, LegHost {
         return this.#room(lengthBytes, landedSlot);
       case ConnectionRole.CARETAKER:
         return bodyKind(message.type) === "json" ? this.#room(lengthBytes, landedSlot) : REFUSE;
+      case ConnectionRole.OPERATOR:
+        return bodyKind(message.type) === "none" ? REFUSE : this.#room(lengthBytes, landedSlot);
       case ConnectionRole.STRANGER:
         if (message.type !== MessageType.HELLO || lengthBytes > HELLO_LIMIT_BYTES) return REFUSE;
         return this.#room(lengthBytes, landedSlot);
@@ -274,6 +291,7 @@ export class StorageWorker implements TransportHandler, LegHost {
         this.#hello(connection, message, slot);
         return;
       case ConnectionRole.CARETAKER:
+      case ConnectionRole.OPERATOR:
         this.#caretakerMessage(connection, this.#connections.driver(connection)!, message, slot);
         return;
       default:
@@ -299,6 +317,8 @@ export class StorageWorker implements TransportHandler, LegHost {
     if (driver === null) return;
     if (role === ConnectionRole.CARETAKER_CONNECTING) driver.caretakerConnectFailed(legIndex);
     else if (role === ConnectionRole.CARETAKER) driver.caretakerConnectionClosed(key);
+    else if (role === ConnectionRole.OPERATOR_CONNECTING) driver.operator?.connectFailed(legIndex);
+    else if (role === ConnectionRole.OPERATOR) driver.operator?.connectionClosed(key);
     else if (role === ConnectionRole.CONNECTING) driver.connectFailed(legIndex);
     else if (role === ConnectionRole.LEG) driver.connectionClosed(key);
   }
@@ -315,25 +335,21 @@ export class StorageWorker implements TransportHandler, LegHost {
     if (body !== undefined) driver.message(this.#connections.keys.keyOf(connection), message, -1, body);
   }
 
-  /** A leg answers our caretaker. One that says what cannot be understood is left alone. */
+  /** A leg answers our caretaker, or an operator's session. One that says what cannot be understood is left alone. */
   #caretakerMessage(connection: number, driver: LegDriver, message: Message, slot: number): void {
     const key = this.#connections.keys.keyOf(connection);
-    if (bodyKind(message.type) !== "json") {
-      if (slot >= 0) this.freeSlot(slot);
-      driver.caretakerMessage(key, message, null);
-      return;
-    }
-    const parsed = parseBody(
-      message.type,
-      slot < 0 ? NO_BYTES : this.pool.bytes(slot).subarray(0, message.payloadLength),
-    );
-    if (slot >= 0) this.freeSlot(slot);
-    if (parsed.ok) driver.caretakerMessage(key, message, parsed.body);
-    else {
+    const isOperator = this.#connections.role(connection) === ConnectionRole.OPERATOR;
+    const bytes = slot < 0 ? NO_BYTES : this.pool.bytes(slot).subarray(0, message.payloadLength);
+    const kind = bodyKind(message.type);
+    const isParsed = kind === "json" || (isOperator && kind === "words");
+    const parsed = isParsed ? parseBody(message.type, bytes) : { ok: true as const, body: null };
+    if (!parsed.ok) {
       const text = `A leg tells its peer's caretaker: ${parsed.message}`;
       this.reportEvent(driver, { level: "warning", name: "peer-frame-refused", message: text });
       this.transport.close(connection);
-    }
+    } else if (!isOperator) driver.caretakerMessage(key, message, parsed.body);
+    else driver.operator?.message(key, message, isParsed ? NO_BYTES : bytes, parsed.body);
+    if (slot >= 0) this.freeSlot(slot);
   }
 
   /** The parsed body of a frame, its slot given back; undefined when it was unfit and has been answered with REFUSE. */

@@ -88,7 +88,7 @@ function runStorage(start: StorageStart): void {
     maxConnections: 512,
     report: reportTransport,
   });
-  const operations = new StorageOperations(worker, reactor, report);
+  const operations = new StorageOperations(worker, reactor, start.nodeName, report);
   let isStopping = false;
   new MailboxReceiver(start.mailbox, reactor, (value) => {
     const message = value as MailboxMessage;

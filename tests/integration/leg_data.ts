@@ -4,6 +4,7 @@
  * @module
  */
 
+import assert from "node:assert/strict";
 import { decodeSuperblock } from "../../lib/disk_format/superblock.ts";
 import { runCommand } from "./cluster.ts";
 
@@ -30,5 +31,24 @@ export async function expectLegsIdentical(paths: readonly string[]): Promise<voi
       path,
     ]);
     if (result.code !== 0) throw new Error(`The legs differ: ${result.stdout}${result.stderr}`);
+  }
+}
+
+/** Overwrites the first 4 KiB block of `value` bytes in a leg's file behind everybody's back. */
+export async function rot(path: string, value: number): Promise<void> {
+  const file = await Deno.open(path, { read: true, write: true });
+  try {
+    const block = new Uint8Array(4096);
+    for (let at = 0;; at += 4096) {
+      await file.seek(at, Deno.SeekMode.Start);
+      const count = await file.read(block);
+      assert.equal(count, 4096, "the data is in the file");
+      if (!block.every((byte) => byte === value)) continue;
+      await file.seek(at, Deno.SeekMode.Start);
+      await file.write(new Uint8Array(4096).fill(value ^ 1));
+      return;
+    }
+  } finally {
+    file.close();
   }
 }

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type Cluster, withCluster } from "./cluster.ts";
-import { expectLegsIdentical } from "./leg_data.ts";
+import { expectLegsIdentical, rot } from "./leg_data.ts";
 import { BlockLoad } from "./load.ts";
 import { NbdSocket } from "./nbd_socket.ts";
 
@@ -136,22 +136,3 @@ Deno.test("verify finds what has rotted on a disk, and repairs it from the first
     await expectLegsIdentical(cluster.legPaths);
   });
 });
-
-/** Overwrites the first 4 KiB block of `value` bytes in a leg's file behind everybody's back. */
-async function rot(path: string, value: number): Promise<void> {
-  const file = await Deno.open(path, { read: true, write: true });
-  try {
-    const block = new Uint8Array(4096);
-    for (let at = 0;; at += 4096) {
-      await file.seek(at, Deno.SeekMode.Start);
-      const count = await file.read(block);
-      assert.equal(count, 4096, "the data is in the file");
-      if (!block.every((byte) => byte === value)) continue;
-      await file.seek(at, Deno.SeekMode.Start);
-      await file.write(new Uint8Array(4096).fill(value ^ 1));
-      return;
-    }
-  } finally {
-    file.close();
-  }
-}

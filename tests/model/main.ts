@@ -35,7 +35,7 @@ const OUT_OF_REACH = new Set([
   "a record drops a leg before its data is flushed",
   "a verify does not lock what it compares",
   "a new disk is taken for a copy of the old one",
-  "a disk that was made in place of another's is never taken up",
+  "a disk made in place of another is never taken up",
   "the last leg in sync is removed",
 ]);
 

@@ -173,7 +173,7 @@ canary(
       adopt.call(this, { ...shared, legs });
     },
 );
-canary("a disk that was made in place of another's is never taken up", LegTableChanges, "mayAdopt", () => () => false);
+canary("a disk made in place of another is never taken up", LegTableChanges, "mayAdopt", () => () => false);
 const droppedAtOnce = () =>
   function (this: ClientMembership, legIndex: number, entry: LegEntry) {
     const latest = this.latest as SharedEpoch;
