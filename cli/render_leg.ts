@@ -5,7 +5,8 @@
  */
 
 import { formatBytes, formatRate } from "../lib/base/units.ts";
-import type { ChangedLeg, Replacement } from "../lib/control/leg_changes.ts";
+import type { ChangedLeg } from "../lib/control/leg_changes.ts";
+import type { Replacement } from "../lib/control/leg_replacement.ts";
 import type { VerifyDifference, VerifySnapshot } from "../lib/core/snapshot.ts";
 
 /** A leg that is new in the table. */

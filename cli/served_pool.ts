@@ -10,7 +10,7 @@ import { connectClient } from "../lib/control/client_control_client.ts";
 import { type ClientOperations, type ControlClient, ControlError } from "../lib/control/control_api.ts";
 import type { ServedPool } from "../lib/control/leg_changes.ts";
 import { beginOperator } from "../lib/control/operator_client.ts";
-import { findPool } from "../lib/control/pool_lookup.ts";
+import { findPool, type FoundPool } from "../lib/control/pool_lookup.ts";
 import { runtimeDir } from "../lib/control/runtime_dir.ts";
 import { attachedClients } from "./attached_clients.ts";
 import { chooseNodes, type NodeChoice } from "./node_list.ts";
@@ -76,6 +76,12 @@ export async function clientHere(
         `or write a config file: while nobody has the pool attached, its storage nodes do it themselves.`,
     );
   }
+}
+
+/** Nodes to ask how the pool goes on: those named, else those of its legs. */
+export function nodesOf(pool: FoundPool, choice: NodeChoice): string[] {
+  const chosen = chooseNodes(choice);
+  return chosen.length > 0 ? chosen : [...new Set(pool.legs.map((leg) => leg.address))];
 }
 
 /** Control sockets go by name; a UUID is looked up among the clients that run here. */

@@ -48,24 +48,28 @@ export interface LegProbe {
   readonly leg: { readonly poolUuid: string; readonly legUuid: string; readonly legIndex: number } | null;
 }
 
-/** Arguments of `leg.create`. The device at `path` becomes a leg, is opened and served. */
-export interface LegCreate {
+/** What a leg is like, and the newest record that was seen with it. */
+export interface LegShape {
   readonly poolUuid: string;
   readonly poolName: string;
   readonly legUuid: string;
   readonly legIndex: number;
-  /** On the storage node. A file is created sparse. */
-  readonly path: string;
   readonly sizeBytes: number;
   readonly chunkBytes: number;
   readonly logicalBlockBytes: number;
   readonly extentBytes: number;
   readonly hotExtentCount: number;
+  readonly shared: SharedEpoch;
+}
+
+/** Arguments of `leg.create`. The device at `path` becomes a leg, is opened and served. */
+export interface LegCreate extends LegShape {
+  /** On the storage node. A file is created sparse. */
+  readonly path: string;
   /** Take a device that carries data. */
   readonly force: boolean;
   /** The leg at the same index in whose place it is made. */
   readonly replacesUuid?: string;
-  readonly shared: SharedEpoch;
 }
 
 /** One leg in a node's status. */
@@ -78,6 +82,8 @@ export interface LegStatus {
 export interface BrokenLeg {
   readonly path: string;
   readonly message: string;
+  /** What the node last knew of it; absent when it never served it since it keeps account. */
+  readonly leg?: LegShape;
 }
 
 /** Operations of a storage node: arguments and results. Pools are named by name or UUID. */
@@ -99,6 +105,14 @@ export interface NodeOperations {
   "leg.create": { request: LegCreate; result: { legUuid: string } };
   /** As `leg.create`, in place of leg `replacesUuid` at the same index, which the node forgets. */
   "leg.replace": { request: LegCreate & { readonly replacesUuid: string }; result: { legUuid: string } };
+  /**
+   * Takes back a `leg.replace` that nothing relies on yet: leg `legUuid`, made by it, is wiped and the leg before is served again.
+   * "refused" when the pool has taken the new leg in. `problem`: why the leg before cannot be served, or "".
+   */
+  "leg.undoReplace": {
+    request: { poolUuid: string; legUuid: string };
+    result: { legUuid: string; path: string; problem: string };
+  };
   /** Wipes the leg's metadata and forgets it; removes the file if the node created it. */
   "leg.delete": { request: { poolUuid: string; legUuid: string; force: boolean }; result: Record<string, never> };
   /** The legs of one pool on this node. */

@@ -1,5 +1,5 @@
 /**
- * What an operator does to the legs of a pool: drain, undrain, add, remove, replace.
+ * What an operator does to the legs of a pool: drain, undrain, add, remove.
  *
  * Each change of the leg table is one record that whoever serves the pool makes (its client, or an operator's session of a storage node); the devices are made and unmade by the storage nodes. Between the
  * two a crash may leave a formatted leg that is in no table. Nothing trusts such a leg: it is recognised by its superblock, and
@@ -8,13 +8,14 @@
  * @module
  */
 
-import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
+import { MAX_LEGS } from "../disk_format/records.ts";
 import type { ClientLegSnapshot } from "../core/snapshot.ts";
 import {
   type ClientOperations,
   type ControlClient,
   ControlError,
   type LegCreate,
+  type LegShape,
   type NodeOperations,
 } from "./control_api.ts";
 import type { LegPlace } from "./node_address.ts";
@@ -33,6 +34,7 @@ export interface ServedPool {
 export interface ChangedLeg {
   readonly poolName: string;
   readonly legIndex: number;
+  readonly legUuid: string;
   readonly address: string;
   readonly path: string | null;
   /** What is left to do or to know, in a sentence; "" when nothing is. */
@@ -76,8 +78,9 @@ export async function addLeg(
       await node.request("leg.delete", { poolUuid: pool.poolUuid, legUuid: made.legUuid, force: true });
     }
     legUuid = crypto.randomUUID();
-    const force = options.force || (made === null && await isLeftover(node, pool, table, place.path));
-    await node.request("leg.create", await planLeg(pool, place.path, legUuid, legIndex, force, node));
+    const tableUuids = table.map((leg) => leg.legUuid);
+    const force = options.force || (made === null && await isLeftover(node, pool.poolUuid, tableUuids, place.path));
+    await node.request("leg.create", await planLeg(shapeOfPool(pool), place.path, legUuid, legIndex, force, node));
   }
   const { replacesIndex } = options;
   try {
@@ -91,7 +94,7 @@ export async function addLeg(
     throw error;
   }
   const note = "It copies everything from the legs that are in sync.";
-  return { poolName: pool.poolName, legIndex: index, address: place.address, path: place.path, note };
+  return { poolName: pool.poolName, legIndex: index, legUuid, address: place.address, path: place.path, note };
 }
 
 /** Takes a leg out of the pool, and has its node forget it. @throws {ControlError} "refused", "not-found" */
@@ -105,22 +108,22 @@ export async function removeLeg(served: ServedPool, legIndex: number): Promise<C
   const forgotten = leg === undefined
     ? pool.strays.filter((stray) => stray.legIndex === legIndex)
     : [{ address: leg.address, legUuid: leg.legUuid }];
-  const address = leg?.address ?? forgotten[0].address;
+  const { address, legUuid } = forgotten[0];
   let note = "";
-  for (const each of forgotten) note ||= await forgetLeg(nodes, pool, each.address, each.legUuid);
-  return { poolName: pool.poolName, legIndex, address, path: null, note };
+  for (const each of forgotten) note ||= await forgetLeg(nodes, pool.poolUuid, each.address, each.legUuid);
+  return { poolName: pool.poolName, legIndex, legUuid, address, path: null, note };
 }
 
 /** Makes the node of a leg that is in no table any more forget it. Returns "", or what is left to do. */
 export async function forgetLeg(
   nodes: NodeConnections,
-  pool: FoundPool,
+  poolUuid: string,
   address: string,
   legUuid: string,
 ): Promise<string> {
   try {
     const node = await nodes.get(address);
-    await node.request("leg.delete", { poolUuid: pool.poolUuid, legUuid, force: true });
+    await node.request("leg.delete", { poolUuid, legUuid, force: true });
     return "";
   } catch (error) {
     if (!(error instanceof ControlError) || error.code === "internal") throw error;
@@ -128,41 +131,6 @@ export async function forgetLeg(
     return `Its node could not erase it (${error.message}). It is a stranger to the pool now and is never trusted; ` +
       `when its node is back, "brmr leg remove" erases it.`;
   }
-}
-
-/** How a leg is replaced: while it works, or after its disk. */
-export interface Replacement extends ChangedLeg {
-  /** "hot": the old leg stays until the new one, at `legIndex`, is in sync. "cold": the new one has its index. */
-  readonly way: "hot" | "cold";
-  readonly replacedIndex: number;
-  readonly replacedUuid: string;
-}
-
-/**
- * Replaces a leg by a new device on the same node. A leg that is in sync stays until the new one is; of one that is not, the new
- * one takes the place at once, all dirty.
- * @throws {ControlError} "not-found", "foreign-data", "refused", or what the node says
- */
-export async function replaceLeg(
-  served: ServedPool,
-  legIndex: number,
-  path: string,
-  force: boolean,
-): Promise<Replacement> {
-  const { client, pool, nodes } = served;
-  const leg = (await tableOf(client)).find((each) => each.legIndex === legIndex);
-  if (leg === undefined) throw new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}.`);
-  const replaced = { replacedIndex: legIndex, replacedUuid: leg.legUuid };
-  if (leg.state === "in-sync") {
-    const added = await addLeg(served, { address: leg.address, path }, { force, replacesIndex: legIndex });
-    return { ...added, ...replaced, way: "hot", note: `Leg ${legIndex} stays until it is in sync.` };
-  }
-  const node = await nodes.get(leg.address);
-  const isOurs = await isLeftover(node, pool, await tableOf(client), path);
-  const create = await planLeg(pool, path, crypto.randomUUID(), legIndex, force || isOurs, node);
-  await node.request("leg.replace", { ...create, replacesUuid: leg.legUuid });
-  const note = "The client takes it in place of the old one and it copies everything.";
-  return { ...replaced, way: "cold", poolName: pool.poolName, legIndex, address: leg.address, path, note };
 }
 
 function freeIndex(table: readonly ClientLegSnapshot[]): number {
@@ -183,29 +151,38 @@ async function existingLeg(
 }
 
 /** Whether what is at `path` is a leg of this pool that is in no table: formatted and left, or removed. */
-async function isLeftover(
+export async function isLeftover(
   node: ControlClient<NodeOperations>,
-  pool: FoundPool,
-  table: readonly ClientLegSnapshot[],
+  poolUuid: string,
+  tableUuids: readonly string[],
   path: string,
 ): Promise<boolean> {
   const { leg, found } = await node.request("leg.probe", { path });
   if (found === null || leg === null) return false;
-  return leg.poolUuid === pool.poolUuid && !table.some((each) => each.legUuid === leg.legUuid);
+  return leg.poolUuid === poolUuid && !tableUuids.includes(leg.legUuid);
 }
 
-async function planLeg(
-  pool: FoundPool,
+/** What legs of this pool are like. */
+export function shapeOfPool(pool: FoundPool): Omit<LegShape, "legUuid" | "legIndex"> {
+  const { poolUuid, poolName, sizeBytes, chunkBytes, logicalBlockBytes, extentBytes, hotExtentCount, record } = pool;
+  return {
+    ...{ poolUuid, poolName, sizeBytes, chunkBytes, logicalBlockBytes, extentBytes, hotExtentCount },
+    shared: record,
+  };
+}
+
+/**
+ * What a leg at `path` is to be made of.
+ * @throws {ControlError} "foreign-data", which says what is on the device
+ */
+export async function planLeg(
+  shape: Omit<LegShape, "legUuid" | "legIndex">,
   path: string,
   legUuid: string,
   legIndex: number,
   force: boolean,
   node: ControlClient<NodeOperations>,
 ): Promise<LegCreate> {
-  const shape = pool.legs.find((leg) => leg.status !== null)?.status?.snapshot;
-  if (shape === undefined) {
-    throw new ControlError("unreachable", "No leg of the pool can be asked what the pool is like.");
-  }
   const { found } = await node.request("leg.probe", { path });
   if (found !== null && !force) {
     throw new ControlError(
@@ -214,19 +191,7 @@ async function planLeg(
     );
   }
   // It ranks below every record of the pool's: it says where the others are, and nothing about who is in sync.
-  const shared: SharedEpoch = { ...pool.record, historyNumber: 0, generation: 0, clientGeneration: 0, epoch: 0 };
-  return {
-    poolUuid: pool.poolUuid,
-    poolName: pool.poolName,
-    legUuid,
-    legIndex,
-    path,
-    sizeBytes: pool.sizeBytes,
-    chunkBytes: pool.chunkBytes,
-    logicalBlockBytes: pool.logicalBlockBytes,
-    extentBytes: shape.extentBytes,
-    hotExtentCount: shape.hotExtentLimit,
-    force,
-    shared: { ...shared, inSyncMask: pool.record.inSyncMask & ~(1 << legIndex) },
-  };
+  const lowest = { historyNumber: 0, generation: 0, clientGeneration: 0, epoch: 0 };
+  const inSyncMask = shape.shared.inSyncMask & ~(1 << legIndex);
+  return { ...shape, legUuid, legIndex, path, force, shared: { ...shape.shared, ...lowest, inSyncMask } };
 }

@@ -30,6 +30,8 @@ export interface FoundPool {
   readonly sizeBytes: number;
   readonly chunkBytes: number;
   readonly logicalBlockBytes: number;
+  readonly extentBytes: number;
+  readonly hotExtentCount: number;
   /** The highest-ranked record among the reachable legs. */
   readonly record: SharedEpoch;
   readonly legs: readonly FoundLeg[];
@@ -46,6 +48,8 @@ export interface FoundPool {
     readonly path: string;
     readonly legUuid: string;
     readonly legIndex: number;
+    /** The leg of the same index in whose place it was made; "" for none. */
+    readonly replacesUuid: string;
   }[];
 }
 
@@ -178,9 +182,8 @@ function describePool(group: readonly Sighting[], failures: readonly NodeFailure
       address: entry.address,
       isInSyncMember: (record.inSyncMask >> legIndex & 1) === 1,
       status: sighting?.leg ?? null,
-      problem: sighting !== undefined
-        ? null
-        : failure?.message ?? `The storage node ${entry.address} answers, but does not have this leg. Look at its log.`,
+      problem: sighting !== undefined ? null : pendingText(group, legIndex, entry.uuid) ?? failure?.message ??
+        `The storage node ${entry.address} answers, but does not have this leg. Look at its log.`,
     });
   }
   const sessions = group.map(({ leg }) => leg.snapshot.session).filter((session) => session !== null);
@@ -191,17 +194,30 @@ function describePool(group: readonly Sighting[], failures: readonly NodeFailure
     sizeBytes: snapshot.sizeBytes,
     chunkBytes: snapshot.chunkBytes,
     logicalBlockBytes: snapshot.logicalBlockBytes,
+    extentBytes: snapshot.extentBytes,
+    hotExtentCount: snapshot.hotExtentLimit,
     record,
     legs,
     heldBy: holder?.clientName ?? null,
     isCaredFor: holder === undefined && sessions.length > 0,
     operatorAt: group.find(({ hasOperator }) => hasOperator)?.address ?? null,
     strays: group.filter(({ leg }) => !record.legs.some((entry) => entry?.uuid === leg.snapshot.legUuid))
-      .map(({ address, leg: { path, snapshot: { legUuid, legIndex } } }) => ({ address, path, legUuid, legIndex })),
+      .map(({ address, leg: { path, snapshot: { legUuid, legIndex, replacesUuid } } }) => {
+        return { address, path, legUuid, legIndex, replacesUuid };
+      }),
     unreachable: failures.filter((failure) =>
       legs.some((leg) => canonicalNodeAddress(leg.address) === failure.address)
     ),
   };
+}
+
+/** That a disk waits to be taken in place of leg `legUuid`; null when none does. */
+function pendingText(group: readonly Sighting[], legIndex: number, legUuid: string): string | null {
+  const pending = group.find(({ leg: { snapshot } }) =>
+    snapshot.legIndex === legIndex && snapshot.replacesUuid === legUuid
+  );
+  if (pending === undefined) return null;
+  return `${pending.leg.path} is to take its place: the pool takes it in when it reaches it, and enough others are there.`;
 }
 
 /** The error of a command that was told of no node. */

@@ -11,84 +11,35 @@ import { type ControlReply, encodeFailure } from "../control/control_reply.ts";
 import type { ClientSnapshot } from "../core/snapshot.ts";
 import { CLIENT_REQUESTS, isClientRequest, parseClientRequest } from "./client_requests.ts";
 import type { LegRegistry } from "./leg_registry.ts";
+import { countSchema, legIndexSchema, legShapeSchema, nameSchema, pathSchema, uuidSchema } from "./leg_schema.ts";
 
-const name = v.pipe(v.string(), v.minLength(1), v.maxLength(200));
-const uuid = v.pipe(v.string(), v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "Not a lower-case UUID"));
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const path = v.pipe(v.string(), v.startsWith("/", "A path on a storage node begins with /"), v.maxLength(4096));
-const legIndex = v.pipe(count, v.maxValue(7));
-const blockBytes = v.picklist([512, 4096]);
-
-function powerOfTwo(least: number, most: number) {
-  return v.pipe(
-    count,
-    v.minValue(least),
-    v.maxValue(most),
-    v.check((value) => Math.log2(value) % 1 === 0, "Not a power of two"),
-  );
-}
-
-const legCreate = v.object({
-  poolUuid: uuid,
-  poolName: name,
-  legUuid: uuid,
-  legIndex,
-  path,
-  sizeBytes: v.pipe(count, v.minValue(4096)),
-  chunkBytes: powerOfTwo(4096, 1 << 20),
-  logicalBlockBytes: blockBytes,
-  extentBytes: powerOfTwo(1 << 16, 1 << 26),
-  hotExtentCount: v.pipe(count, v.minValue(1), v.maxValue(65536)),
-  force: v.boolean(),
-  shared: v.object({
-    historyId: uuid,
-    historyNumber: v.pipe(count, v.maxValue(0xffffffff)),
-    generation: count,
-    clientGeneration: count,
-    epoch: count,
-    inSyncMask: v.pipe(count, v.maxValue(255)),
-    minInSync: v.pipe(count, v.maxValue(8)),
-    ioTimeoutMs: count,
-    legs: v.pipe(
-      v.array(v.nullable(v.object({
-        uuid,
-        address: name,
-        mapIncarnation: count,
-        mapDefaultDirty: v.boolean(),
-        outSinceMs: count,
-        isDrained: v.boolean(),
-        replacesIndex: v.optional(legIndex),
-      }))),
-      v.minLength(1),
-      v.maxLength(8),
-    ),
-  }),
-});
+const legCreate = v.object({ ...legShapeSchema.entries, path: pathSchema, force: v.boolean() });
 
 const schemas = {
   "node.info": v.object({}),
-  "leg.probe": v.object({ path }),
+  "leg.probe": v.object({ path: pathSchema }),
   "leg.create": legCreate,
-  "leg.replace": v.object({ ...legCreate.entries, replacesUuid: uuid }),
-  "leg.delete": v.object({ poolUuid: uuid, legUuid: uuid, force: v.boolean() }),
-  "pool.status": v.object({ pool: name }),
+  "leg.replace": v.object({ ...legCreate.entries, replacesUuid: uuidSchema }),
+  "leg.delete": v.object({ poolUuid: uuidSchema, legUuid: uuidSchema, force: v.boolean() }),
+  "leg.undoReplace": v.object({ poolUuid: uuidSchema, legUuid: uuidSchema }),
+  "pool.status": v.object({ pool: nameSchema }),
   "pool.dirtyMap": v.object({
-    pool: name,
-    legIndex,
-    buckets: v.pipe(count, v.minValue(1), v.maxValue(4096)),
-    maxRuns: v.pipe(count, v.maxValue(10_000)),
+    pool: nameSchema,
+    legIndex: legIndexSchema,
+    buckets: v.pipe(countSchema, v.minValue(1), v.maxValue(4096)),
+    maxRuns: v.pipe(countSchema, v.maxValue(10_000)),
   }),
-  "operator.begin": v.object({ pool: name }),
+  "operator.begin": v.object({ pool: nameSchema }),
   "operator.ask": v.object({
-    pool: name,
-    holder: count,
+    pool: nameSchema,
+    holder: countSchema,
     operation: v.picklist(["client.status", "client.detach", ...CLIENT_REQUESTS]),
     request: v.record(v.string(), v.unknown()),
   }),
   "resync.set": v.object({
-    pool: name,
+    pool: nameSchema,
     paused: v.optional(v.boolean()),
-    rateBytesPerSecond: v.optional(count),
+    rateBytesPerSecond: v.optional(countSchema),
   }),
 } as const;
 
@@ -150,6 +101,8 @@ export class ControlService {
         return this.#legs.replace(request);
       case "leg.delete":
         return this.#legs.delete(request);
+      case "leg.undoReplace":
+        return this.#legs.undoReplace(request);
       case "pool.status":
         return this.#poolStatus(request.pool);
       case "pool.dirtyMap":

@@ -12,13 +12,15 @@ import {
   ControlError,
   type LegCreate,
   type LegProbe,
+  type LegShape,
   type LegStatus,
   type NodeOperations,
 } from "../control/control_api.ts";
 import { formatLeg, probeDevice, StoreError, wipeLeg } from "../store/leg_device.ts";
 import { errnoName } from "../../ffi/libc/errno.ts";
 import { unlinkPath } from "../../ffi/libc/file.ts";
-import type { NodeState } from "./node_state.ts";
+import type { LegSnapshot } from "../core/snapshot.ts";
+import type { KnownLeg, NodeState } from "./node_state.ts";
 import type { WorkerPort } from "./worker_port.ts";
 
 /** The legs of one storage node. */
@@ -36,7 +38,17 @@ export class LegRegistry {
 
   /** Legs that are known and cannot be served. */
   get broken(): readonly BrokenLeg[] {
-    return [...this.#broken].map(([path, message]) => ({ path, message }));
+    return [...this.#broken].map(([path, message]) => {
+      return { path, message, leg: this.#state.legs.find((leg) => leg.path === path)?.shape };
+    });
+  }
+
+  /** Takes note, in the state directory, of what the served legs are like: one whose disk dies can then be replaced from here alone. */
+  remember(): Promise<void> {
+    return this.#inTurn(async () => {
+      const { legs } = await this.status();
+      await this.#state.noteShapes(new Map(legs.map(({ snapshot }) => [snapshot.legUuid, shapeOf(snapshot)])));
+    });
   }
 
   /** Opens every known leg; returns how many are served. */
@@ -85,47 +97,123 @@ export class LegRegistry {
       const isAlone = request.shared.inSyncMask === 1 << request.legIndex;
       const isInSync = (request.shared.inSyncMask & 1 << request.legIndex) !== 0;
       formatLeg({ ...request, zeroData: isInSync && !isAlone, createdMs: Date.now() });
-      await this.#state.addLeg({
+      const leg = {
         path: request.path,
         poolUuid: request.poolUuid,
         legUuid: request.legUuid,
         createdFile,
-      });
-      try {
-        await this.#port.request("leg.open", request);
-      } catch (error) {
-        this.#broken.set(request.path, (error as Error).message);
-        throw error;
-      }
+        shape: shapeOfRequest(request),
+      };
+      await this.#state.addLeg(leg);
+      await this.#open(leg);
       return { legUuid: request.legUuid };
     });
   }
 
   /**
    * Makes the device at `request.path` a leg in place of `request.replacesUuid`, whose disk is gone or no longer wanted. Until the new leg
-   * is formatted nothing has changed; the directory then knows one or the other.
+   * is formatted nothing has changed; the directory then knows one or the other. The disk of the leg before is left as it is. A disk that was
+   * to replace the same leg, and has not been taken in, goes.
    */
   replace(request: LegCreate & { readonly replacesUuid: string }): Promise<{ legUuid: string }> {
     return this.#inTurn(async () => {
       const { path, poolUuid, legUuid, replacesUuid } = request;
       const old = this.#state.legs.find((leg) => leg.poolUuid === poolUuid && leg.legUuid === replacesUuid);
-      if (this.#state.legs.some((leg) => leg.path === path)) {
+      const earlier = this.#state.legs.find((leg) =>
+        leg.poolUuid === poolUuid && leg.replaced?.legUuid === replacesUuid
+      );
+      // A new disk often has the path of the dead one.
+      const isInPlace = old?.path === path && this.#broken.has(path);
+      if (!isInPlace && this.#state.legs.some((leg) => leg.path === path && leg !== earlier)) {
         throw new ControlError("in-use", `"${path}" is a leg of this node already. Choose another device`);
       }
-      const createdFile = probeDevice(path).kind === "absent";
-      formatLeg({ ...request, zeroData: false, createdMs: Date.now() });
-      await this.#state.replaceLeg(replacesUuid, { path, poolUuid, legUuid, createdFile });
+      if (earlier !== undefined) await this.#expectUntouched(earlier);
+      // A device can be formatted only when nobody has it open.
+      if (earlier?.path === path) await this.#retire(earlier);
+      const createdFile = probeDevice(path).kind === "absent" || (earlier?.path === path && earlier.createdFile);
+      try {
+        formatLeg({ ...request, zeroData: false, createdMs: Date.now() });
+      } catch (error) {
+        if (earlier?.path === path) await this.#open(earlier);
+        throw error;
+      }
+      const replaced = earlier?.replaced ??
+        (old === undefined || isInPlace
+          ? undefined
+          : { path: old.path, legUuid: old.legUuid, createdFile: old.createdFile });
+      const leg = { path, poolUuid, legUuid, createdFile, shape: shapeOfRequest(request), replaced };
+      await this.#state.replaceLeg([replacesUuid, ...earlier === undefined ? [] : [earlier.legUuid]], leg);
       if (old !== undefined && !this.#broken.delete(old.path)) {
         await this.#port.request("leg.close", { legUuid: replacesUuid, force: true });
       }
-      try {
-        await this.#port.request("leg.open", request);
-      } catch (error) {
-        this.#broken.set(path, (error as Error).message);
-        throw error;
-      }
+      const wasServed = earlier !== undefined && earlier.path !== path && await this.#retire(earlier);
+      await this.#open(leg);
+      if (wasServed) this.#erase(earlier);
       return { legUuid };
     });
+  }
+
+  /** Takes back a `replace`, while nobody has claimed the leg that it made. */
+  undoReplace(
+    { poolUuid, legUuid }: { readonly poolUuid: string; readonly legUuid: string },
+  ): Promise<{ legUuid: string; path: string; problem: string }> {
+    return this.#inTurn(async () => {
+      const leg = this.#state.legs.find((each) => each.poolUuid === poolUuid && each.legUuid === legUuid);
+      if (leg?.replaced === undefined) {
+        throw new ControlError("not-found", `This node has no leg ${legUuid} that was made in place of another`);
+      }
+      await this.#expectUntouched(leg);
+      const { replaced } = leg;
+      if (this.#state.legs.some((each) => each.path === replaced.path)) {
+        throw new ControlError(
+          "in-use",
+          `"${replaced.path}", where the leg before was, is another leg of this node by now; it cannot come back`,
+        );
+      }
+      const shape = leg.shape === undefined ? undefined : { ...leg.shape, legUuid: replaced.legUuid };
+      const before = { poolUuid, ...replaced, shape };
+      await this.#state.replaceLeg([legUuid], before);
+      const wasServed = await this.#retire(leg);
+      let problem = "";
+      await this.#open(before).catch((error) => problem = (error as Error).message);
+      if (wasServed) this.#erase(leg);
+      return { legUuid: replaced.legUuid, path: replaced.path, problem };
+    });
+  }
+
+  /** A leg that was made in place of another, and that somebody has claimed since, may be relied upon. */
+  async #expectUntouched(leg: KnownLeg): Promise<void> {
+    if (this.#broken.has(leg.path)) return;
+    const { legs } = await this.status();
+    const record = legs.find(({ snapshot }) => snapshot.legUuid === leg.legUuid)?.snapshot.record;
+    if (record === undefined || record.promisedGeneration === 0) return;
+    throw new ControlError(
+      "refused",
+      `The pool has taken in the disk at "${leg.path}": its data goes there now, and the disk before it is no longer trusted. ` +
+        `To have that one back, replace the leg once more, by it`,
+    );
+  }
+
+  /** Serves a leg that the directory knows. One that cannot be is noted as broken. */
+  async #open({ path, poolUuid, legUuid }: KnownLeg): Promise<void> {
+    try {
+      await this.#port.request("leg.open", { path, poolUuid, legUuid });
+    } catch (error) {
+      this.#broken.set(path, (error as Error).message);
+      throw error;
+    }
+  }
+
+  /** Takes a leg out of service; returns whether it was in. */
+  async #retire(leg: KnownLeg): Promise<boolean> {
+    if (this.#broken.delete(leg.path)) return false;
+    await this.#port.request("leg.close", { legUuid: leg.legUuid, force: true });
+    return true;
+  }
+
+  #erase(leg: KnownLeg): void {
+    wipeLeg(leg.path, leg.poolUuid);
+    if (leg.createdFile) removeFile(leg.path);
   }
 
   /** Takes a leg out of service, wipes its metadata, forgets it, and removes the file if the node made it. */
@@ -149,8 +237,7 @@ export class LegRegistry {
       const wasBroken = this.#broken.delete(leg.path);
       // A broken leg may be gone, or be someone else's disk by now: it is forgotten, and left as it is.
       if (wasBroken) return {};
-      wipeLeg(leg.path, leg.poolUuid);
-      if (leg.createdFile) removeFile(leg.path);
+      this.#erase(leg);
       return {};
     });
   }
@@ -181,4 +268,19 @@ function removeFile(path: string): void {
       `"${path}" is wiped, but cannot be removed: ${errnoName(result)}. Remove it by hand`,
     );
   }
+}
+
+function shapeOf(snapshot: LegSnapshot): LegShape {
+  const { poolUuid, poolName, legUuid, legIndex, sizeBytes, chunkBytes, logicalBlockBytes, extentBytes } = snapshot;
+  const hotExtentCount = snapshot.hotExtentLimit;
+  const { shared } = snapshot.record;
+  return {
+    ...{ poolUuid, poolName, legUuid, legIndex, sizeBytes, chunkBytes, logicalBlockBytes, extentBytes, hotExtentCount },
+    shared,
+  };
+}
+
+function shapeOfRequest(request: LegCreate): LegShape {
+  const { force: _force, path: _path, replacesUuid: _replaces, ...shape } = request;
+  return shape;
 }

@@ -9,21 +9,34 @@
  */
 
 import * as v from "valibot";
-import { ControlError } from "../control/control_api.ts";
+import { ControlError, type LegShape } from "../control/control_api.ts";
 import { hostName } from "./host_name.ts";
+import { legShapeSchema } from "./leg_schema.ts";
 
 const nodeSchema = v.object({ version: v.literal(1), uuid: v.pipe(v.string(), v.uuid()), name: v.string() });
 const legSchema = v.object({
   path: v.string(),
   poolUuid: v.string(),
   legUuid: v.string(),
-  /** Whether the node created the file, so that deleting the leg removes it. */
   createdFile: v.boolean(),
+  // What cannot be made sense of is as good as not known.
+  shape: v.fallback(v.optional(legShapeSchema), undefined),
+  replaced: v.optional(v.object({ path: v.string(), legUuid: v.string(), createdFile: v.boolean() })),
 });
 const legsSchema = v.object({ version: v.literal(1), legs: v.array(legSchema) });
 
 /** A leg that the node serves. */
-export type KnownLeg = v.InferOutput<typeof legSchema>;
+export interface KnownLeg {
+  readonly path: string;
+  readonly poolUuid: string;
+  readonly legUuid: string;
+  /** Whether the node created the file, so that deleting the leg removes it. */
+  readonly createdFile: boolean;
+  /** What it was like when last served: when its disk is dead, nobody else at hand may know. Never trusted over a disk. */
+  readonly shape?: LegShape;
+  /** The leg in whose place it was made, so that this can be taken back. */
+  readonly replaced?: { readonly path: string; readonly legUuid: string; readonly createdFile: boolean };
+}
 
 /** An opened, locked state directory. */
 export class NodeState {
@@ -85,9 +98,19 @@ export class NodeState {
     await this.#store(this.#legs.filter((known) => known.path !== path));
   }
 
-  /** Puts `leg` in the place of leg `legUuid`, in one step; durable when it resolves. */
-  async replaceLeg(legUuid: string, leg: KnownLeg): Promise<void> {
-    await this.#store([...this.#legs.filter((known) => known.legUuid !== legUuid && known.path !== leg.path), leg]);
+  /** Puts `leg` in the place of the legs `legUuids`, in one step; durable when it resolves. */
+  async replaceLeg(legUuids: readonly string[], leg: KnownLeg): Promise<void> {
+    const others = this.#legs.filter((known) => !legUuids.includes(known.legUuid) && known.path !== leg.path);
+    await this.#store([...others, leg]);
+  }
+
+  /** Takes note of what legs are like, by UUID; durable when it resolves. */
+  async noteShapes(shapes: ReadonlyMap<string, LegShape>): Promise<void> {
+    const legs = this.#legs.map((leg) => {
+      const shape = shapes.get(leg.legUuid);
+      return shape === undefined ? leg : { ...leg, shape };
+    });
+    if (JSON.stringify(legs) !== JSON.stringify(this.#legs)) await this.#store(legs);
   }
 
   async #store(legs: KnownLeg[]): Promise<void> {

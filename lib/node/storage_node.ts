@@ -18,6 +18,9 @@ import type { WorkerReport } from "./worker_messages.ts";
 /** Memory for payloads unless told otherwise: four connections' worth of deep queues. */
 export const DEFAULT_STORAGE_MEMORY_BYTES = 64 << 20;
 
+/** How often a node takes note of what its legs are like, in its state directory; written only when it has changed. */
+const REMEMBER_MS = 60_000;
+
 /** What a storage node is told at its start. */
 export interface StorageNodeOptions {
   /** Directory of the node's identity and the list of its legs; made when absent. */
@@ -92,6 +95,7 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
       version: VERSION,
       address: addresses.find((each) => !isRdma(each))!,
     }, legs);
+    await legs.remember();
     for (const broken of legs.broken) {
       onEvent("", { level: "error", name: "leg-broken", message: `${broken.path}: ${broken.message}` });
     }
@@ -101,7 +105,16 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     state.close();
     throw error;
   }
-  const finished = port.finished.finally(() => state.close());
+  const remembering = setInterval(() => {
+    legs.remember().catch((error) => {
+      const message = `What the legs are like cannot be noted in the state directory: ${(error as Error).message}`;
+      onEvent("", { level: "warning", name: "state-not-written", message });
+    });
+  }, REMEMBER_MS);
+  const finished = port.finished.finally(() => {
+    clearInterval(remembering);
+    state.close();
+  });
   finished.catch(() => undefined); // told to whoever awaits it
   return {
     finished,

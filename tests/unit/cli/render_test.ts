@@ -284,13 +284,15 @@ Deno.test("pool list, create and delete", async () => {
 });
 
 Deno.test("leg add, leg remove, replace", () => {
-  const leg = { poolName: "vol1", legIndex: 2, address: NODES[0], path: "/data/c.img" };
+  const leg = { poolName: "vol1", legIndex: 2, legUuid: testUuid(3), address: NODES[0], path: "/data/c.img" };
   const texts = [
     renderAddedLeg({ ...leg, note: "It copies everything from the legs that are in sync." }),
     renderRemovedLeg({ ...leg, note: "" }),
     renderRemovedLeg({ ...leg, note: "Its node could not erase it (it cannot be reached)." }),
     renderReplacement({
       ...leg,
+      poolUuid: testUuid(9),
+      isAlone: false,
       way: "hot",
       replacedIndex: 1,
       replacedUuid: testUuid(1),

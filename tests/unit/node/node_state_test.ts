@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { ControlError } from "../../../lib/control/control_api.ts";
 import { NodeState } from "../../../lib/node/node_state.ts";
+import { testRecord } from "../control/fake_node.ts";
 
 const LEG = { path: "/data/a.img", poolUuid: crypto.randomUUID(), legUuid: crypto.randomUUID(), createdFile: true };
 
@@ -62,5 +63,33 @@ Deno.test("NodeState: a half-written new file changes nothing; a spoilt file is 
     await assert.rejects(NodeState.open(directory, undefined), /legs\.json/);
     await Deno.remove(`${directory}/legs.json`);
     (await NodeState.open(directory, undefined)).close();
+  });
+});
+
+Deno.test("NodeState keeps what legs are like, puts legs in others' places, and opens when it cannot make sense of a shape", async () => {
+  await withDirectory(async (directory) => {
+    const shape = {
+      ...{ poolUuid: LEG.poolUuid, poolName: "vol1", legUuid: LEG.legUuid, legIndex: 1, sizeBytes: 1 << 30 },
+      ...{ chunkBytes: 4096, logicalBlockBytes: 512, extentBytes: 1 << 20, hotExtentCount: 64 },
+      shared: testRecord(["10.0.0.1:7701", "10.0.0.2:7701"]),
+    };
+    const first = await NodeState.open(directory, undefined);
+    await first.addLeg(LEG);
+    await first.noteShapes(new Map([[LEG.legUuid, shape], [crypto.randomUUID(), shape]]));
+    first.close();
+    const second = await NodeState.open(directory, undefined);
+    assert.deepEqual(second.legs, [{ ...LEG, shape }]);
+    const replaced = { path: LEG.path, legUuid: LEG.legUuid, createdFile: true };
+    const next = { ...LEG, path: "/data/b.img", legUuid: crypto.randomUUID(), replaced };
+    await second.replaceLeg([LEG.legUuid], next);
+    second.close();
+    const third = await NodeState.open(directory, undefined);
+    assert.deepEqual(third.legs, [next]);
+    third.close();
+    const spoilt = { ...next, shape: { ...shape, chunkBytes: 17 } };
+    await Deno.writeTextFile(`${directory}/legs.json`, JSON.stringify({ version: 1, legs: [spoilt] }));
+    const fourth = await NodeState.open(directory, undefined);
+    assert.deepEqual(fourth.legs, [{ ...next, shape: undefined }]);
+    fourth.close();
   });
 });
