@@ -96,7 +96,8 @@ Deno.test("pool create, leg add and replace refuse a disk that carries something
       told: /leg 0 of pool "other"/,
       make: async (path) => {
         await Deno.remove(path);
-        await cluster.expect(["pool", "create", "other", "--size", "16M", "--leg", `${a}:${path}`]);
+        const legs = ["--leg", `${a}:${path}`, "--leg", `${b}:${path}.second`];
+        await cluster.expect(["pool", "create", "other", "--size", "16M", ...legs]);
         await Deno.copyFile(path, `${path}.kept`);
         await cluster.expect(["pool", "delete", "other"]);
         await Deno.rename(`${path}.kept`, path);
