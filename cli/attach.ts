@@ -41,6 +41,7 @@ export interface AttachOptions extends NodeChoice {
   readonly memory?: number;
   readonly clientName?: string;
   readonly takeover?: boolean;
+  readonly readOnly?: boolean;
   readonly transport?: TransportPolicy;
   readonly force?: boolean;
   readonly without?: readonly number[];
@@ -95,6 +96,7 @@ export function defineAttach(host: CommandHost) {
         .choices(["auto", "tcp", "rdma"] as const),
     )
     .option("--memory <size>", "memory for payloads (default: 64M)", asSize)
+    .option("--read-only", "only read: beside a client that writes, or without one; any number of machines may")
     .option("--takeover", "take the pool from another client that holds it; its writes are refused from then on")
     .option("--force", "start from the legs that are reachable though others may hold newer writes, which are given up")
     .option("--without <leg>", "with --force: give up what is on this leg, a number; repeatable", collectLegs)
@@ -144,6 +146,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
       ioTimeoutMs: options.ioTimeout,
       memoryBytes: options.memory,
       takeover: options.takeover,
+      readOnly: options.readOnly,
       transport: options.transport,
       force: options.force ? { without: options.without ?? [] } : undefined,
       runtimeDir: dir,

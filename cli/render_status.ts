@@ -95,7 +95,9 @@ function missingOf(sync: SyncStatus): string {
 }
 
 function renderClientLine(client: AttachedClient): string {
-  return `${client.uri} (process ${client.pid}, ${client.snapshot.state}, ${client.connections} ` +
+  return `${client.uri} (process ${client.pid}, ${
+    client.snapshot.isReadOnly ? "read-only, " : ""
+  }${client.snapshot.state}, ${client.connections} ` +
     `${client.connections === 1 ? "connection" : "connections"})`;
 }
 

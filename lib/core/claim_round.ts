@@ -56,7 +56,8 @@ export class ClaimRound {
       generation: pool.generation,
       clientUuid: pool.options.clientUuid,
       clientName: pool.options.clientName,
-      takeover: pool.takeover || (isLate && !pool.isCaretaker),
+      // Once a leg: whoever has taken it from us since is not to be robbed in turn, or neither would ever serve.
+      takeover: (pool.takeover && !link.hasGranted) || (isLate && !pool.isCaretaker),
       caretaker: pool.isCaretaker ? true : undefined,
       ordered: pool.isOrdered ? true : undefined,
     };

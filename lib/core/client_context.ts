@@ -76,6 +76,8 @@ export interface LegLink {
   backoffMs: number;
   welcome: Welcome | null;
   grant: Grant | null;
+  /** Whether it has ever granted a claim of ours. */
+  hasGranted: boolean;
   /**
    * Epoch from which on the extents of this leg's intent log, as it was granted, are suspicions against it on the in-sync legs; 0 when
    * they are no longer needed (it was a member when the pool was established), -1 when that has not been arranged yet.
@@ -239,6 +241,7 @@ export function newLink(legIndex: number, address: string): LegLink {
     backoffMs: 50,
     welcome: null,
     grant: null,
+    hasGranted: false,
     suspectedFrom: -1,
     resyncSession: 0,
     report: null,

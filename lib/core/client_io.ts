@@ -33,6 +33,7 @@ import { SequenceWindow } from "./sequence_window.ts";
 import { dropSlowLegs, type LegFailure } from "./slow_legs.ts";
 import type { ClientLoad } from "./snapshot.ts";
 import { type VerifyIo, VerifyRound } from "./verify_round.ts";
+import { WaitingLine } from "./waiting_line.ts";
 
 const EIO = -5;
 const EINVAL = -22;
@@ -48,8 +49,7 @@ export class ClientIo implements VerifyIo {
   readonly #requests: RequestTable;
   readonly #readers = new RangeCounter();
   readonly #writers = new RangeCounter();
-  readonly #waitingRanges = new RangeCounter();
-  #waiting: number[] = [];
+  readonly #waiting: WaitingLine;
   readonly #held: number[] = [];
   readonly #window = new SequenceWindow();
   #writeBytesInFlight = 0;
@@ -64,6 +64,7 @@ export class ClientIo implements VerifyIo {
   constructor(pool: ClientContext) {
     this.#pool = pool;
     this.#requests = new RequestTable(pool.options.maxRequests ?? 512);
+    this.#waiting = new WaitingLine(this.#requests);
     this.#ownFlush = new OwnFlush(pool.options.flushIntervalMs);
     this.verify = new VerifyRound(pool, this);
   }
@@ -83,7 +84,7 @@ export class ClientIo implements VerifyIo {
   }
 
   get load(): ClientLoad {
-    const waiting = this.#waiting.length + this.#held.length;
+    const waiting = this.#waiting.count + this.#held.length;
     return { requests: this.#requests.count, waiting, writeBytes: this.#writeBytesInFlight };
   }
 
@@ -100,7 +101,7 @@ export class ClientIo implements VerifyIo {
       this.#hold(request);
       return;
     }
-    if (this.#mustQueue(request)) this.#wait(request);
+    if (this.#mustQueue(request)) this.#waiting.add(request);
     else this.#issue(request);
   }
 
@@ -165,7 +166,7 @@ export class ClientIo implements VerifyIo {
   compare(offset: number, lengthBytes: number): void {
     const request = this.#newRequest(COMPARE_KIND, 0, offset, lengthBytes, -1, INTERNAL_TAG);
     this.#compareRequest = request;
-    if (this.#mustQueue(request)) this.#wait(request);
+    if (this.#mustQueue(request)) this.#waiting.add(request);
     else this.#issue(request);
   }
 
@@ -237,7 +238,7 @@ export class ClientIo implements VerifyIo {
     active.sort((a, b) =>
       requests.submittedMs[a] - requests.submittedMs[b] || requests.sequence[a] - requests.sequence[b]
     );
-    const waiting = this.#takeWaiting();
+    const waiting = this.#waiting.take();
     const heldBefore = this.#held.splice(0);
     for (const request of active) this.#unissue(request);
     for (const request of waiting) this.#hold(request);
@@ -258,7 +259,7 @@ export class ClientIo implements VerifyIo {
     for (const request of this.#held.splice(0)) {
       if (this.#requests.tag[request] === INTERNAL_TAG) {
         this.#requests.free(request);
-      } else if (this.#mustQueue(request)) this.#wait(request);
+      } else if (this.#mustQueue(request)) this.#waiting.add(request);
       else this.#issue(request);
     }
   }
@@ -330,7 +331,7 @@ export class ClientIo implements VerifyIo {
     if (kind === RequestKind.FLUSH) return false;
     const offset = requests.offset[request];
     const lengthBytes = requests.lengthBytes[request];
-    if (this.#waiting.length > 0 && this.#waitingRanges.any(offset, lengthBytes)) return true;
+    if (this.#waiting.overlaps(offset, lengthBytes)) return true;
     if (this.#writers.any(offset, lengthBytes)) return true;
     if (kind === RequestKind.READ || kind === COMPARE_KIND) return false;
     return this.#readers.any(offset, lengthBytes) || this.#lock.overlaps(offset, lengthBytes) ||
@@ -388,7 +389,7 @@ export class ClientIo implements VerifyIo {
     for (const request of [this.#copyRequest, this.#compareRequest]) {
       if (request < 0) continue;
       if (requests.state[request] === RequestState.ACTIVE) this.#release(request);
-      else this.#takeWaiting().forEach((each) => each === request || this.#wait(each));
+      else this.#waiting.take().forEach((each) => each === request || this.#waiting.add(each));
       requests.free(request);
     }
     this.#copyRequest = this.#compareRequest = -1;
@@ -428,7 +429,7 @@ export class ClientIo implements VerifyIo {
       this.#compareRequest = -1;
       this.verify.pump();
     }
-    if (this.#waiting.length > 0) this.#retryWaiting();
+    if (this.#waiting.count > 0) this.#retryWaiting();
   }
 
   /** Takes a request off the counters that keep overlapping ones away. */
@@ -459,12 +460,6 @@ export class ClientIo implements VerifyIo {
     output.status = status;
   }
 
-  #wait(request: number): void {
-    this.#requests.state[request] = RequestState.WAITING;
-    this.#waitingRanges.add(this.#requests.offset[request], this.#requests.lengthBytes[request]);
-    this.#waiting.push(request);
-  }
-
   #hold(request: number): void {
     this.#requests.state[request] = RequestState.HELD;
     this.#held.push(request);
@@ -484,21 +479,11 @@ export class ClientIo implements VerifyIo {
     this.#hold(request);
   }
 
-  #takeWaiting(): number[] {
-    const requests = this.#requests;
-    for (const request of this.#waiting) {
-      this.#waitingRanges.remove(requests.offset[request], requests.lengthBytes[request]);
-    }
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    return waiting;
-  }
-
   /** In order: none overtakes an earlier one that overlaps it. */
   #retryWaiting(): void {
-    for (const request of this.#takeWaiting()) {
+    for (const request of this.#waiting.take()) {
       if (!this.#isServing) this.#hold(request);
-      else if (this.#mustQueue(request)) this.#wait(request);
+      else if (this.#mustQueue(request)) this.#waiting.add(request);
       else this.#issue(request);
     }
   }

@@ -24,7 +24,8 @@ import { decideForced, forceRiskText, isRivalHistory } from "./forced_start.ts";
 import { grantsOf, greetingsOf, objectionTo, refusalsOf, tellForced } from "./greeting.ts";
 import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
 import { epochRequestId } from "./request_table.ts";
-import { orderReconcile, ResyncSessions } from "./resync_orders.ts";
+import { ReconcileRound } from "./reconcile_round.ts";
+import { ResyncSessions } from "./resync_orders.ts";
 import { bitCount, decideStart, indicesOf } from "./start_rule.ts";
 import { followTable, learnLegs } from "./table_links.ts";
 
@@ -54,9 +55,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   #latest: SharedEpoch | null = null;
   #assembleStartedMs = 0;
   #retryAtMs = 0;
-  #reconcileMask = 0;
-  #suspects: number[] = [];
-  #distrustMask = 0;
+  readonly #reconcile: ReconcileRound;
   /** The newest record that we have made. */
   #own: SharedEpoch | null = null;
   /** A leg that is being dropped because the leg table is to change, not for having failed; as a mask. */
@@ -66,6 +65,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     this.#pool = pool;
     this.#io = io;
     this.#claims = new ClaimRound(pool);
+    this.#reconcile = new ReconcileRound(pool, this.#sessions);
     this.#closeLink = closeLink;
     this.changes = new LegTableChanges(pool, this);
     this.#admission = new Admission(pool, io, this.#sessions, this);
@@ -94,6 +94,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if (link.state !== "claiming" || grant.generation !== pool.generation) return;
     link.state = "claimed";
     link.grant = grant;
+    link.hasGranted = true;
     this.#claims.settle(link);
     if (pool.phase === "claim") this.#maybeEstablish();
     else if (pool.phase === "ready") this.#admission.admitAll();
@@ -139,15 +140,14 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if (report.state === "failed") {
       this.#pool.event("warning", "resync-failed", report.message ?? "The resync failed", link.legIndex);
       if (this.#pool.phase === "reconcile") {
-        this.#distrustMask |= 1 << link.legIndex;
-        this.#restart(`leg ${link.legIndex} could not be reconciled`);
+        const pauseMs = this.#reconcile.failed(link, report.unreadableLeg ?? -1);
+        this.#restart(`leg ${link.legIndex} could not be reconciled`, pauseMs);
       } else this.failLeg(link.legIndex, report.message ?? "its resync failed");
       return;
     }
     if (report.state !== "done") return;
     if (this.#pool.phase === "reconcile") {
-      this.#reconcileMask &= ~(1 << link.legIndex);
-      if (this.#reconcileMask === 0) this.#becomeReady();
+      if (this.#reconcile.isSettledBy(link)) this.#becomeReady();
       return;
     }
     link.doneEpoch = report.epoch;
@@ -290,7 +290,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   #maybeEstablish(): void {
     const pool = this.#pool;
     if (!this.#claims.isOver) return;
-    const plan = planStart(grantsOf(pool), this.#distrustMask, pool.extentCount, pool.force);
+    const plan = planStart(grantsOf(pool), this.#reconcile.distrustMask, pool.extentCount, pool.force);
     if (!plan.ok) {
       this.#restart(plan.reason);
       return;
@@ -301,8 +301,8 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     pool.inSyncMask = plan.memberMask;
     pool.activeMask = plan.memberMask;
     pool.lostMask = 0;
-    this.#suspects = plan.suspects;
-    const shared = foundingRecord(plan, pool.generation, pool.isCaretaker);
+    const sourceIndex = this.#reconcile.plan(plan.suspects);
+    const shared = foundingRecord(plan, pool.generation, pool.isCaretaker, sourceIndex);
     if (plan.forced !== null) tellForced(pool, plan, plan.forced.isMixture, shared.minInSync);
     for (const link of pool.links) {
       const entry = link === null ? null : shared.legs[link.legIndex];
@@ -347,7 +347,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     pool.record = proposal.shared;
     followTable(pool, proposal.shared, this.#closeLink);
     if (pool.phase === "establish") {
-      this.#reconcile();
+      if (!this.#reconcile.begin(proposal.shared)) this.#becomeReady();
       return;
     }
     const joined = proposal.shared.inSyncMask & ~pool.inSyncMask;
@@ -390,21 +390,6 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     }
   }
 
-  /** After an unclean end the members are made equal on every suspected extent, from one of them, before any I/O. */
-  #reconcile(): void {
-    const pool = this.#pool;
-    const members = indicesOf(pool.inSyncMask);
-    if (this.#suspects.length === 0 || members.length === 1) {
-      this.#becomeReady();
-      return;
-    }
-    pool.phase = "reconcile";
-    const links = members.map((index) => pool.links[index] as LegLink);
-    const shared = this.#latest as SharedEpoch;
-    this.#reconcileMask = orderReconcile(pool, this.#sessions, links, this.#suspects, shared);
-    pool.event("info", "reconcile", `The last session ended uncleanly: ${this.#suspects.length} extents are compared`);
-  }
-
   #becomeReady(): void {
     const pool = this.#pool;
     for (const index of indicesOf(pool.inSyncMask)) {
@@ -413,8 +398,9 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       link.report = null;
       link.suspectedFrom = 0;
     }
-    this.#suspects = [];
-    this.#distrustMask = 0;
+    this.#reconcile.done();
+    // Records to come tell of something else.
+    if (this.#latest !== null) this.#latest = { ...this.#latest, sourceIndex: undefined };
     pool.phase = "ready";
     pool.wasReady = true;
     // It takes the pool over once: if another takes it from us later, we have lost it.
@@ -463,7 +449,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   }
 
   /** Back to the beginning: what is in flight is held; the legs' own records decide. */
-  #restart(reason: string): void {
+  #restart(reason: string, afterMs = 0): void {
     const pool = this.#pool;
     // One with orders may yet get what it wants: others may have been about to let go.
     if (pool.isCaretaker && (pool.wasReady || !pool.isOrdered)) return this.#refuse(reason);
@@ -475,11 +461,12 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     this.#proposal = null;
     this.#latest = null;
     this.#claims.abandon();
-    this.#reconcileMask = 0;
+    this.#reconcile.abandon();
     pool.forgetLegs();
     this.#io.suspend();
     this.#assembleStartedMs = pool.nowMs;
-    this.#retryAtMs = pool.nowMs + 20 + Math.floor(pool.options.nextRandom() * 200);
+    this.#retryAtMs = pool.nowMs + afterMs + 20 +
+      Math.floor(pool.options.nextRandom() * 200);
     for (const link of pool.links) {
       if (link === null) continue;
       link.suspectedFrom = -1;

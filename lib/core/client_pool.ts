@@ -33,6 +33,9 @@ const TICK_MS = 100;
 const HELLO_ID = CONTROL_REQUEST_IDS;
 const DETACH_ID = CONTROL_REQUEST_IDS + 2;
 
+/** What drives an attached pool, for writing or not. */
+export type PoolCore = Pick<ClientPool, keyof ClientPool>;
+
 /** One attached pool. */
 export class ClientPool {
   readonly #pool: ClientContext;

@@ -102,22 +102,24 @@ function membersToTrust(
   for (const leg of evidence) if (leg.isWhole) wholeMask |= 1 << leg.legIndex;
   wholeMask &= decision.memberMask;
   const least = Math.max(1, decision.record.minInSync);
-  // If none is, one with the newest record has what was acked before it was made: it had flushed.
-  const sureMask = wholeMask !== 0 ? wholeMask : newestMask(evidence, decision.memberMask);
+  const members = evidence.filter(({ legIndex }) => (decision.memberMask & (1 << legIndex)) !== 0);
+  const sureMask = wholeMask !== 0 ? wholeMask : surestMask(members);
   const isSure = (trustedMask & sureMask) !== 0;
   if (bitCount(trustedMask) >= least && isSure) return trustedMask;
   if (least > 1) return decision.memberMask;
   return 1 << indicesOf(sureMask)[0];
 }
 
-/** Those of `memberMask` whose own record is the newest among theirs. */
-function newestMask(evidence: readonly LegEvidence[], memberMask: number): number {
-  const members = evidence.filter(({ legIndex }) => (memberMask & (1 << legIndex)) !== 0);
-  const newest = members.reduce((best, each) => compareRank(each.shared, best.shared) > 0 ? each : best);
-  return members.reduce(
-    (mask, { legIndex, shared }) => compareRank(shared, newest.shared) === 0 ? mask | (1 << legIndex) : mask,
-    0,
-  );
+/**
+ * Of members none of which has been up since it acked, those that lack the least of what was acked, as a mask: those with the newest record,
+ * for where it has dropped a member, they had flushed before; or, if the members were being made equal under it, the one they were made equal to.
+ */
+export function surestMask(members: readonly { readonly legIndex: number; readonly shared: SharedEpoch }[]): number {
+  const newest = members.reduce((best, each) => compareRank(each.shared, best.shared) > 0 ? each : best).shared;
+  let mask = 0;
+  for (const { legIndex, shared } of members) if (compareRank(shared, newest) === 0) mask |= 1 << legIndex;
+  const hasSource = members.some(({ legIndex }) => legIndex === newest.sourceIndex);
+  return hasSource ? 1 << (newest.sourceIndex as number) : mask;
 }
 
 function incomparableText(members: readonly GrantedLeg[]): string {
@@ -125,11 +127,12 @@ function incomparableText(members: readonly GrantedLeg[]): string {
   return `The intent log of ${lost} is lost and too few others are here to start without; bring the other legs of the pool back`;
 }
 
-/** The first record of a generation. A caretaker's keeps the generation of the last client: it supersedes nobody. */
+/** The first record of a generation. `sourceIndex`: whom the members are to be made equal to, if they are. A caretaker's keeps the generation of the last client: it supersedes nobody. */
 export function foundingRecord(
   plan: StartPlan & { ok: true },
   generation: number,
   isCaretaker: boolean,
+  sourceIndex: number | undefined,
 ): SharedEpoch {
   const { memberMask, forced } = plan;
   const record = forced === null ? plan.record : {
@@ -147,7 +150,8 @@ export function foundingRecord(
     return { ...known, outSinceMs: isMember ? 0 : entry.outSinceMs };
   });
   const clientGeneration = isCaretaker ? record.clientGeneration : generation;
-  return { ...record, generation, clientGeneration, epoch: record.epoch + 1, inSyncMask: memberMask, legs };
+  const epoch = record.epoch + 1;
+  return { ...record, generation, clientGeneration, epoch, inSyncMask: memberMask, legs, sourceIndex };
 }
 
 /** The record in which the in-sync set is `inSyncMask` and the legs of `leftMask` are out since `wallMs`. */

@@ -65,7 +65,7 @@ export interface LegServerOptions {
 
 /** Who is at the other end of a connection. */
 export interface Peer {
-  readonly role: "client" | "peer";
+  readonly role: "client" | "peer" | "reader";
   /** Role peer: its leg index. */
   readonly legIndex: number;
 }

@@ -23,7 +23,7 @@ const PAGES_IN_FLIGHT = 8;
 
 /** One metadata write under way. */
 type Pending =
-  | { readonly kind: "record"; readonly purpose: number; readonly mapResets: number }
+  | { readonly kind: "record"; readonly purpose: number; readonly mapResets: number; readonly serial: number }
   | { readonly kind: "intents"; readonly block: number }
   | { readonly kind: "page"; readonly legIndex: number; readonly page: number; readonly incarnation: number };
 
@@ -44,6 +44,9 @@ export class LegMetadata {
   #pagesInFlight = 0;
   /** Purposes of record writes that wait for {@link releaseRecords}; null when none need to. */
   #heldRecords: number[] | null = null;
+  /** Record writes begun, and the last of them that is on the disk. */
+  #recordSerial = 0;
+  #savedSerial = 0;
 
   constructor(leg: LegContext) {
     this.#leg = leg;
@@ -59,7 +62,17 @@ export class LegMetadata {
     }
     const leg = this.#leg;
     const block = encodeEpochRecord(leg.fullRecord, this.#identity, ++this.#sequence);
-    this.#write(leg.layout.epochOffset, block, { kind: "record", purpose, mapResets: leg.mapResets });
+    this.#write(leg.layout.epochOffset, block, {
+      kind: "record",
+      purpose,
+      mapResets: leg.mapResets,
+      serial: ++this.#recordSerial,
+    });
+  }
+
+  /** Whether the leg's record is on its disk as it is. */
+  get isRecordSaved(): boolean {
+    return this.#heldRecords === null && this.#savedSerial === this.#recordSerial;
   }
 
   /** No record is written until {@link releaseRecords}: it says what is not true on the disk yet. */
@@ -127,7 +140,10 @@ export class LegMetadata {
     if (pending === undefined) return null;
     this.#pending.delete(token);
     if (pending.kind === "record") {
-      if (result === 0) this.#leg.savedMapResets = Math.max(this.#leg.savedMapResets, pending.mapResets);
+      if (result === 0) {
+        this.#leg.savedMapResets = Math.max(this.#leg.savedMapResets, pending.mapResets);
+        this.#savedSerial = Math.max(this.#savedSerial, pending.serial);
+      }
       return { kind: "record", purpose: pending.purpose, result };
     }
     if (pending.kind === "intents") {

@@ -16,6 +16,7 @@ import type { Claim, EpochChange, Hello, ResyncOrder } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { LegContext, type LegServerOptions } from "./leg_context.ts";
 import { LegHash } from "./leg_hash.ts";
+import { LegReaders } from "./leg_readers.ts";
 import { LegIo } from "./leg_io.ts";
 import { LegMetadata } from "./leg_metadata.ts";
 import { LegSession } from "./leg_session.ts";
@@ -46,6 +47,7 @@ export class LegServer {
   readonly #session: LegSession;
   readonly #source: ResyncSource;
   readonly #hash: LegHash;
+  readonly #readers: LegReaders;
   #nextTickMs: number;
 
   constructor(options: LegServerOptions) {
@@ -56,6 +58,7 @@ export class LegServer {
     this.#session = new LegSession(this.#leg, this.#metadata, this.#io, this.#target);
     this.#source = new ResyncSource(this.#leg);
     this.#hash = new LegHash(this.#leg);
+    this.#readers = new LegReaders(this.#leg, this.#metadata);
     this.#nextTickMs = options.nowMs;
   }
 
@@ -70,7 +73,10 @@ export class LegServer {
     const peer = leg.peers.get(connection);
     if (peer === undefined) leg.freeSlot(slot);
     else if (peer.role === "client") this.#handleClient(connection, message, slot, body);
-    else this.#handlePeer(connection, message, slot, body);
+    else if (peer.role === "reader") {
+      leg.freeSlot(slot);
+      this.#readers.handleMessage(connection, message);
+    } else this.#handlePeer(connection, message, slot, body);
     this.#after();
   }
 
@@ -115,6 +121,9 @@ export class LegServer {
       case OperationKind.CLIENT_HASH:
         this.#hash.diskDone(operation, result, slot);
         break;
+      case OperationKind.READER_READ:
+        this.#readers.diskDone(operation, result, slot);
+        break;
       case OperationKind.SESSION_FLUSH:
         this.#leg.operations.free(operation);
         this.#session.sessionFlushed(operation, result);
@@ -142,6 +151,7 @@ export class LegServer {
     const kind = this.#leg.operations.kind[operation];
     if (kind === OperationKind.PEER_HASH) this.#source.hashed(operation, words);
     else if (kind === OperationKind.CLIENT_HASH) this.#hash.hashed(operation, words);
+    else if (kind === OperationKind.READER_READ) this.#readers.hashed(operation, words);
     else this.#target.hashed(operation, words);
     this.#after();
   }

@@ -76,9 +76,9 @@ export class LegSession {
         return;
       }
       leg.peers.set(connection, { role: "peer", legIndex: index });
-    } else if (hello.role === "client") leg.peers.set(connection, { role: "client", legIndex: -1 });
+    } else if (hello.role !== "control") leg.peers.set(connection, { role: hello.role, legIndex: -1 });
     else {
-      leg.refuse(connection, requestId, "bad-request", "Only clients and peers speak to a leg");
+      leg.refuse(connection, requestId, "bad-request", "Only clients, readers and peers speak to a leg");
       return;
     }
     leg.send(connection, MessageType.WELCOME, requestId).body = {

@@ -29,6 +29,8 @@ export const OperationKind = {
   SESSION_FLUSH: 11,
   /** Read and hash for the client, which compares legs. */
   CLIENT_HASH: 12,
+  /** Read and hash for a reader. */
+  READER_READ: 13,
 } as const;
 
 /** Where an operation stands. */

@@ -56,6 +56,8 @@ export class ResyncJob {
   singles: SparseBitmap;
   /** Chunks that the source could not read. */
   failed: SparseBitmap;
+  /** The source that could not read a chunk, -1 for none. */
+  unreadableLeg = -1;
   /** Reconcile: compared, and found different. */
   differing: SparseBitmap;
 
@@ -94,6 +96,7 @@ export class ResyncJob {
     this.sourceForegroundBytes = 0;
     this.sourceServiceUs = 0;
     this.message = "";
+    this.unreadableLeg = -1;
     this.progress = new ResyncProgress(leg.nowMs);
     this.todo = new SparseBitmap(leg.chunkCount, !isReconcile);
     this.tracked = new SparseBitmap(leg.chunkCount, !isReconcile);

@@ -4,10 +4,11 @@
  * @module
  */
 
-import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
+import type { SharedEpoch } from "../disk_format/records.ts";
 import type { ResyncOrder } from "../wire/bodies.ts";
 import { MessageType } from "../wire/message.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
+import { surestMask } from "./epoch_changes.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
 
 /** Request id of both. */
@@ -49,32 +50,36 @@ export function sendResync(
 
 /**
  * The member that the others are made equal to. One that has been up since it acked lacks nothing that was acked; of those rather one that
- * knows itself to be a member: one whose joining never reached it may have been told of less. If all went down, it is one with the newest
- * record: where that has dropped a member, it had flushed before what that member was relied upon for.
+ * knows itself to be a member: one whose joining never reached it may have been told of less.
  */
-function reconcileSource(members: readonly LegLink[]): LegLink {
-  const unbroken = members.filter(({ grant }) => grant?.unbroken === true);
+export function reconcileSource(members: readonly LegLink[], unreadableMask: number): LegLink {
+  const sources = possibleSources(members);
   const isMember = ({ grant, legIndex }: LegLink) => ((grant?.record.shared.inSyncMask ?? 0) & (1 << legIndex)) !== 0;
-  return unbroken.find(isMember) ?? unbroken[0] ?? newestOf(members);
+  const isReadable = ({ legIndex }: LegLink) => (unreadableMask & (1 << legIndex)) === 0;
+  const readable = sources.filter(isReadable);
+  return readable.find(isMember) ?? readable[0] ?? sources.find(isMember) ?? sources[0];
 }
 
-function newestOf(members: readonly LegLink[]): LegLink {
-  const record = (link: LegLink) => link.grant?.record.shared as SharedEpoch;
-  return members.reduce((best, link) => compareRank(record(link), record(best)) > 0 ? link : best);
+/** The members that lack nothing which any of them is sure to have. */
+export function possibleSources(members: readonly LegLink[]): LegLink[] {
+  const unbroken = members.filter(({ grant }) => grant?.unbroken === true);
+  if (unbroken.length > 0) return unbroken;
+  const told = members.map(({ legIndex, grant }) => ({ legIndex, shared: grant?.record.shared as SharedEpoch }));
+  const mask = surestMask(told);
+  return members.filter(({ legIndex }) => (mask & (1 << legIndex)) !== 0);
 }
 
 /**
- * After an unclean end: all members but one are made equal to that one on `extents`. Returns the mask of those that have to
- * report.
+ * After an unclean end: all members but `source` are made equal to that one on `extents`. Returns the mask of those that have to report.
  */
 export function orderReconcile(
   pool: ClientContext,
   sessions: ResyncSessions,
   members: readonly LegLink[],
+  source: LegLink,
   extents: number[],
   shared: SharedEpoch,
 ): number {
-  const source = reconcileSource(members);
   const targets = members.filter((link) => link !== source);
   let mask = 0;
   for (const link of targets) {

@@ -12,6 +12,9 @@ import { PullState } from "./pull_table.ts";
 import type { ResyncJob } from "./resync_job.ts";
 
 const EAGAIN = -11;
+/** Answers that say nothing about the source's disk. */
+const ESTALE = -116;
+const EINVAL = -22;
 /** How long to leave a source alone that said "not yet". */
 export const AGAIN_MS = 5;
 /** First pause before chunks that could not be read are tried again; doubles up to the second. */
@@ -266,6 +269,7 @@ export class ResyncPull {
       return;
     }
     job.failed.set(first, count);
+    if (status !== ESTALE && status !== EINVAL) job.unreadableLeg = job.source;
     this.#retryFailedAtMs = leg.nowMs + this.#retryFailedMs;
     this.#retryFailedMs = Math.min(RETRY_FAILED_MOST_MS, this.#retryFailedMs * 2);
     job.message = `${job.failed.count * leg.chunkBytes} bytes could not be read from leg ${job.source} (${status})`;

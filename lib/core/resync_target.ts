@@ -291,6 +291,8 @@ export class ResyncTarget {
       if (awaited.awaitedCount > 0) {
         awaited.forEachAwaited((offset, lengthBytes) => this.#pull.pullUrgent(offset, lengthBytes));
       }
+      // Nothing is served meanwhile: the client is to choose another source rather than wait until this one can be read.
+      if (job.mode === "reconcile" && job.unreadableLeg >= 0) return this.#fail(job.message);
       this.#pull.pullMore();
       this.#clear.maybeStart(false);
       if (job.isComplete) {
@@ -491,6 +493,7 @@ export class ResyncTarget {
       copiedBytes: job.progress.copied,
       rateBytesPerSecond: job.progress.rateBytesPerSecond,
       message: job.message === "" ? undefined : job.message,
+      unreadableLeg: state === "failed" && job.unreadableLeg >= 0 ? job.unreadableLeg : undefined,
     };
   }
 }

@@ -167,6 +167,8 @@ export interface ClientSnapshot {
   readonly poolName: string;
   readonly state: string;
   readonly refusal: string;
+  /** Whether it is attached read-only. */
+  readonly isReadOnly?: boolean;
   readonly generation: number;
   readonly epoch: number;
   readonly inSyncMask: number;

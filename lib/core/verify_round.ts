@@ -343,3 +343,20 @@ export class VerifyRound {
     );
   }
 }
+
+/** Of who has never compared anything. */
+export const NO_VERIFY: VerifySnapshot = {
+  state: "off",
+  message: "",
+  isRepairing: false,
+  rateBytesPerSecond: 0,
+  totalBytes: 0,
+  verifiedBytes: 0,
+  comparedMask: 0,
+  differingBytes: 0,
+  unreadableBytes: 0,
+  repairedBytes: 0,
+  lostBytes: 0,
+  differences: 0,
+  told: [],
+};

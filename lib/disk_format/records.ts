@@ -76,6 +76,8 @@ export interface SharedEpoch {
   readonly ioTimeoutMs: number;
   /** Index = leg index; null where no leg is configured. */
   readonly legs: readonly (LegEntry | null)[];
+  /** The leg to which the other members are being made equal, after an unclean end. */
+  readonly sourceIndex?: number;
 }
 
 /** An epoch record as one leg keeps it: the shared part, and what this leg promised. */

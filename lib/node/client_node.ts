@@ -54,7 +54,7 @@ export interface ClientNodeOptions {
   readonly ioTimeoutMs?: number;
   /** Bytes of payload buffers; 64 MiB by default. */
   readonly memoryBytes?: number;
-  /** Offers the pool read-only. It is claimed all the same: no other client can have it meanwhile. */
+  /** Only reads, and claims nothing: there may be any number of such clients, beside one that writes or without one. */
   readonly readOnly?: boolean;
   /** Takes the pool from another client that holds it. */
   readonly takeover?: boolean;
@@ -76,6 +76,12 @@ export interface ClientNodeOptions {
 export async function runClientNode(options: ClientNodeOptions): Promise<NodeHandle> {
   if (options.nbd.length === 0 && (options.device === undefined || options.device.kind === "auto")) {
     throw new ControlError("bad-request", "Say where to offer the pool, e.g. --nbd /run/vol1.sock");
+  }
+  if (options.readOnly && (options.takeover || options.force !== undefined)) {
+    throw new ControlError(
+      "bad-request",
+      "A read-only attach takes nothing over and starts nothing. Leave --takeover and --force away.",
+    );
   }
   const nodes = new NodeConnections((address) => connectNode(address, { timeoutMs: LOOKUP_LIMIT_MS }));
   const pool = await findPool(options.pool, options.nodes, nodes).finally(() => nodes.close());

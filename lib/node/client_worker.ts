@@ -9,7 +9,7 @@
 
 import type { ForceOrder } from "../core/forced_start.ts";
 import { crc32 } from "node:zlib";
-import type { ClientPool } from "../core/client_pool.ts";
+import type { PoolCore } from "../core/client_pool.ts";
 import { type CoreEvent, FRESH_PAYLOAD, type Output, OutputKind } from "../core/output.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { GatherTime } from "../io/gather_time.ts";
@@ -39,7 +39,7 @@ export type CountingPool = BufferPool & { readonly freedCount: number; readonly 
 /** The data plane. `transport` and `frontends` complete it. */
 export class ClientWorker implements TransportHandler, FrontendHost {
   readonly geometry: PoolGeometry;
-  readonly core: ClientPool;
+  readonly core: PoolCore;
   transport!: Transport;
   readonly frontends: Frontend[] = [];
   /** A change of the leg table is over: "" when done, or why it is not. */
@@ -88,7 +88,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   constructor(
     reactor: Reactor,
     pool: CountingPool,
-    core: ClientPool,
+    core: PoolCore,
     geometry: PoolGeometry,
     report: (report: WorkerReport) => void,
   ) {

@@ -14,6 +14,7 @@
 
 import { nameThread } from "../../ffi/libc/process.ts";
 import { ClientPool } from "../core/client_pool.ts";
+import { ReaderPool } from "../core/reader_pool.ts";
 import type { CoreEvent } from "../core/output.ts";
 import type { SharedEpoch } from "../disk_format/records.ts";
 import { MailboxReceiver } from "../io/mailbox.ts";
@@ -108,7 +109,7 @@ function runClient(start: ClientStart): void {
   nameThread("brmr-client");
   const pool = new SlabBufferPool({ totalBytes: start.memoryBytes, shareable: start.transport === "auto" });
   const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
-  const core = new ClientPool({
+  const options = {
     poolUuid: start.poolUuid,
     poolName: start.poolName,
     sizeBytes: start.sizeBytes,
@@ -125,7 +126,8 @@ function runClient(start: ClientStart): void {
     maxWriteBytes: Math.floor(pool.totalBytes / 2),
     heartbeatLimitMs: start.heartbeatMs,
     ioTimeoutMs: start.ioTimeoutMs === 0 ? undefined : start.ioTimeoutMs,
-  });
+  };
+  const core = start.readOnly ? new ReaderPool(options) : new ClientPool(options);
   const worker = new ClientWorker(reactor, pool, core, {
     name: start.poolName,
     sizeBytes: start.sizeBytes,

@@ -36,6 +36,7 @@ const sharedEpoch = v.object({
   minInSync: v.pipe(uint, v.maxValue(8)),
   ioTimeoutMs: uint,
   legs: v.pipe(v.array(v.nullable(legEntry)), v.maxLength(8)),
+  sourceIndex: v.optional(legIndex),
 });
 
 /** First words of the side that connected. */
@@ -43,7 +44,7 @@ export const helloSchema = v.object({
   protocol: uint,
   /** Feature bits the sender knows; unknown ones are dropped by the receiver. */
   features: uint,
-  role: v.picklist(["client", "peer", "control"]),
+  role: v.picklist(["client", "reader", "peer", "control"]),
   /** Pool and leg that are wanted; absent for role control. */
   poolUuid: v.optional(uuid),
   legIndex: v.optional(legIndex),
@@ -144,6 +145,8 @@ export const resyncReportSchema = v.object({
   copiedBytes: uint,
   rateBytesPerSecond: uint,
   message: v.optional(text),
+  /** For failed: the leg that could not read what it is the source of. */
+  unreadableLeg: v.optional(legIndex),
 });
 
 export type Hello = v.InferOutput<typeof helloSchema>;

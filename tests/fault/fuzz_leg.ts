@@ -38,7 +38,7 @@ const MOST_CONNECTIONS = 6;
 
 /** What the network knows of a connection. */
 interface Link {
-  readonly kind: "client" | "peer" | "source";
+  readonly kind: "client" | "reader" | "peer" | "source";
   /** The last frames the core sent on it, to be answered. */
   readonly asked: Message[];
 }
@@ -154,7 +154,7 @@ class LegStage {
   #open(): void {
     const random = this.#random;
     const connection = this.#nextConnection++;
-    const kind = random.below(2) === 0 ? "client" : "peer";
+    const kind = random.pick(["client", "peer", "client", "peer", "reader"] as const);
     this.#links.set(connection, { kind, asked: [] });
     this.#core.handleHello(connection, 1, helloTo(random, kind));
     if (kind === "client" && random.below(3) > 0) {
@@ -172,7 +172,7 @@ class LegStage {
       const [asked] = link.asked.splice(random.below(link.asked.length), 1);
       frame = this.#frames.plausible(ANSWERS.get(asked.type) ?? MessageType.ACK, asked);
     } else {
-      const types = link.kind === "client" ? CLIENT_TYPES : link.kind === "peer" ? PEER_TYPES : SOURCE_TYPES;
+      const types = link.kind === "peer" ? PEER_TYPES : link.kind === "source" ? SOURCE_TYPES : CLIENT_TYPES;
       frame = this.#frames.plausible(random.pick(types), null);
     }
     if (random.below(link.kind === "source" ? 12 : 4) === 0) spoilHeader(random, frame);

@@ -125,9 +125,9 @@ export function legOptions(random: Prng, nowMs: number): LegServerOptions {
 }
 
 /** A greeting of a client or of one of the other legs. */
-export function helloTo(random: Prng, role: "client" | "peer"): Hello {
+export function helloTo(random: Prng, role: "client" | "reader" | "peer"): Hello {
   const base = { protocol: 1, features: random.next(), role, poolUuid: POOL_UUID, legIndex: 0 };
-  return role === "client" ? base : { ...base, senderUuid: random.pick(LEG_UUIDS), senderLegIndex: random.below(4) };
+  return role !== "peer" ? base : { ...base, senderUuid: random.pick(LEG_UUIDS), senderLegIndex: random.below(4) };
 }
 
 /** Makes frames. */

@@ -22,7 +22,7 @@ const PAIR_STRIDE = 12;
 
 /**
  * Broken cores that these small worlds cannot show: they need an intent log that runs full, a resync under load, a third fault, or
- * caretakers and operators, of which there are none here. The simulator catches them.
+ * caretakers, operators and readers, of which there are none here. The simulator catches them.
  */
 const OUT_OF_REACH = new Set([
   "an extent is forgotten before its writes are flushed",
@@ -33,6 +33,7 @@ const OUT_OF_REACH = new Set([
   "nobody cares for the legs while there is no client",
   "a caretaker claims as if it were a client",
   "a record drops a leg before its data is flushed",
+  "a reader believes what one leg says",
   "a verify does not lock what it compares",
   "a new disk is taken for a copy of the old one",
   "a disk made in place of another is never taken up",

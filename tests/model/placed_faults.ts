@@ -94,6 +94,7 @@ export function smallPlan(legCount: number, minInSync: number, order: number): P
     eioChance: [0, 0, 0, 0, 0],
     faults: [],
     bootsAreKnown: true,
+    readerCount: 0,
     caretakers: false,
     clientless: false,
     turnMs: 0,

@@ -13,8 +13,8 @@
  *
  * Commands:
  *
- *     pool legs=N chunks=N extent-chunks=N hot=N min-in-sync=N io-timeout=MS depth=N     first of all; all have defaults
- *     write|read|zero|discard FIRST+COUNT [fua]     sectors of 512 bytes; begins, does not wait
+ *     pool legs=N chunks=N extent-chunks=N hot=N min-in-sync=N io-timeout=MS depth=N heartbeat=MS readers=N     first of all; all have defaults
+ *     write|read|zero|discard FIRST+COUNT [fua] [by client|reader-N]     sectors of 512 bytes; begins, does not wait
  *     flush
  *     run N ms
  *     until idle | until ready | until detached | until refused | until in-sync MASK | until resyncing leg-N [N s]
@@ -39,7 +39,7 @@
  *     throttle leg-N BYTES             pause-resync leg-N                     resume-resync leg-N
  *     expect in-sync MASK | expect dirty leg-N leg-M CHUNKS | expect value leg-N SECTOR write N | expect identical
  *     expect failed COUNT | expect state WORD | expect refusal TEXT (of the client) | expect leg leg-N STATE
- *     expect members leg-N MASK
+ *     expect members leg-N MASK | expect in-flight WHO COUNT
  *
  * MASK is written with leg 0 on the right. A scenario ends well when all it expects holds and no checker complains.
  *
@@ -141,6 +141,7 @@ function scenarioPlan(command: string): Plan {
     eioChance: [0, 0, 0, 0, 0],
     faults: [],
     bootsAreKnown: true,
+    readerCount: option("readers", 0),
     caretakers: option("caretakers", 0) === 1,
     clientless: false,
     turnMs: 0,
@@ -150,7 +151,7 @@ function scenarioPlan(command: string): Plan {
     clientOptions: {
       maxRequests: 32,
       maxWriteBytes: 1 << 20,
-      heartbeatLimitMs: 3000,
+      heartbeatLimitMs: option("heartbeat", 3000),
       legTimeoutMs: 20_000,
       flushIntervalMs: 2000,
     },
@@ -173,8 +174,10 @@ function obey(world: World, words: readonly string[]): void {
         flush: RequestKind.FLUSH,
       };
       const [first, count] = words[0] === "flush" ? [0, 0] : words[1].split("+").map(Number);
-      if (!client.canSubmit) throw new Error("the client takes no requests now");
-      client.submit(application.begin(client, kinds[words[0]], words[2] === "fua" ? RequestFlag.FUA : 0, first, count));
+      const by = [...world.clients, ...world.readers].find(({ name }) => name === words[words.indexOf("by") + 1]) ??
+        client;
+      if (!by.canSubmit) throw new Error("the client takes no requests now");
+      by.submit(application.begin(by, kinds[words[0]], words[2] === "fua" ? RequestFlag.FUA : 0, first, count));
       return;
     }
     case "run":
@@ -268,7 +271,7 @@ function until(world: World, words: readonly string[]): void {
   const unit = words.at(-1) === "s" ? 1000 : words.at(-1) === "ms" ? 1 : 0;
   const limitMs = unit === 0 ? DEFAULT_LIMIT_MS : Number(words.at(-2)) * unit;
   const conditions: Record<string, () => boolean> = {
-    "idle": () => application.inFlight.size === 0,
+    "idle": () => application.inFlight.size === 0 && world.readers.every(({ inFlight }) => inFlight.size === 0),
     "changed": () => [...client.changes.values()].every((problem) => problem !== null),
     "ordered": () => !world.operator.alive,
     "verified": () => client.core?.snapshot().verify.state !== "running",
@@ -328,6 +331,8 @@ function expect(world: World, words: readonly string[]): void {
     }
     case "state":
       return equal(core?.state ?? "down", words[2]);
+    case "in-flight":
+      return equal(String((processOf(world, words[2]) as ClientProcess).inFlight.size), words[3]);
     case "failed":
       return equal(String(world.application.failed), words[2]);
     case "dirty": {
@@ -385,5 +390,5 @@ function legOf(world: World, name: string) {
 }
 
 function processOf(world: World, name: string): Process {
-  return world.clients.find((each) => each.name === name) ?? legOf(world, name);
+  return [...world.clients, ...world.readers].find((each) => each.name === name) ?? legOf(world, name);
 }

@@ -59,6 +59,7 @@ export class Application {
     else if (dice < plan.writeShare + plan.zeroShare) kind = RequestKind.WRITE_ZEROES;
     else if (dice < plan.writeShare + plan.zeroShare + plan.discardShare) kind = RequestKind.DISCARD;
     else if (dice < plan.writeShare + plan.zeroShare + plan.discardShare + plan.flushShare) kind = RequestKind.FLUSH;
+    if (client.onlyReads) kind = RequestKind.READ;
     if (kind === RequestKind.FLUSH) return this.begin(client, kind, 0, 0, 0);
     let sectorCount = 1 + under(prng, plan.mostSectors);
     // Half of the requests are whole, aligned chunks.
@@ -120,18 +121,30 @@ export class Application {
     if (world.tracing) world.trace(client.appName, `${this.describe(request)} ends with ${status}`);
     if (status === 0) this.succeeded++;
     else this.failed++;
+    if (status === 0 && request.kind !== RequestKind.READ) this.noteOldestRead();
     if (request.kind === RequestKind.FLUSH) {
       if (status === 0) oracle.ackFlush(request.invoke);
       else oracle.failFlush();
     } else if (request.kind === RequestKind.READ) {
       // A superseded client that has not heard of it may still be answered by a leg that has not heard of it either.
-      if (status === 0 && client === world.client) this.#checkRead(request);
+      if (status === 0 && (client === world.client || client.onlyReads)) this.#checkRead(request);
     } else if (status === 0) {
       const fua = (request.flags & RequestFlag.FUA) !== 0;
       oracle.ackWrite(request.firstSector, request.sectorCount, request.invoke, fua);
       if (request.firstValue > 0) world.checks.ackTicks[request.firstValue / MAX_SECTORS_PER_WRITE] = oracle.clock;
     } else oracle.tick();
     this.forget(request);
+  }
+
+  /** What is over since the oldest read without an answer began, that read may still tell of. */
+  noteOldestRead(): void {
+    let oldest = Infinity;
+    for (const client of [...this.#world.clients, ...this.#world.readers]) {
+      for (const { kind, invoke } of client.inFlight.values()) {
+        if (kind === RequestKind.READ) oldest = Math.min(oldest, invoke);
+      }
+    }
+    this.#world.oracle.oldestRead = oldest;
   }
 
   /** Whether a request in flight touches these bytes. */

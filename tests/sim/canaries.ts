@@ -16,6 +16,7 @@ import { IntentLog, Pin } from "../../lib/core/intent_log.ts";
 import { LegContext } from "../../lib/core/leg_context.ts";
 import { LegIo } from "../../lib/core/leg_io.ts";
 import { LegMetadata } from "../../lib/core/leg_metadata.ts";
+import { LegReaders } from "../../lib/core/leg_readers.ts";
 import { LegServer } from "../../lib/core/leg_server.ts";
 import { LegSession } from "../../lib/core/leg_session.ts";
 import { LegTableChanges } from "../../lib/core/leg_table_changes.ts";
@@ -161,6 +162,15 @@ canary(
   LegMetadata,
   "holdRecords",
   () => () => {},
+);
+canary(
+  "a reader believes what one leg says",
+  LegReaders,
+  "hashed",
+  (hashed) =>
+    function (this: LegReaders, operation: number, words: Uint32Array) {
+      hashed.call(this, operation, new Uint32Array(words.length));
+    },
 );
 canary("a verify does not lock what it compares", RangeLock, "overlaps", () => () => false);
 canary(

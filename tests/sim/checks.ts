@@ -296,7 +296,12 @@ export class Checks {
   #membersOf(servingMask: number): number {
     let mask = servingMask;
     for (const leg of this.#world.legs) {
-      if ((servingMask & (1 << leg.legIndex)) !== 0) mask |= this.#view(leg).record!.shared.inSyncMask;
+      if ((servingMask & (1 << leg.legIndex)) === 0) continue;
+      const { inSyncMask, legs } = this.#view(leg).record!.shared;
+      // One whose disk has been exchanged since is another leg.
+      for (const { legIndex, legUuid } of this.#world.legs) {
+        if ((inSyncMask & (1 << legIndex)) !== 0 && legs[legIndex]?.uuid === legUuid) mask |= 1 << legIndex;
+      }
     }
     return mask;
   }

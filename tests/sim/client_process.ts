@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ClientPool, type ClientPoolOptions } from "../../lib/core/client_pool.ts";
+import { ClientPool, type ClientPoolOptions, type PoolCore } from "../../lib/core/client_pool.ts";
 import type { ForceOrder } from "../../lib/core/forced_start.ts";
 import type { LegChange } from "../../lib/core/leg_table_changes.ts";
 import { type CoreEvent, type Output, OutputKind } from "../../lib/core/output.ts";
@@ -30,7 +30,9 @@ interface HeldCompletion {
 
 /** A client and its machine. */
 export class ClientProcess extends Process {
-  core: ClientPool | null = null;
+  core: PoolCore | null = null;
+  /** Whether it has the pool read-only. */
+  readonly onlyReads: boolean = false;
   /** The application's requests that this client has not answered, by tag. */
   readonly inFlight = new Map<number, AppRequest>();
   /** The application above it, in traces. */
@@ -45,6 +47,10 @@ export class ClientProcess extends Process {
   readonly changes = new Map<number, string | null>();
   #lastToken = 0;
   #applicationPending = false;
+  /** Its application begins nothing new for now. */
+  isResting = false;
+  /** A client whose application goes on when this one has written something. */
+  wakes: ClientProcess | null = null;
   #wasReady = false;
   /** How many clients had been started when this one last became ready, with no other about; else -1. */
   #startsWhenReady = 0;
@@ -74,12 +80,14 @@ export class ClientProcess extends Process {
     this.#released.clear();
     this.changes.clear();
     this.#applicationPending = false;
+    this.isResting = false;
+    this.wakes = null;
     this.#wasReady = false;
     this.detaching = false;
     this.#startsWhenReady = 0;
     this.begins();
     if (world.tracing) world.trace(this.name, `starts${takeover ? ", with takeover" : ""}`);
-    this.core = new ClientPool({
+    this.core = this.makeCore({
       poolUuid: shape.poolUuid,
       poolName: "sim",
       clientUuid: world.newUuid(),
@@ -110,6 +118,10 @@ export class ClientProcess extends Process {
   /** It comes to have the pool: whoever had it is superseded. */
   protected begins(): void {
     this.world.counts.clientStarts++;
+  }
+
+  protected makeCore(options: ClientPoolOptions): PoolCore {
+    return new ClientPool(options);
   }
 
   /** Asks for a change of the leg table. */
@@ -278,9 +290,14 @@ export class ClientProcess extends Process {
 
   // ---- what the core wants ------------------------------------------------------------------------------------------
 
-  protected drain(): void {
+  protected carryOutAll(): void {
     const core = this.core!;
     for (let output = core.poll(); output !== null; output = core.poll()) this.#carryOut(output);
+  }
+
+  protected drain(): void {
+    const core = this.core!;
+    this.carryOutAll();
     const state = core.state;
     const isReady = state === "ready";
     if (isReady && !this.#wasReady) {
@@ -301,12 +318,16 @@ export class ClientProcess extends Process {
     if (state === "detached" && this.detaching) {
       this.world.onDetached(this, this.#detachedWhenReady && core.snapshot().inSyncMask !== 0);
     } else if (state === "refused") this.world.onRefused(this);
-    else if (!this.#applicationPending && this.world.wantsTurn(this) && this.canSubmit) {
-      this.#applicationPending = true;
-      const world = this.world;
-      const atMs = world.nowMs + world.application.thinkMs();
-      world.heap.push(atMs, EventKind.APPLICATION, this, this.life);
-    }
+    else this.maybeTakeTurn();
+  }
+
+  /** The application will have a turn, if it has something to do. */
+  protected maybeTakeTurn(): void {
+    const world = this.world;
+    if (this.#applicationPending || this.isResting || !world.wantsTurn(this) || !this.canSubmit) return;
+    this.#applicationPending = true;
+    const atMs = world.nowMs + world.application.thinkMs();
+    world.heap.push(atMs, EventKind.APPLICATION, this, this.life);
   }
 
   /** The application's turn has come. */
@@ -376,8 +397,16 @@ export class ClientProcess extends Process {
 
   #finish(request: AppRequest, status: number): void {
     const slot = request.slot;
+    const isWritten = status === 0 && request.kind === RequestKind.WRITE;
     this.world.application.finish(this, request, status);
     if (slot !== null) this.world.slots.free(slot);
+    if (isWritten && this.wakes !== null) this.#wake(this.wakes);
     this.world.onRequestDone();
+  }
+
+  #wake(other: ClientProcess): void {
+    this.wakes = null;
+    other.isResting = false;
+    if (other.alive) other.maybeTakeTurn();
   }
 }

@@ -72,6 +72,20 @@ export function strike(world: World, fault: number): void {
         client.pausedUntilMs = Math.max(client.pausedUntilMs, world.nowMs + exponential(prng, 1000));
       }
       return world.takeOver();
+    case Fault.TAKE_OVER_APART: {
+      // Each client reaches what the other does not. The former one has nothing to do until the other has written something.
+      if (!client.alive) return;
+      client.isResting = true;
+      world.takeOver();
+      world.client.wakes = client;
+      const untilMs = world.nowMs + 8000 + exponential(prng, 4000);
+      for (const each of legs) {
+        const cutOff = each === leg ? world.client : client;
+        world.network.cut(cutOff.id, each.id, untilMs);
+        world.network.cut(each.id, cutOff.id, untilMs);
+      }
+      return;
+    }
     case Fault.ISOLATE_CLIENT: {
       // Long enough for the legs to give its session up.
       const untilMs = world.nowMs + exponential(prng, 15_000);

@@ -52,7 +52,10 @@ export class Losses {
     const key = nameOf(shared);
     const tick = this.#dropTicks.get(key);
     if (tick === undefined || (shared.inSyncMask & (1 << legIndex)) === 0) return;
+    // Of a client that has been superseded: another one's writes do not depend on it.
+    if (compareRank(shared, this.newest) < 0) return;
     this.#dropTicks.delete(key);
+    this.#world.application.noteOldestRead();
     this.#world.oracle.ackFlush(tick);
   }
 

@@ -47,6 +47,7 @@ export const Fault = {
   SUSPEND: 32,
   VERSION: 33,
   ROT_MAPS: 34,
+  TAKE_OVER_APART: 35,
 } as const;
 
 /** Names, for traces. */
@@ -77,6 +78,8 @@ export interface Plan {
   readonly turnMs: number;
   /** Whether a storage node can tell a restart of its process from one of its machine. */
   readonly bootsAreKnown: boolean;
+  /** Nodes that have the pool attached read-only. */
+  readonly readerCount: number;
   /** Whether legs look after themselves while no client has the pool, and operators may give orders then. */
   readonly caretakers: boolean;
   /** Whether, when faults end, the legs must become whole without any client, before one comes back. */
@@ -132,11 +135,14 @@ export function drawPlan(seed: number): Plan {
   const sectors = sizeBytes / 512;
   const spareCount = happens(prng, 0.4) ? between(prng, 1, 2) : 0;
   const legCount = firstCount + spareCount;
+  // A client that is slow to notice its legs' silence, where a pool may start without one of them.
+  const isApart = firstCount > 2 && faults.includes(Fault.TAKE_OVER_APART);
   const plan = {
     seed,
     legCount,
     spareCount,
     weakLeg: under(prng, legCount),
+    readerCount: happens(prng, 0.3) ? between(prng, 1, 2) : 0,
     caretakers: false,
     clientless: false,
     shape: {
@@ -147,7 +153,7 @@ export function drawPlan(seed: number): Plan {
       chunkBytes: happens(prng, 0.8) ? 4 * KIB : 8 * KIB,
       extentBytes: extentChunks * 4 * KIB,
       hotExtentCount: happens(prng, 0.5) ? between(prng, 2, 6) : between(prng, 7, 20),
-      minInSync: firstCount === 2 ? between(prng, 0, 1) : between(prng, 1, 2),
+      minInSync: firstCount === 2 ? between(prng, 0, 1) : isApart ? 2 : between(prng, 1, 2),
       ioTimeoutMs: drawn(0.5, 30_000, between(prng, 2, 10) * 1000),
     },
     network: {
@@ -189,7 +195,7 @@ export function drawPlan(seed: number): Plan {
     clientOptions: {
       maxRequests: 32,
       maxWriteBytes: drawn(0.7, 1024 * KIB, 32 * KIB),
-      heartbeatLimitMs: drawn(0.5, 3000, 1000),
+      heartbeatLimitMs: isApart ? 12_000 : drawn(0.5, 3000, 1000),
       legTimeoutMs: drawn(0.7, 20_000, 4000),
       flushIntervalMs: drawn(0.5, 2000, between(prng, 20, 500)),
     },

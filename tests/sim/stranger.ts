@@ -33,7 +33,7 @@ export class Stranger extends Process {
   readonly #message = new Message();
 
   constructor(world: World) {
-    super(world, world.plan.legCount + 2, "stranger");
+    super(world, world.plan.legCount + 3 + world.plan.readerCount, "stranger");
     this.begin();
   }
 

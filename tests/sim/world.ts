@@ -22,6 +22,7 @@ import { EventHeap, type SimEvent } from "./event_heap.ts";
 import { EventKind } from "./event_kind.ts";
 import { strike } from "./faults.ts";
 import { LegProcess } from "./leg_process.ts";
+import { ReaderProcess } from "./reader_process.ts";
 import { LegTable } from "./leg_table.ts";
 import { Losses } from "./losses.ts";
 import { type Connection, type Frame, Network } from "./network.ts";
@@ -69,6 +70,8 @@ export class World {
   readonly clients: ClientProcess[] = [];
   /** The session of an operator's own, while there is one. */
   readonly operator: OperatorProcess;
+  /** Those that have it read-only. */
+  readonly readers: ReaderProcess[] = [];
   readonly processes: Process[] = [];
   readonly application: Application;
   readonly checks: Checks;
@@ -102,7 +105,7 @@ export class World {
     lab.slots.clear();
     lab.oracle.reset(sectorsOf(plan.shape));
     this.layout = computeLayout(plan.shape);
-    this.network = new Network(lab.heap, this.prng, plan.network, plan.legCount + 3);
+    this.network = new Network(lab.heap, this.prng, plan.network, plan.legCount + 4 + plan.readerCount);
     for (let i = 0; i < plan.legCount; i++) {
       while (lab.disks.length <= i) lab.disks.push(new SimDisk(lab.disks.length));
       const disk = lab.disks[i];
@@ -125,6 +128,12 @@ export class World {
     this.operator = new OperatorProcess(this, plan.legCount + 2);
     this.operator.turnMs = plan.turnMs;
     this.processes.push(this.operator);
+    for (let i = 0; i < plan.readerCount; i++) {
+      const reader = new ReaderProcess(this, this.processes.length, `reader-${i}`);
+      reader.turnMs = plan.turnMs;
+      this.readers.push(reader);
+      this.processes.push(reader);
+    }
     this.table = new LegTable(this);
     this.application = new Application(this);
     this.checks = new Checks(this, this.layout);
@@ -157,6 +166,7 @@ export class World {
   start(): void {
     for (const leg of this.legs) leg.start();
     this.client.start(false);
+    for (const reader of this.readers) reader.start(false);
   }
 
   /** Lives from beginning to end. Throws at the first violation. */
@@ -282,7 +292,9 @@ export class World {
 
   #start(process: Process, life: number, takeover: boolean): void {
     if (process.alive || process.life !== life) return;
-    if (process instanceof ClientProcess) {
+    if (process instanceof ReaderProcess) {
+      if (this.faulty) process.start(false);
+    } else if (process instanceof ClientProcess) {
       if (process === this.client && !this.#isClientless) process.start(takeover);
     } else (process as LegProcess).start();
   }
@@ -326,7 +338,7 @@ export class World {
 
   /** Whether the application has something to submit. */
   wantsTurn(client: ClientProcess): boolean {
-    if (this.stage === "verify") return client.inFlight.size === 0;
+    if (this.stage === "verify") return client === this.client && client.inFlight.size === 0;
     return this.stage === "load" && this.application.begun < this.plan.requestCount &&
       client.inFlight.size < this.plan.queueDepth;
   }
@@ -361,7 +373,7 @@ export class World {
     this.#calmSinceMs = this.nowMs;
     this.note("faults end");
     this.network.heal();
-    for (const client of this.clients) if (client !== this.client) client.kill(false);
+    for (const client of [...this.clients, ...this.readers]) if (client !== this.client) client.kill(false);
     if (this.plan.clientless) {
       this.#isClientless = true;
       this.client.kill(part(this.prng) < 0.5);

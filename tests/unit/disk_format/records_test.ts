@@ -21,28 +21,29 @@ const uint32 = fc.nat({ max: 0xffffffff });
 const identity = record({ poolUuid: uuid, legUuid: uuid });
 const address = fc.string({ unit: "grapheme-ascii", maxLength: MAX_ADDRESS_BYTES });
 
+const sharedEpoch = {
+  historyId: uuid,
+  historyNumber: uint32,
+  generation: uint53,
+  clientGeneration: uint53,
+  epoch: uint53,
+  inSyncMask: fc.nat({ max: 255 }),
+  minInSync: fc.nat({ max: 8 }),
+  ioTimeoutMs: uint53,
+  legs: fc.array(
+    fc.option(record({
+      uuid,
+      address,
+      mapIncarnation: uint53,
+      mapDefaultDirty: fc.boolean(),
+      outSinceMs: uint53,
+      isDrained: fc.boolean(),
+    })),
+    { maxLength: 8 },
+  ),
+};
 const epochRecord: fc.Arbitrary<EpochRecord> = record({
-  shared: record({
-    historyId: uuid,
-    historyNumber: uint32,
-    generation: uint53,
-    clientGeneration: uint53,
-    epoch: uint53,
-    inSyncMask: fc.nat({ max: 255 }),
-    minInSync: fc.nat({ max: 8 }),
-    ioTimeoutMs: uint53,
-    legs: fc.array(
-      fc.option(record({
-        uuid,
-        address,
-        mapIncarnation: uint53,
-        mapDefaultDirty: fc.boolean(),
-        outSinceMs: uint53,
-        isDrained: fc.boolean(),
-      })),
-      { maxLength: 8 },
-    ),
-  }),
+  shared: fc.oneof(record(sharedEpoch), record({ ...sharedEpoch, sourceIndex: fc.nat({ max: 7 }) })),
   promisedGeneration: uint53,
   promisedTo: fc.oneof(uuid, fc.constant("")),
   isStable: fc.boolean(),

@@ -62,7 +62,13 @@ const welcome: Welcome = {
 };
 const refusal: Refusal = { code: "stale-generation", message: "Generation 4 is older than 5", generation: 5 };
 const claim: Claim = { generation: 6, clientUuid: UUID_B, clientName: "host", takeover: false };
-const grant: Grant = { generation: 6, record, intents: [0, 1, 1048575], intentsLost: false, unbroken: true };
+const grant: Grant = {
+  generation: 6,
+  record,
+  intents: [0, 1, 1048575],
+  intentsLost: false,
+  unbroken: true,
+};
 const epochChange: EpochChange = { shared, droppedMask: 2, suspectExtents: [7] };
 const resyncOrder: ResyncOrder = { resyncSession: 11, mode: "dirty", sources: [0], extents: [], shared };
 const resyncReport: ResyncReport = {

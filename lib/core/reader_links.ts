@@ -1,0 +1,207 @@
+/**
+ * A reader's links to the legs, and what these agree on: connect, greet, heartbeat; the view that all members of the newest record share.
+ *
+ * @module
+ */
+
+import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
+import type { Welcome } from "../wire/bodies.ts";
+import { MessageType } from "../wire/message.ts";
+import { checkAnswer } from "../wire/negotiate.ts";
+import type { ClientContext, LegLink } from "./client_context.ts";
+import { OutputKind } from "./output.ts";
+import { CONTROL_REQUEST_IDS } from "./request_table.ts";
+import { indicesOf } from "./start_rule.ts";
+import { followTable, learnLegs } from "./table_links.ts";
+
+const MOST_BACKOFF_MS = 1000;
+/** Legs that do not agree which record is the newest are asked again after so long: they do not say so unasked. */
+const REGREET_MS = 500;
+
+/** The record that all its members had when they greeted. */
+export interface ReaderView {
+  readonly shared: SharedEpoch;
+  readonly memberMask: number;
+}
+
+/** The links of one reader. */
+export class ReaderLinks {
+  /** What the members agree on; null when they do not, or one is out of reach. */
+  view: ReaderView | null = null;
+  /** Why there is no view. */
+  reason = "No leg of the pool is reachable";
+  readonly #pool: ClientContext;
+  readonly #byConnection = new Map<number, LegLink>();
+  /** Legs whose last connection has not ended yet; they are not connected to anew before. */
+  #closingMask = 0;
+  #greetedAtMs: number;
+
+  constructor(pool: ClientContext) {
+    this.#pool = pool;
+    this.#greetedAtMs = pool.nowMs;
+  }
+
+  /** The open link of a connection. */
+  find(connection: number): LegLink | null {
+    const link = this.#byConnection.get(connection);
+    return link === undefined || link.connection !== connection ? null : link;
+  }
+
+  connect(): void {
+    const pool = this.#pool;
+    for (const link of pool.links) {
+      if (link === null || link.state !== "down" || pool.nowMs < link.retryAtMs) continue;
+      if ((this.#closingMask & (1 << link.legIndex)) !== 0) continue;
+      link.state = "connecting";
+      const output = pool.outputs.push(OutputKind.CONNECT);
+      output.legIndex = link.legIndex;
+      output.address = link.address;
+    }
+  }
+
+  /** A connection that was asked for is there. `isWanted`: false when the reader is at its end. */
+  connected(legIndex: number, connection: number, isWanted: boolean): void {
+    const pool = this.#pool;
+    const link = pool.links[legIndex];
+    if (link === null || link.state !== "connecting" || !isWanted) {
+      pool.outputs.push(OutputKind.CLOSE).connection = connection;
+      if (link !== null && link.state === "connecting") link.state = "down";
+      return;
+    }
+    link.state = "greeting";
+    link.connection = connection;
+    link.lastHeardMs = pool.nowMs;
+    link.lastPingMs = pool.nowMs;
+    this.#byConnection.set(connection, link);
+    pool.send(link, MessageType.HELLO, CONTROL_REQUEST_IDS).body = {
+      protocol: pool.dialect.newestProtocol,
+      features: pool.dialect.features,
+      role: "reader",
+      poolUuid: pool.options.poolUuid,
+      legIndex,
+      senderUuid: pool.options.clientUuid,
+      senderName: pool.options.clientName,
+    };
+  }
+
+  connectFailed(legIndex: number): void {
+    const link = this.#pool.links[legIndex];
+    if (link === null || link.state !== "connecting") return;
+    this.#down(link);
+    this.look();
+  }
+
+  /** A connection has ended. Returns the leg it was to, or -1. */
+  closed(connection: number): number {
+    const link = this.#byConnection.get(connection);
+    if (link === undefined) return -1;
+    this.#byConnection.delete(connection);
+    if (link.connection === connection) this.#down(link);
+    this.#closingMask &= ~(1 << link.legIndex);
+    this.look();
+    return link.legIndex;
+  }
+
+  /** WELCOME. */
+  welcome(link: LegLink, welcome: Welcome): void {
+    if (link.state !== "greeting") return;
+    const agreement = checkAnswer(this.#pool.dialect, welcome);
+    if (!agreement.ok) {
+      link.lastRefusal = agreement.message;
+      return this.close(link, agreement.message);
+    }
+    link.state = "greeted";
+    link.welcome = welcome;
+    link.legUuid = welcome.legUuid ?? "";
+    link.backoffMs = 50;
+    link.lastRefusal = "";
+    this.#greetedAtMs = this.#pool.nowMs;
+    learnLegs(this.#pool, (each, reason) => this.close(each, reason));
+    this.look();
+    this.connect();
+  }
+
+  close(link: LegLink, reason: string): void {
+    if (link.connection < 0) return;
+    const text = `The connection to leg ${link.legIndex} is closed: ${reason}`;
+    this.#pool.event("info", "link-closed", text, link.legIndex);
+    this.#close(link);
+    this.look();
+  }
+
+  /** All legs are to tell their records anew. */
+  regreet(): void {
+    const pool = this.#pool;
+    this.#greetedAtMs = pool.nowMs;
+    for (const link of pool.links) {
+      if (link === null || link.connection < 0) continue;
+      this.#close(link);
+      link.retryAtMs = pool.nowMs;
+      link.backoffMs = 50;
+    }
+    this.look();
+  }
+
+  /** Time passes. `stoppedMs`: how long this process was stopped, which says nothing about the legs. */
+  tick(stoppedMs: number): void {
+    const pool = this.#pool;
+    const { nowMs, heartbeatLimitMs } = pool;
+    for (const link of pool.links) {
+      if (link === null || link.connection < 0) continue;
+      link.lastHeardMs = Math.min(nowMs, link.lastHeardMs + stoppedMs);
+      if (nowMs - link.lastHeardMs > heartbeatLimitMs) {
+        this.close(link, `it has been silent for ${heartbeatLimitMs} ms`);
+      } else if (nowMs - link.lastPingMs >= heartbeatLimitMs / 3) {
+        link.lastPingMs = nowMs;
+        pool.send(link, MessageType.PING, 0);
+      }
+    }
+    if (this.view === null && nowMs - this.#greetedAtMs >= REGREET_MS) this.regreet();
+    this.connect();
+  }
+
+  /** Looks at what the legs have told: a view needs every member of the newest record, with just that record. */
+  look(): void {
+    this.view = null;
+    const greeted = this.#pool.links.filter((link) => link?.state === "greeted") as LegLink[];
+    let newest: SharedEpoch | null = null;
+    for (const { welcome } of greeted) {
+      const shared = welcome?.record?.shared as SharedEpoch | undefined;
+      if (shared !== undefined && (newest === null || compareRank(shared, newest) > 0)) newest = shared;
+    }
+    if (newest === null) {
+      this.reason = "No leg of the pool is reachable";
+      return;
+    }
+    let missing = newest.inSyncMask;
+    for (const { legIndex, legUuid, welcome } of greeted) {
+      const own = welcome?.record?.shared as SharedEpoch | undefined;
+      if (own === undefined || legUuid !== newest.legs[legIndex]?.uuid || own.historyId !== newest.historyId) continue;
+      if (compareRank(own, newest) === 0) missing &= ~(1 << legIndex);
+    }
+    if (missing !== 0) {
+      const { legs, epoch } = newest;
+      const names = indicesOf(missing).map((index) => `leg ${index} (${legs[index]?.address ?? "unknown"})`);
+      this.reason = `${names.join(" and ")} must be reachable, with the record of epoch ${epoch} that others have`;
+      return;
+    }
+    this.view = { shared: newest, memberMask: newest.inSyncMask };
+    followTable(this.#pool, newest, (link) => this.#close(link));
+  }
+
+  #close(link: LegLink): void {
+    this.#pool.outputs.push(OutputKind.CLOSE).connection = link.connection;
+    this.#closingMask |= 1 << link.legIndex;
+    this.#down(link);
+  }
+
+  #down(link: LegLink): void {
+    link.state = "down";
+    link.connection = -1;
+    link.readsInFlight = 0;
+    link.hasFailed = true;
+    link.welcome = null;
+    link.retryAtMs = this.#pool.nowMs + link.backoffMs;
+    link.backoffMs = Math.min(MOST_BACKOFF_MS, link.backoffMs * 2);
+  }
+}
