@@ -71,6 +71,9 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   #freeRequest = 0;
   #requestCount = 0;
   readonly #gatherTime = new GatherTime();
+  /** Requests of frontends that have begun, and that have ended, so far. */
+  startedCount = 0;
+  endedCount = 0;
 
   #submittingFrontend = 0;
   #wasBlocked = false;
@@ -175,6 +178,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     const request = this.#freeRequest;
     this.#freeRequest = this.#requestNext[request];
     this.#requestCount++;
+    this.startedCount++;
     this.#requestTag[request] = tag;
     this.#requestSlot[request] = slot;
     this.#requestFrontend[request] = this.#submittingFrontend;
@@ -303,6 +307,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     this.#requestNext[request] = this.#freeRequest;
     this.#freeRequest = request;
     this.#requestCount--;
+    this.endedCount++;
     this.#gatherTime.note();
     this.frontends[frontend].complete(tag, this.#requestStatus[request]);
   }

@@ -19,12 +19,14 @@ import type { CoreEvent } from "../core/output.ts";
 import type { SharedEpoch } from "../disk_format/records.ts";
 import { MailboxReceiver } from "../io/mailbox.ts";
 import { SlabBufferPool } from "../io/slab_buffer_pool.ts";
+import { takeWhatIsThere } from "../io/take_what_is_there.ts";
 import { UringReactor } from "../io/uring_reactor.ts";
 import { RdmaUnavailable } from "../../ffi/verbs/library.ts";
 import { UringUnavailable } from "../../ffi/uring/ring.ts";
 import { BorrowingPool } from "../transport/payload_sharing.ts";
 import { openFrontends } from "./client_frontends.ts";
 import { ClientLife } from "./client_life.ts";
+import { ClientTurns } from "./client_turns.ts";
 import { ClientWorker } from "./client_worker.ts";
 import { makeTransport } from "./node_transport.ts";
 import { StorageOperations } from "./storage_operations.ts";
@@ -100,6 +102,7 @@ function runStorage(start: StorageStart): void {
   worker.afterTurn();
   while (!isStopping) {
     reactor.turn(worker.deadlineMs, worker.gatherUs, worker.inFlightCount);
+    takeWhatIsThere(reactor, worker.inFlightCount);
     worker.afterTurn();
     operations.afterTurn();
   }
@@ -154,8 +157,9 @@ function runClient(start: ClientStart): void {
   });
   worker.start(start.takeover, start.force);
   worker.afterTurn();
+  const turns = new ClientTurns(reactor, worker);
   while (!life.isOver) {
-    reactor.turn(Math.min(worker.deadlineMs, life.deadlineMs), worker.gatherUs, worker.inFlightCount);
+    turns.turn(Math.min(worker.deadlineMs, life.deadlineMs));
     life.afterTurn();
     worker.afterTurn();
   }
