@@ -13,6 +13,8 @@ export interface FioProfile {
   readonly rw: "randwrite" | "randread" | "write" | "read";
   readonly blockBytes: number;
   readonly depth: number;
+  /** A flush after so many writes; none when left out. */
+  readonly flushEvery?: number;
 }
 
 /** The five profiles that pools are compared on. */
@@ -99,6 +101,7 @@ export async function runFio(
     "--time_based=1",
     `--runtime=${seconds}`,
     "--randrepeat=0",
+    ...profile.flushEvery === undefined ? [] : [`--fsync=${profile.flushEvery}`],
     "--output-format=json",
   ];
   // Options before the first --name are global, and every --name opens a job.
