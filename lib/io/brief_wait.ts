@@ -16,7 +16,7 @@
 /** For how long to look, in milliseconds. What sleeping and being woken takes on a virtual machine. */
 export const BRIEF_WAIT_MS = 0.04;
 /** A wait that was slept through was short if it took no longer than that with the waking. */
-const BRIEF_SLEEP_MS = 2 * BRIEF_WAIT_MS;
+const BRIEF_SLEEP_MS = 1.5 * BRIEF_WAIT_MS;
 /** What part one wait has in the mean. */
 const WEIGHT = 1 / 8;
 const MOST = 1 / 2;
