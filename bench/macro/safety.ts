@@ -6,6 +6,7 @@
  * - flush: a load that flushes after every write, or after every 32;
  * - min-in-sync 2 beside 1, a pool that misses a leg beside a whole one;
  * - payloads that travel (TCP, summed by sender and receiver) beside payloads in shared memory;
+ * - a drop: what the epoch record of a lost leg makes the others write;
  * - durable writes: RWF_DSYNC beside a write and a flush of its own, on a plain file;
  * - checksums of payloads and headers, and how often a write has them made.
  *
@@ -93,6 +94,15 @@ async function measure(cluster: Cluster, profile: FioProfile, seconds: number, a
   };
 }
 
+/** Kills node 1 of an idle pool. Blocks of 4 KiB that the other leg writes for it: the epoch record, and what goes with it. */
+async function dropOne(cluster: Cluster): Promise<number> {
+  const survivor = cluster.node(0).pid;
+  const before = await blockWriteBytes(survivor);
+  await cluster.stopNode(1, "SIGKILL");
+  await cluster.waitDropped(1);
+  return (await blockWriteBytes(survivor) - before) / 4096;
+}
+
 /** Milliseconds that one 4 KiB write takes until it is on stable storage, in two ways, on a plain file. */
 async function durableWriteMs(directory: string, seconds: number): Promise<{ dsync: number; flush: number }> {
   const run = async (how: string) => {
@@ -158,7 +168,7 @@ const areaBytes = Number(options["hot-mib"]) * (1 << 20);
 const directory = await Deno.makeTempDir({ dir: options.directory, prefix: "brmr-bench-" });
 const clusters = new Map<string, Cluster>();
 const samples = new Map<string, Sample[]>();
-let durable;
+let durable, dropBlocks = 0;
 try {
   durable = await durableWriteMs(directory, seconds);
   for (const { name, options, isDegraded } of SHAPES) {
@@ -166,7 +176,7 @@ try {
     const cluster = await Cluster.start({ ...options, size, parentDirectory: directory });
     clusters.set(name, cluster);
     await fillOnce({ uri: cluster.uri }, areaBytes);
-    if (isDegraded) await cluster.stopNode(1);
+    if (isDegraded) dropBlocks = await dropOne(cluster);
     await runFio({ uri: cluster.uri }, QD32, WARM_UP_SECONDS, areaBytes);
   }
   for (let round = 0; round < rounds; round++) {
@@ -208,7 +218,8 @@ console.log(
   `One durable write of 4 KiB to a plain file: ${durable.dsync.toFixed(3)} ms with RWF_DSYNC, ` +
     `${
       durable.flush.toFixed(3)
-    } ms as a write and a flush. A record (superblock, epoch, intents, a page of a dirty map) is two.`,
+    } ms as a write and a flush. A record (superblock, epoch, intents, a page of a dirty map) is two. ` +
+    `To drop a leg of an idle pool took ${dropBlocks} blocks of metadata on the other.`,
 );
 console.log(
   `Checksums: ${checksums.payload4k.toFixed(0)} ns for 4 KiB and ${checksums.payload128k.toFixed(0)} ns for 128 KiB, ` +
