@@ -7,7 +7,7 @@
  * - min-in-sync 2 beside 1, a pool that misses a leg beside a whole one;
  * - payloads that travel (TCP, summed by sender and receiver) beside payloads in shared memory;
  * - a drop: what the epoch record of a lost leg makes the others write;
- * - durable writes: RWF_DSYNC beside a write and a flush of its own, on a plain file;
+ * - durable writes: O_DSYNC beside a write and a flush of its own, on a plain file;
  * - checksums of payloads and headers, and how often a write has them made.
  *
  * All pools live at the same time and take turns, so that a slow minute of the machine hits all. Metadata are counted from
@@ -103,8 +103,8 @@ async function dropOne(cluster: Cluster): Promise<number> {
   return (await blockWriteBytes(survivor) - before) / 4096;
 }
 
-/** Milliseconds that one 4 KiB write takes until it is on stable storage, in two ways, on a plain file. */
-async function durableWriteMs(directory: string, seconds: number): Promise<{ dsync: number; flush: number }> {
+/** Milliseconds that one 4 KiB write takes until it is on stable storage, in two ways in turn, on a plain file. */
+async function durableWriteMs(directory: string, rounds: number): Promise<{ dsync: number; flush: number }> {
   const run = async (how: string) => {
     const file = `${directory}/durable.img`;
     const text = await runTool("fio", [
@@ -117,14 +117,18 @@ async function durableWriteMs(directory: string, seconds: number): Promise<{ dsy
       "--size=4M",
       "--overwrite=1",
       "--time_based=1",
-      `--runtime=${seconds}`,
+      "--runtime=1",
       how,
       "--output-format=json",
     ]);
-    const { iops } = JSON.parse(text.slice(text.indexOf("{"))).jobs[0].write;
-    return 1000 / iops;
+    return 1000 / JSON.parse(text.slice(text.indexOf("{"))).jobs[0].write.iops;
   };
-  return { dsync: await run("--sync=dsync"), flush: await run("--fdatasync=1") };
+  const dsync: number[] = [], flush: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    dsync.push(await run("--sync=dsync"));
+    flush.push(await run("--fdatasync=1"));
+  }
+  return { dsync: median(dsync), flush: median(flush) };
 }
 
 /** Nanoseconds that `step` takes, in the long run. */
@@ -170,7 +174,7 @@ const clusters = new Map<string, Cluster>();
 const samples = new Map<string, Sample[]>();
 let durable, dropBlocks = 0;
 try {
-  durable = await durableWriteMs(directory, seconds);
+  durable = await durableWriteMs(directory, rounds);
   for (const { name, options, isDegraded } of SHAPES) {
     const size = `${2 * areaBytes / (1 << 20)}M`;
     const cluster = await Cluster.start({ ...options, size, parentDirectory: directory });
@@ -215,7 +219,7 @@ console.log(formatTable([
   ]),
 ]));
 console.log(
-  `One durable write of 4 KiB to a plain file: ${durable.dsync.toFixed(3)} ms with RWF_DSYNC, ` +
+  `One durable write of 4 KiB to a plain file: ${durable.dsync.toFixed(3)} ms with O_DSYNC, ` +
     `${
       durable.flush.toFixed(3)
     } ms as a write and a flush. A record (superblock, epoch, intents, a page of a dirty map) is two. ` +
