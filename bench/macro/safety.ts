@@ -20,10 +20,9 @@
  * @module
  */
 
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Cluster, type ClusterOptions } from "../../tests/integration/cluster.ts";
-import { payloadCrc } from "../../lib/transport/payload_crc.ts";
-import { decodeHeader, encodeHeader, HEADER_BYTES, Message, MessageType } from "../../lib/wire/message.ts";
 import { fillOnce, type FioProfile, runFio, runTool } from "./fio.ts";
 import { blockWriteBytes, cpuSeconds } from "./process_usage.ts";
 import { formatTable, median, writeJson } from "./statistics.ts";
@@ -131,30 +130,10 @@ async function durableWriteMs(directory: string, rounds: number): Promise<{ dsyn
   return { dsync: median(dsync), flush: median(flush) };
 }
 
-/** Nanoseconds that `step` takes, in the long run. */
-function nanosecondsOf(step: () => void): number {
-  const rates: number[] = [];
-  for (let round = 0; round < 5; round++) {
-    const count = 20_000;
-    const start = performance.now();
-    for (let i = 0; i < count; i++) step();
-    rates.push((performance.now() - start) * 1e6 / count);
-  }
-  return median(rates);
-}
-
-function checksumNanoseconds() {
-  const payload = crypto.getRandomValues(new Uint8Array(4096));
-  const large = new Uint8Array(131072).map((_, i) => payload[i & 4095] ^ (i >> 12));
-  const view = new DataView(new ArrayBuffer(HEADER_BYTES));
-  const message = new Message().reset(MessageType.WRITE);
-  const decoded = new Message();
-  return {
-    payload4k: nanosecondsOf(() => payloadCrc(payload, payload.length)),
-    payload128k: nanosecondsOf(() => payloadCrc(large, large.length)),
-    headerSumAndEncode: nanosecondsOf(() => encodeHeader(message, view, 0)),
-    headerCheckAndDecode: nanosecondsOf(() => decodeHeader(view, 0, decoded)),
-  };
+/** Nanoseconds of checksums; see bench/micro/checksum_bench.ts. */
+async function checksumNanoseconds(): Promise<Record<string, number>> {
+  const bench = fileURLToPath(new URL("../micro/checksum_bench.ts", import.meta.url));
+  return JSON.parse(await runTool(Deno.execPath(), ["run", "--quiet", "--no-prompt", bench, "--json"]));
 }
 
 const { values: options } = parseArgs({
@@ -207,7 +186,7 @@ const results = CASES.map(({ title, profile }) => {
     metadataPerMillion: median(mine.map((sample) => sample.metadataPerMillion)),
   };
 });
-const checksums = checksumNanoseconds();
+const checksums = await checksumNanoseconds();
 console.log(formatTable([
   ["4k randwrite", "IOPS", "of the first", "CPU us/IO, all", "metadata blocks / million writes, leg"],
   ...results.map((row) => [
@@ -228,9 +207,7 @@ console.log(
 console.log(
   `Checksums: ${checksums.payload4k.toFixed(0)} ns for 4 KiB and ${checksums.payload128k.toFixed(0)} ns for 128 KiB, ` +
     `made once per write and checked once per leg, and not at all in shared memory; a header ` +
-    `${checksums.headerSumAndEncode.toFixed(0)} ns to encode and ${
-      checksums.headerCheckAndDecode.toFixed(0)
-    } ns to check ` +
+    `${checksums.headerEncode.toFixed(0)} ns to encode and ${checksums.headerDecode.toFixed(0)} ns to check ` +
     `and decode, its sum included.`,
 );
 await writeJson(options.json, {

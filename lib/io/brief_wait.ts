@@ -1,8 +1,8 @@
 /**
  * Whether to look again for a few microseconds before a worker goes to sleep.
  *
- * An application that has one request under way sends the next one some 10 us after it was answered, and the legs of a mirror
- * answer a write one shortly after the other. Who goes to sleep for such a wait pays for two changes of context, who wakes him
+ * An application that has one request under way sends the next one some 10 us after it was answered, and the legs answer a
+ * write one shortly after the other. Who goes to sleep for such a wait pays for two changes of context, who wakes him
  * pays for that, and on a virtual machine, where waking an idle processor leaves the guest twice, all of it together takes
  * longer than the wait itself. So such a wait begins by looking, for as long as a sleep would cost, and no longer.
  *
