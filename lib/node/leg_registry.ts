@@ -23,6 +23,13 @@ import type { LegSnapshot } from "../core/snapshot.ts";
 import type { KnownLeg, NodeState } from "./node_state.ts";
 import type { WorkerPort } from "./worker_port.ts";
 
+/**
+ * A process that was killed keeps its files until the kernel is through with the I/O of its ring, which may take longer than to
+ * start the next one. Whoever else has a leg's device has it for longer.
+ */
+const RELEASE_LIMIT_MS = 10_000;
+const RETRY_MS = 100;
+
 /** The legs of one storage node. */
 export class LegRegistry {
   readonly #state: NodeState;
@@ -31,9 +38,12 @@ export class LegRegistry {
   /** Changes are made one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(state: NodeState, port: WorkerPort) {
+  readonly #releaseLimitMs: number;
+
+  constructor(state: NodeState, port: WorkerPort, releaseLimitMs = RELEASE_LIMIT_MS) {
     this.#state = state;
     this.#port = port;
+    this.#releaseLimitMs = releaseLimitMs;
   }
 
   /** Legs that are known and cannot be served. */
@@ -54,15 +64,28 @@ export class LegRegistry {
   /** Opens every known leg; returns how many are served. */
   async openAll(): Promise<number> {
     let count = 0;
+    const untilMs = performance.now() + this.#releaseLimitMs;
     for (const leg of this.#state.legs) {
       try {
-        await this.#port.request("leg.open", { path: leg.path, poolUuid: leg.poolUuid, legUuid: leg.legUuid });
+        await this.#openOnceReleased({ path: leg.path, poolUuid: leg.poolUuid, legUuid: leg.legUuid }, untilMs);
         count++;
       } catch (error) {
         this.#broken.set(leg.path, (error as Error).message);
       }
     }
     return count;
+  }
+
+  async #openOnceReleased(leg: { path: string; poolUuid: string; legUuid: string }, untilMs: number): Promise<void> {
+    for (;;) {
+      try {
+        return await this.#port.request("leg.open", leg);
+      } catch (error) {
+        const isHeld = error instanceof ControlError && error.code === "in-use";
+        if (!isHeld || performance.now() >= untilMs) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    }
   }
 
   /** `operated`: pools of which an operator's session runs here, by UUID. */
