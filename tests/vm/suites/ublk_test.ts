@@ -74,6 +74,17 @@ Deno.test("a pool is a block device by ublk, and outlives its process", async (t
     await pool.expectLegsIdentical();
   });
 
+  await step("what a killed attach has left is listed, and removed by detach", async () => {
+    assert.equal(await pool.attach(guest, "--device /dev/ublkb2"), "/dev/ublkb2");
+    assert.equal((await guest.expect("readlink -f /dev/brmr/vol1")).trim(), "/dev/ublkb2");
+    assert.equal(await pool.detach("KILL"), 137);
+    const [left] = JSON.parse(await pool.brmr(guest, "list --json")).attachments;
+    assert.deepEqual([left.state, left.device], ["left", "/dev/ublkb2"]);
+    assert.match(await pool.brmr(guest, `detach ${pool.name}`), /\/dev\/ublkb2, which a dead attach .* is removed/);
+    await guest.expect("[ ! -e /dev/ublkb2 ] && [ ! -e /dev/ublkc2 ] && [ ! -e /dev/brmr/vol1 ]");
+    assert.deepEqual(JSON.parse(await pool.brmr(guest, "list --json")).attachments, []);
+  });
+
   await step("without the driver, auto says why and takes nbd; without that, too, the NBD socket", async () => {
     await guest.expect("for ((i = 0; i < 100; i++)); do rmmod ublk_drv && exit 0; sleep 0.1; done; exit 1");
     assert.equal(await pool.attach(guest, "--device auto"), "/dev/nbd0");
