@@ -12,8 +12,8 @@ export const FILE_SYSTEMS = {
   xfs: { make: "mkfs.xfs -q -f", check: "xfs_repair -n" },
 } as const;
 
-/** LVM without udev, and for devices of drivers that it does not know by name. */
-const LVM_CONFIG = 'devices { use_devicesfile=0 types=["ublk",16] } ' +
+/** LVM without udev. */
+const LVM_CONFIG = "devices { use_devicesfile=0 } " +
   "activation { udev_sync=0 udev_rules=0 verify_udev_operations=0 monitoring=0 }";
 
 /** Discarded and zeroed ranges read as zeroes, their neighbours as before. */
