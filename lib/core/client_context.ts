@@ -101,6 +101,8 @@ export interface LegLink {
   readErrors: number;
   repairedBytes: number;
   lastRefusal: string;
+  /** The newest round of questions (read_confirmation.ts) that it has answered as our leg. */
+  confirmedRound: number;
 }
 
 /** Where the client stands as a whole. */
@@ -253,5 +255,6 @@ export function newLink(legIndex: number, address: string): LegLink {
     readErrors: 0,
     repairedBytes: 0,
     lastRefusal: "",
+    confirmedRound: 0,
   };
 }

@@ -29,6 +29,7 @@ import {
   sendWrite,
 } from "./request_frames.ts";
 import { checkRequests, RequestState, RequestTable } from "./request_table.ts";
+import { ReadConfirmation } from "./read_confirmation.ts";
 import { SequenceWindow } from "./sequence_window.ts";
 import { dropSlowLegs, type LegFailure } from "./slow_legs.ts";
 import type { ClientLoad } from "./snapshot.ts";
@@ -50,6 +51,7 @@ export class ClientIo implements VerifyIo {
   readonly #readers = new RangeCounter();
   readonly #writers = new RangeCounter();
   readonly #waiting: WaitingLine;
+  readonly #confirmation: ReadConfirmation;
   readonly #held: number[] = [];
   readonly #window = new SequenceWindow();
   #writeBytesInFlight = 0;
@@ -65,6 +67,7 @@ export class ClientIo implements VerifyIo {
     this.#pool = pool;
     this.#requests = new RequestTable(pool.options.maxRequests ?? 512);
     this.#waiting = new WaitingLine(this.#requests);
+    this.#confirmation = new ReadConfirmation(pool, this.#requests.capacity);
     this.#ownFlush = new OwnFlush(pool.options.flushIntervalMs);
     this.verify = new VerifyRound(pool, this);
   }
@@ -137,7 +140,10 @@ export class ClientIo implements VerifyIo {
     if (message.status === 0 && message.payloadLength === requests.lengthBytes[request]) {
       const repairMask = requests.unreadableMask[request] & this.#pool.inSyncMask & ~this.#pool.lostMask;
       if (repairMask !== 0 || request === this.#copyRequest) return this.#writeBack(request);
-      return this.#finish(request);
+      // No write that overlaps it is under way: it stays true while nobody else serves the pool.
+      if (this.#confirmation.isConfirmed(request)) return this.#finish(request);
+      requests.isUnconfirmed[request] = 1;
+      return;
     }
     requests.triedMask[request] |= 1 << link.legIndex;
     if (isUnreadable(message.status)) {
@@ -151,6 +157,11 @@ export class ClientIo implements VerifyIo {
       link.legIndex,
     );
     if (request === this.#copyRequest || !this.#sendRead(request)) this.#fail(request);
+  }
+
+  /** A leg has said that it is ours. */
+  handlePong(link: LegLink, requestId: number): void {
+    for (const request of this.#confirmation.answered(link, requestId)) this.#finish(request);
   }
 
   /** HASH_DATA: a leg's hashes of the range that a verify compares. */
@@ -230,6 +241,7 @@ export class ClientIo implements VerifyIo {
   /** The pool is not served any more: everything in flight is held and will be sent again. */
   suspend(): void {
     const requests = this.#requests;
+    this.#confirmation.reset();
     this.#dropVerify();
     const active: number[] = [];
     for (let request = 0; request < requests.capacity; request++) {
@@ -279,6 +291,7 @@ export class ClientIo implements VerifyIo {
       dropSlowLegs(pool, this.#requests, this.#failure);
       this.#maybeFlush();
       this.verify.pump();
+      this.#confirmation.tick();
     } else {
       const limitMs = pool.options.ioTimeoutMs ?? pool.record?.ioTimeoutMs ?? 30_000;
       while (this.#held.length > 0 && pool.nowMs - this.#requests.submittedMs[this.#held[0]] > limitMs) {
@@ -400,8 +413,11 @@ export class ClientIo implements VerifyIo {
   #sendRead(request: number): boolean {
     this.#lastRead = (this.#lastRead + 1) & 7;
     const link = chooseReader(this.#pool, this.#requests.triedMask[request], this.#lastRead);
-    if (link !== null) sendRead(this.#pool, this.#requests, request, link);
-    return link !== null;
+    if (link === null) return false;
+    // First: a leg answers in the order in which it is asked.
+    this.#confirmation.begin(request);
+    sendRead(this.#pool, this.#requests, request, link);
+    return true;
   }
 
   #fail(request: number): void {
@@ -474,6 +490,7 @@ export class ClientIo implements VerifyIo {
     requests.isRepair[request] = 0;
     requests.waitMask[request] = 0;
     requests.readLeg[request] = -1;
+    requests.isUnconfirmed[request] = 0;
     requests.status[request] = 0;
     requests.renew(request);
     this.#hold(request);

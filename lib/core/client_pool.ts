@@ -152,6 +152,7 @@ export class ClientPool {
         this.#io.handleWantFlush();
         return;
       case MessageType.PONG:
+        if (message.status === 0) this.#io.handlePong(link, message.requestId);
         return;
       default:
         this.#closeLink(link, `it sent a frame of type ${message.type}`);
@@ -386,6 +387,7 @@ export class ClientPool {
     link.readsInFlight = 0;
     link.hasFailed = true;
     link.welcome = null;
+    link.confirmedRound = 0;
     link.retryAtMs = this.#pool.nowMs + link.backoffMs;
     link.backoffMs = Math.min(MOST_BACKOFF_MS, link.backoffMs * 2);
     this.#detachMask &= ~(1 << link.legIndex);

@@ -316,9 +316,12 @@ export class LegServer {
         if (isHolder) this.#io.handleFlush(connection, message);
         else leg.send(connection, MessageType.ACK, message.requestId, ESTALE);
         return;
-      case MessageType.PING:
-        leg.send(connection, MessageType.PONG, message.requestId);
+      case MessageType.PING: {
+        // Only to a client that serves reads with this leg in sync it says that it is the client's.
+        const isOurs = isHolder && leg.isMember && leg.watermark > 0;
+        leg.send(connection, MessageType.PONG, message.requestId, isOurs ? 0 : ESTALE);
         return;
+      }
       case MessageType.CLAIM:
         this.#session.handleClaim(connection, message.requestId, body as Claim);
         return;

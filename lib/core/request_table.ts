@@ -46,6 +46,8 @@ export class RequestTable {
   readonly unreadableMask: Uint8Array;
   /** Whether a read has become the write that repairs those legs. */
   readonly isRepair: Uint8Array;
+  /** Whether a read has been answered and waits to be confirmed. */
+  readonly isUnconfirmed: Uint8Array;
   readonly status: Int32Array;
   /** When it was submitted, in ms; for time limits. */
   readonly submittedMs: Float64Array;
@@ -74,6 +76,7 @@ export class RequestTable {
     this.triedMask = new Uint8Array(capacity);
     this.unreadableMask = new Uint8Array(capacity);
     this.isRepair = new Uint8Array(capacity);
+    this.isUnconfirmed = new Uint8Array(capacity);
     this.status = new Int32Array(capacity);
     this.submittedMs = new Float64Array(capacity);
     this.issuedMs = new Float64Array(capacity);
@@ -101,6 +104,7 @@ export class RequestTable {
     this.triedMask[request] = 0;
     this.unreadableMask[request] = 0;
     this.isRepair[request] = 0;
+    this.isUnconfirmed[request] = 0;
     this.status[request] = 0;
     this.sequence[request] = 0;
     return request;
@@ -146,7 +150,7 @@ export function checkRequests(requests: RequestTable, lock: number, isServing: b
     used++;
     if (state !== RequestState.ACTIVE) continue;
     const isWaiting = requests.kind[request] === RequestKind.READ
-      ? requests.readLeg[request] >= 0
+      ? requests.readLeg[request] >= 0 || requests.isUnconfirmed[request] === 1
       : requests.waitMask[request] !== 0;
     assert(isWaiting || request === lock, "Active requests wait", request);
     assert(isServing, "Only a served pool has active requests");

@@ -34,6 +34,7 @@ const OUT_OF_REACH = new Set([
   "a caretaker claims as if it were a client",
   "a record drops a leg before its data is flushed",
   "a reader believes what one leg says",
+  "a read is told of without asking whose the legs are",
   "a verify does not lock what it compares",
   "a new disk is taken for a copy of the old one",
   "a disk made in place of another is never taken up",

@@ -126,8 +126,8 @@ export class Application {
       if (status === 0) oracle.ackFlush(request.invoke);
       else oracle.failFlush();
     } else if (request.kind === RequestKind.READ) {
-      // A superseded client that has not heard of it may still be answered by a leg that has not heard of it either.
-      if (status === 0 && (client === world.client || client.onlyReads)) this.#checkRead(request);
+      // Also those of a client that has been superseded and may not have heard of it.
+      if (status === 0) this.#checkRead(request);
     } else if (status === 0) {
       const fua = (request.flags & RequestFlag.FUA) !== 0;
       oracle.ackWrite(request.firstSector, request.sectorCount, request.invoke, fua);

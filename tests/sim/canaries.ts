@@ -23,9 +23,12 @@ import { LegTableChanges } from "../../lib/core/leg_table_changes.ts";
 import { OutputKind } from "../../lib/core/output.ts";
 import { RangeCounter } from "../../lib/core/range_counter.ts";
 import { RangeLock } from "../../lib/core/range_lock.ts";
+import { ReadConfirmation } from "../../lib/core/read_confirmation.ts";
 import { ResyncTarget } from "../../lib/core/resync_target.ts";
 import { UnflushedSet } from "../../lib/core/unflushed_set.ts";
 import { runSeed } from "./run_seed.ts";
+import { tellSupersededRead } from "./superseded_read.ts";
+import { Violation } from "./violation.ts";
 
 /** Worlds within which a broken core must be caught. */
 export const MOST_SEEDS = 1500;
@@ -79,6 +82,27 @@ function plantedCanary(name: string, plant: Canary["plant"]): void {
       return seeds;
     },
   });
+}
+
+/** One that is caught by a story, which chance tells too seldom. */
+function toldCanary(name: string, target: Patchable, method: string, make: (original: Patchable) => Patchable): void {
+  const plant = (run: () => void) => withPatch(target, method, make, run);
+  const isCaught = () => {
+    try {
+      tellSupersededRead();
+      return false;
+    } catch (error) {
+      if (error instanceof Violation) return true;
+      throw error;
+    }
+  };
+  const seedsUntilCaught = () => {
+    assert.ok(!isCaught(), "Nothing is wrong with the core as it is");
+    let seeds = Infinity;
+    plant(() => seeds = isCaught() ? 1 : Infinity);
+    return seeds;
+  };
+  CANARIES.push({ name, plant, seedsUntilCaught });
 }
 
 /** The core is told that metadata is durable as soon as it asks for it to be written. */
@@ -163,6 +187,7 @@ canary(
   "holdRecords",
   () => () => {},
 );
+toldCanary("a read is told of without asking whose the legs are", ReadConfirmation, "isConfirmed", () => () => true);
 canary(
   "a reader believes what one leg says",
   LegReaders,
