@@ -4,8 +4,8 @@
  * Payload: history UUID | history number u32 | generation u64 | client generation u64 | epoch u64 |
  * promised generation u64 | promised to (text) | stable u8 | boot (text) | I/O timeout u64 | in-sync mask u8 |
  * min-in-sync u8 | leg count u8 | per leg: present u8, then if 1: UUID | incarnation u64 | default dirty u8 |
- * out since u64 | drained u8 | replaces u8 (255 for none) | address (text). Then, if there is one: source index u8. A
- * text is a length u16 and that many bytes of UTF-8.
+ * out since u64 | drained u8 | replaces u8 (255 for none) | address (text). Then source index u8 (255 for none). A text
+ * is a length u16 and that many bytes of UTF-8.
  *
  * @module
  */
@@ -78,7 +78,7 @@ export function encodeEpochRecord(
     payload.uint8(leg.replacesIndex ?? NO_LEG);
     payload.text(leg.address, MAX_ADDRESS_BYTES);
   }
-  if (shared.sourceIndex !== undefined) payload.uint8(shared.sourceIndex);
+  payload.uint8(shared.sourceIndex ?? NO_LEG);
   const block = beginBlock(BlockKind.EPOCH_RECORD, identity, sequence, payload.written.length);
   block.set(payload.written, HEADER_BYTES);
   sealBlock(block);
@@ -123,8 +123,8 @@ export function decodeEpochRecord(block: Uint8Array, identity: BlockIdentity | n
     const entry = { uuid, address, mapIncarnation, mapDefaultDirty, outSinceMs, isDrained };
     legs.push(replacesIndex === NO_LEG ? entry : { ...entry, replacesIndex });
   }
-  const sourceIndex = payload.complete ? undefined : payload.uint8();
-  if (sourceIndex !== undefined && sourceIndex >= MAX_LEGS) {
+  const sourceIndex = payload.uint8();
+  if (sourceIndex >= MAX_LEGS && sourceIndex !== NO_LEG) {
     return badContent(`The epoch record names leg ${sourceIndex} as a source; ${MAX_LEGS - 1} is the last`);
   }
   if (!payload.complete) return badContent("The fields of the epoch record do not fit its length");
@@ -138,7 +138,7 @@ export function decodeEpochRecord(block: Uint8Array, identity: BlockIdentity | n
     minInSync,
     ioTimeoutMs,
     legs,
-    ...(sourceIndex === undefined ? {} : { sourceIndex }),
+    ...(sourceIndex === NO_LEG ? {} : { sourceIndex }),
   };
   return { ok: true, value: { shared, promisedGeneration, promisedTo, isStable, bootId }, sequence: header.sequence };
 }

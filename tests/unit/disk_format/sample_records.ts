@@ -105,6 +105,7 @@ function epochRecord(salt: number): EpochRecord {
       inSyncMask: 0b1000_0001,
       minInSync: 2,
       ioTimeoutMs: 60_000,
+      sourceIndex: 7,
       legs: [leg(0), leg(1), null, leg(3), leg(4), null, leg(6), leg(7)],
     },
     promisedGeneration: 2 ** 35 + 9,
