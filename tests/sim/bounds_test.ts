@@ -1,7 +1,7 @@
 /** The checker of bounds notices what grows beyond them. */
 
 import assert from "node:assert/strict";
-import { type ClientLoad, type LegLoad } from "../../lib/core/snapshot.ts";
+import type { ClientLoad, LegLoad } from "../../lib/core/snapshot.ts";
 import { expectClientBounds, expectLegBounds } from "./bounds.ts";
 import type { ClientProcess } from "./client_process.ts";
 import type { LegProcess } from "./leg_process.ts";
