@@ -35,6 +35,8 @@ export class LegRegistry {
   readonly #state: NodeState;
   readonly #port: WorkerPort;
   readonly #broken = new Map<string, string>();
+  /** By path of a broken leg: how often it has been tried again. */
+  readonly #tries = new Map<string, number>();
   /** Changes are made one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -48,7 +50,9 @@ export class LegRegistry {
 
   /** Legs that are known and cannot be served. */
   get broken(): readonly BrokenLeg[] {
-    return [...this.#broken].map(([path, message]) => {
+    return [...this.#broken].map(([path, reason]) => {
+      const tries = this.#tries.get(path) ?? 0;
+      const message = tries === 0 ? reason : `${reason} (tried again ${tries === 1 ? "once" : `${tries} times`})`;
       return { path, message, leg: this.#state.legs.find((leg) => leg.path === path)?.shape };
     });
   }
@@ -86,6 +90,28 @@ export class LegRegistry {
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
     }
+  }
+
+  /** Tries again to open what could not be opened: its disk may have come late. Returns the paths of what is served now. */
+  openBroken(): Promise<string[]> {
+    return this.#inTurn(async () => {
+      const opened: string[] = [];
+      for (const path of [...this.#broken.keys()]) {
+        const leg = this.#state.legs.find((each) => each.path === path);
+        if (leg === undefined) continue;
+        try {
+          await this.#port.request("leg.open", { path, poolUuid: leg.poolUuid, legUuid: leg.legUuid });
+        } catch (error) {
+          this.#broken.set(path, (error as Error).message);
+          this.#tries.set(path, (this.#tries.get(path) ?? 0) + 1);
+          continue;
+        }
+        this.#broken.delete(path);
+        this.#tries.delete(path);
+        opened.push(path);
+      }
+      return opened;
+    });
   }
 
   /** `operated`: pools of which an operator's session runs here, by UUID. */

@@ -9,6 +9,7 @@ import { formatNodeAddress, parseNodeAddress } from "../control/node_address.ts"
 import type { CoreEvent } from "../core/output.ts";
 import { ControlService } from "./control_service.ts";
 import { LegRegistry } from "./leg_registry.ts";
+import { LegRetries } from "./leg_retries.ts";
 import { NodeState } from "./node_state.ts";
 import type { NodeHandle } from "./node_handle.ts";
 import { VERSION } from "./version.ts";
@@ -111,8 +112,10 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
       onEvent("", { level: "warning", name: "state-not-written", message });
     });
   }, REMEMBER_MS);
+  const retries = new LegRetries(legs, onEvent);
   const finished = port.finished.finally(() => {
     clearInterval(remembering);
+    retries.stop();
     state.close();
   });
   finished.catch(() => undefined); // told to whoever awaits it
