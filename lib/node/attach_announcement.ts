@@ -12,17 +12,28 @@ import { usesOf } from "../frontend/device_use.ts";
 import { isInKernel, isOfPool } from "../frontend/left_device.ts";
 import { makeDeviceLink, removeDeviceLink } from "./device_link.ts";
 
+/** The kernel, as far as devices and their names are concerned; tests put another in its place. */
+const runningKernel = { isInKernel, isOfPool, usesOf, makeDeviceLink, removeDeviceLink };
+export type DeviceKernel = typeof runningKernel;
+
 /** The announcement of one attach. */
 export class AttachAnnouncement {
   readonly #dir: string;
   readonly #poolName: string;
   readonly #poolUuid: string;
   readonly #warn: (message: string) => void;
+  readonly #kernel: DeviceKernel;
   #uris: readonly string[] = [];
   #device: string | null = null;
 
   /** `warn` is told what does not work as it should. */
-  constructor(dir: string, pool: { poolName: string; poolUuid: string }, warn: (message: string) => void) {
+  constructor(
+    dir: string,
+    pool: { poolName: string; poolUuid: string },
+    warn: (message: string) => void,
+    kernel: DeviceKernel = runningKernel,
+  ) {
+    this.#kernel = kernel;
     this.#dir = dir;
     this.#poolName = pool.poolName;
     this.#poolUuid = pool.poolUuid;
@@ -41,7 +52,7 @@ export class AttachAnnouncement {
 
   /** Who uses the device, in plain words. */
   get uses(): string[] {
-    return this.#device === null ? [] : usesOf(this.#device);
+    return this.#device === null ? [] : this.#kernel.usesOf(this.#device);
   }
 
   /**
@@ -50,7 +61,7 @@ export class AttachAnnouncement {
    */
   checkLeft(choice: DeviceChoice | undefined): void {
     const left = attachState(this.#dir, this.#poolName)?.device ?? null;
-    if (left === null || !isOfPool(left, this.#poolUuid)) return;
+    if (left === null || !this.#kernel.isOfPool(left, this.#poolUuid)) return;
     const device = parseDeviceChoice(left)!;
     const isTaken = choice !== undefined && (choice.kind === "auto" || choice.kind === device.kind) &&
       (choice.index < 0 || choice.index === device.index);
@@ -68,15 +79,15 @@ export class AttachAnnouncement {
     this.#device = uris.find((uri) => uri.startsWith("/dev/")) ?? null;
     const [poolName, poolUuid, device] = [this.#poolName, this.#poolUuid, this.#device];
     writeAttachState(this.#dir, { version: 1, poolName, poolUuid, pid: Deno.pid, device, uris: [...uris] });
-    if (device !== null) this.#tell(makeDeviceLink(poolName, device));
+    if (device !== null) this.#tell(this.#kernel.makeDeviceLink(poolName, device));
   }
 
   /** The pool is served no more. A device that stays in the kernel is told of until the next attach. */
   withdraw(): void {
     if (this.#uris.length === 0) return;
-    if (this.#device !== null && isInKernel(this.#device, this.#poolUuid)) return;
+    if (this.#device !== null && this.#kernel.isInKernel(this.#device, this.#poolUuid)) return;
     removeAttachState(this.#dir, this.#poolName);
-    if (this.#device !== null) this.#tell(removeDeviceLink(this.#poolName, this.#device));
+    if (this.#device !== null) this.#tell(this.#kernel.removeDeviceLink(this.#poolName, this.#device));
   }
 
   #tell(message: string): void {
