@@ -19,7 +19,7 @@ export type TransportPolicy = "auto" | "tcp" | "rdma";
 
 const TCP = 0;
 const RDMA = 1;
-/** Addresses at which RDMA failed are not tried again for this long, so that legs come back quickly. */
+/** Addresses at which TCP led where RDMA had failed are not tried by RDMA for this long, so that legs come back quickly. */
 const RDMA_PAUSE_MS = 30_000;
 
 interface Route {
@@ -29,6 +29,8 @@ interface Route {
   readonly address: string;
   /** TCP is tried when this attempt fails. */
   mayFallBack: boolean;
+  /** RDMA has failed in this attempt. */
+  hasFallenBack: boolean;
 }
 
 /** See the module's description. `attach` completes it. */
@@ -90,7 +92,13 @@ export class TransportChoice implements Transport {
     const isAuto = named < 0 && this.#policy === "auto";
     const wantsRdma = named === RDMA || (named < 0 && this.#policy === "rdma") || (isAuto && !isRecent);
     const transport = wantsRdma && this.#inner[RDMA] !== null ? RDMA : TCP;
-    const route = { transport, inner: -1, address: bare, mayFallBack: isAuto && transport === RDMA };
+    const route = {
+      transport,
+      inner: -1,
+      address: bare,
+      mayFallBack: isAuto && transport === RDMA,
+      hasFallenBack: false,
+    };
     this.#routes[outer] = route;
     this.#begin(route, outer);
     return outer;
@@ -177,7 +185,7 @@ export class TransportChoice implements Transport {
     return {
       onAccepted: (inner, listener, peerAddress) => {
         const number = this.#free.pop() ?? this.#routes.length;
-        this.#routes[number] = { transport, inner, address: peerAddress, mayFallBack: false };
+        this.#routes[number] = { transport, inner, address: peerAddress, mayFallBack: false, hasFallenBack: false };
         outer[inner] = number;
         const index = this.#listeners.findIndex((each) => each.transport === transport && each.inner === listener);
         handler.onAccepted(number, index, peerAddress);
@@ -185,6 +193,8 @@ export class TransportChoice implements Transport {
       onConnected: (inner) => {
         const route = this.#routes[outer[inner]]!;
         route.mayFallBack = false;
+        // Somebody is there, and has no RDMA for us. Where TCP fails as well, nobody was: a node that is being started.
+        if (route.hasFallenBack) this.#rdmaFailedMs.set(route.address, this.#clock.nowMs);
         handler.onConnected(outer[inner]);
       },
       placePayload: (inner, message, landedSlot) => handler.placePayload(outer[inner], message, landedSlot),
@@ -195,8 +205,8 @@ export class TransportChoice implements Transport {
         const route = this.#routes[number]!;
         outer[inner] = -1;
         if (route.mayFallBack) {
-          this.#rdmaFailedMs.set(route.address, this.#clock.nowMs);
           route.mayFallBack = false;
+          route.hasFallenBack = true;
           route.transport = TCP;
           route.inner = -1;
           this.#fallen.push(route);

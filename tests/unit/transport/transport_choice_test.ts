@@ -99,6 +99,17 @@ Deno.test("an address is tried by RDMA again after a while, not at once", () => 
   harness.close();
 });
 
+Deno.test("a node that was away is tried by RDMA as soon as it is back", () => {
+  const harness = choiceHarness({}, "memory:0");
+  const [a, b] = harness.sides;
+  a.transport.connect("memory:5000");
+  harness.until(() => a.handler.closed.length === 1);
+  b.transport.listen("memory:5000");
+  b.transport.listen("rdma://memory:5000");
+  assert.notEqual(harness.choices[0].describe(connect(harness, "memory:5000").ca), null);
+  harness.close();
+});
+
 Deno.test("the policy excludes either", () => {
   for (const [policy, wanted] of [["tcp", false], ["rdma", true]] as const) {
     const harness = choiceHarness({}, "memory:0", policy);
