@@ -90,7 +90,9 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
   try {
     // Listening comes last: whoever connects finds every leg that can be served.
     const legCount = await legs.openAll();
-    const addresses: string[] = await port.request("listen", { addresses: listen });
+    // RDMA before TCP: whoever finds us by TCP alone takes it that we have nothing else.
+    const rdmaFirst = [...listen].sort((a, b) => Number(isRdma(b)) - Number(isRdma(a)));
+    const addresses: string[] = await port.request("listen", { addresses: rdmaFirst });
     service = new ControlService({
       nodeName: state.nodeName,
       version: VERSION,

@@ -18,6 +18,8 @@ export interface DeviceInUse {
   readonly context: VerbsContext;
   readonly channel: CompletionChannel;
   readonly eventDescriptor: number;
+  /** The device has failed or was removed: its links end, new ones are made on others. */
+  isDead: boolean;
   /** Takes all events of the completion channel. They say no more than "look": every link has to be armed again. */
   drainEvents(): void;
 }

@@ -29,6 +29,8 @@ const MOST_SLABS = 9;
 const FEWEST_SLABS = 2;
 /** What part of what is free a new connection gets at most. */
 const SHARE = 4;
+/** A device that is removed reaches no memory once the kernel has taken it down, which takes milliseconds. */
+const QUARANTINE_MS = 10_000;
 
 /** What all connections share. */
 export class LandingMemory implements SlotBorrower {
@@ -36,6 +38,8 @@ export class LandingMemory implements SlotBorrower {
   readonly #firstSlot: number;
   /** By slab: who has it. */
   readonly #holders: (Landing | null)[];
+  /** Landings that a dying device may still reach, and until when they are kept. */
+  readonly #quarantined: { landing: Landing; untilMs: number }[] = [];
 
   /** Borrows `slabCount` slabs of 1 MiB of `pool`. */
   constructor(pool: LendingPool, slabCount: number) {
@@ -50,7 +54,10 @@ export class LandingMemory implements SlotBorrower {
   }
 
   /** Memory for a connection; null when there is none left. */
-  take(): Landing | null {
+  take(nowMs: number): Landing | null {
+    while (this.#quarantined.length > 0 && this.#quarantined[0].untilMs <= nowMs) {
+      this.giveBack(this.#quarantined.shift()!.landing);
+    }
     const free = this.#holders.filter((holder) => holder === null).length;
     const wanted = Math.max(FEWEST_SLABS, Math.min(MOST_SLABS, Math.floor(free / SHARE) + 1));
     for (let count = wanted; count >= FEWEST_SLABS; count--) {
@@ -67,6 +74,11 @@ export class LandingMemory implements SlotBorrower {
     const holder = this.#holders[Math.floor((slot - this.#firstSlot) / SLAB_PAGES)];
     assert(holder !== null, "a slot lies in memory that somebody holds", slot);
     holder.slotFreed(slot);
+  }
+
+  /** @internal Nobody uses the landing any more, but a dying device may. */
+  quarantine(landing: Landing, nowMs: number): void {
+    this.#quarantined.push({ landing, untilMs: nowMs + QUARANTINE_MS });
   }
 
   /** @internal Nobody uses the landing any more. */
@@ -104,6 +116,8 @@ export class Landing {
   readonly #inUse: Uint8Array;
   #inUseCount = 0;
   #isReleased = false;
+  #mayStillBeReached = false;
+  #releasedMs = 0;
 
   /** @internal use `LandingMemory.take` */
   constructor(memory: LandingMemory, firstSlot: number, slabCount: number) {
@@ -139,7 +153,7 @@ export class Landing {
     const page = slot - this.#firstSlot;
     this.#inUseCount--;
     if (this.#isReleased) {
-      if (this.#inUseCount === 0) this.#memory.giveBack(this);
+      if (this.#inUseCount === 0) this.#giveBack();
       return;
     }
     // Counted as in use until the peer is told: `told` ends that.
@@ -158,10 +172,21 @@ export class Landing {
     this.freedCount -= count;
   }
 
-  /** The device can no longer reach the memory. It is somebody else's when the slots that are still in use are freed. */
-  release(): void {
+  /** The device has not confirmed that it lets the memory go: after its release it is kept for a while. */
+  mayStillBeReached(): void {
+    this.#mayStillBeReached = true;
+  }
+
+  /** The device lets the memory go. It is somebody else's when the slots that are still in use are freed. */
+  release(nowMs: number): void {
     assert(!this.#isReleased, "a landing is released once");
     this.#isReleased = true;
-    if (this.#inUseCount === 0) this.#memory.giveBack(this);
+    this.#releasedMs = nowMs;
+    if (this.#inUseCount === 0) this.#giveBack();
+  }
+
+  #giveBack(): void {
+    if (this.#mayStillBeReached) this.#memory.quarantine(this, this.#releasedMs);
+    else this.#memory.giveBack(this);
   }
 }

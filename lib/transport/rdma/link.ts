@@ -66,12 +66,14 @@ export interface LinkListener {
   close(): void;
 }
 
-/** See the module's description. None of the calls calls back before it returns. */
+/** See the module's description. None of the calls calls back before it returns. A listener outlives its device. */
 export interface RdmaNetwork {
   /** Called within the reactor's turn when there may be completions. */
   onReadable: () => void;
   /** Throws an Error that says what is wrong. */
   listen(address: string, accept: AcceptLink): LinkListener;
+  /** Once a turn: listeners that were lost with their device are taken up again when it is back. */
+  turn(nowMs: number): void;
   /** Throws an Error when the address is malformed. */
   connect(address: string, user: LinkUser): PendingLink;
 }

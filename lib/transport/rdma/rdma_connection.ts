@@ -175,7 +175,7 @@ export class RdmaConnection implements LinkUser {
     this.#state = CLOSED;
     this.pending?.cancel();
     this.link?.close();
-    this.landing.release();
+    this.landing.release(this.#owner.nowMs);
     while (!this.#queue.isEmpty) {
       if (this.#queue.token >= 0) this.#onSent(this.#queue.token);
       this.#queue.drop();

@@ -90,7 +90,7 @@ export class RdmaTransport implements Transport {
   }
 
   connect(address: string): number {
-    const landing = this.#memory.take();
+    const landing = this.#memory.take(this.#owner.nowMs);
     if (landing === null) {
       this.#owner.report(`Cannot connect to "${address}": all memory that peers may write to is in use`);
       const id = this.#newNumber();
@@ -119,6 +119,7 @@ export class RdmaTransport implements Transport {
   }
 
   flushSends(): void {
+    this.#network.turn(this.#owner.nowMs);
     for (const connection of this.#connections) {
       connection?.checkAge();
       connection?.flush();
@@ -192,7 +193,7 @@ export class RdmaTransport implements Transport {
   }
 
   #accept(listener: number, peerAddress: string, pending: PendingLink): LinkUser | null {
-    const landing = this.#memory.take();
+    const landing = this.#memory.take(this.#owner.nowMs);
     if (landing === null) {
       this.#owner.report(`A connection from ${peerAddress} is refused: all memory that peers may write to is in use`);
       return null;

@@ -17,6 +17,7 @@ import { ProtectionDomain } from "../../../ffi/verbs/protection_domain.ts";
 import { QueuePair, queuePairAttributes } from "../../../ffi/verbs/queue_pair.ts";
 import { errnoName } from "../../../ffi/libc/errno.ts";
 import { formatSocketAddress } from "../../io/socket_address.ts";
+import { CloseReason } from "../close_reason.ts";
 import type { Landing } from "./landing_memory.ts";
 import type { LinkDescription } from "./link_description.ts";
 import { type RdmaLink, RECEIVE_COUNT, SEND_REQUEST_COUNT } from "./link.ts";
@@ -27,6 +28,7 @@ import type { DeviceInUse, SendMemory } from "./device_in_use.ts";
 const CHAIN_LENGTH = 128;
 /** Packets up to this long take their bytes along in the request. */
 const INLINE_BYTES = 256;
+const EIO = -CloseReason.IO_ERROR;
 /** A completion queue has slack: a device may be late to notice that entries were taken. */
 const SLACK = 64;
 
@@ -44,6 +46,7 @@ export class VerbsLink implements RdmaLink {
   readonly #queue: CompletionQueue;
   readonly #pair: QueuePair;
   #peer: Offer | null = null;
+  readonly #lent: Landing;
   #isArmed = false;
   #isClosed = false;
   /** An errno of a chain that had to be posted because it was full. */
@@ -55,6 +58,7 @@ export class VerbsLink implements RdmaLink {
     this.#id = id;
     this.#device = device;
     this.#closed = closed;
+    this.#lent = landing;
     const made: { close(): number }[] = [];
     const keep = <T extends { close(): number }>(object: T): T => {
       made.push(object);
@@ -162,7 +166,9 @@ export class VerbsLink implements RdmaLink {
     this.#device.drainEvents();
     for (const object of [this.#landing, this.#pool, this.#queue, this.#domain]) {
       const result = object.close();
-      assert(result === 0, "What a link made can be closed", result);
+      // A device that is being removed answers nothing but EIO. The kernel ends by itself what was made on it, in a moment.
+      assert(result === 0 || result === EIO, "What a link made can be closed", result);
+      if (result === EIO) this.#lent.mayStillBeReached();
     }
     this.#id.close();
     this.#closed();

@@ -34,6 +34,19 @@ const TOKEN_CM = 0;
 /** Odd: completions of a device; even: its events. */
 const FIRST_DEVICE_TOKEN = 1;
 
+/** What is waited for on a descriptor has not come, and never will. */
+const POLLERR = 8;
+/** How often a listener whose device is gone is tried again. */
+const RELISTEN_MS = 1000;
+
+/** A listener; without an id while its device is gone. */
+interface Listener {
+  readonly address: string;
+  readonly accept: AcceptLink;
+  id: CmId | null;
+  isOpen: boolean;
+}
+
 /** An id that is becoming, or is, a link. */
 interface Attempt {
   readonly id: CmId;
@@ -54,7 +67,9 @@ export class VerbsNetwork implements RdmaNetwork {
   readonly #owner: number;
   readonly #channel: CmEventChannel;
   readonly #attempts = new Map<number, Attempt>();
-  readonly #acceptors = new Map<number, AcceptLink>();
+  readonly #listeners = new Map<number, Listener>();
+  readonly #lostListeners: Listener[] = [];
+  #relistenMs = 0;
   readonly #devices: DeviceInUse[] = [];
   #isClosing = false;
   #pollCount = 0;
@@ -71,32 +86,51 @@ export class VerbsNetwork implements RdmaNetwork {
 
   listen(address: string, accept: AcceptLink): LinkListener {
     const socketAddress = rdmaAddress(address);
-    const id = this.#check(CmId.create(this.#channel), "make a listener");
-    id.allowReuse();
-    let result = id.bind(socketAddress.bytes);
-    if (result >= 0) result = id.listen(BACKLOG);
-    if (result < 0) {
-      id.close();
-      throw new Error(
-        `${errnoName(result)}. ${
-          result === CloseReason.NO_DEVICE
-            ? "No RDMA device has this address; ibv_devinfo -v shows their GIDs"
-            : "Is the address this machine's, and free?"
-        }`,
-      );
-    }
-    this.#acceptors.set(id.address, accept);
-    const port = id.port;
-    let isOpen = true;
+    const id = this.#listenAt(socketAddress.bytes);
+    const boundAddress = socketAddress.text.replace(/:0$/, `:${id.port}`);
+    const listener: Listener = { address: boundAddress, accept, id, isOpen: true };
+    this.#listeners.set(id.address, listener);
     return {
-      boundAddress: socketAddress.text.replace(/:0$/, `:${port}`),
+      boundAddress,
       close: () => {
-        if (!isOpen) return;
-        isOpen = false;
-        this.#acceptors.delete(id.address);
-        id.close();
+        listener.isOpen = false;
+        if (listener.id === null) return;
+        this.#listeners.delete(listener.id.address);
+        listener.id.close();
+        listener.id = null;
       },
     };
+  }
+
+  turn(nowMs: number): void {
+    if (this.#lostListeners.length === 0 || nowMs < this.#relistenMs) return;
+    this.#relistenMs = nowMs + RELISTEN_MS;
+    for (const listener of this.#lostListeners.splice(0)) {
+      if (!listener.isOpen) continue;
+      try {
+        listener.id = this.#listenAt(rdmaAddress(listener.address).bytes);
+        this.#listeners.set(listener.id.address, listener);
+        this.#report(`RDMA is listened for on ${listener.address} again`);
+      } catch {
+        this.#lostListeners.push(listener); // the device is not back yet
+      }
+    }
+  }
+
+  #listenAt(socketAddress: Uint8Array<ArrayBuffer>): CmId {
+    const id = this.#check(CmId.create(this.#channel), "make a listener");
+    id.allowReuse();
+    let result = id.bind(socketAddress);
+    if (result >= 0) result = id.listen(BACKLOG);
+    if (result >= 0) return id;
+    id.close();
+    throw new Error(
+      `${errnoName(result)}. ${
+        result === CloseReason.NO_DEVICE
+          ? "No RDMA device has this address; ibv_devinfo -v shows their GIDs"
+          : "Is the address this machine's, and free?"
+      }`,
+    );
   }
 
   connect(address: string, user: LinkUser): PendingLink {
@@ -123,11 +157,11 @@ export class VerbsNetwork implements RdmaNetwork {
     return this.#isClosing && this.#pollCount === 0;
   }
 
-  onCompletion(token: number): void {
+  onCompletion(token: number, result: number): void {
     this.#pollCount--;
     if (this.#isClosing) {
       if (this.#pollCount > 0) return;
-      for (const { channel } of this.#devices) channel.close();
+      for (const { channel, isDead } of this.#devices) if (!isDead) channel.close();
       this.#channel.close();
       return;
     }
@@ -138,12 +172,14 @@ export class VerbsNetwork implements RdmaNetwork {
       this.#poll(token, this.#channel.descriptor);
     } else {
       const device = this.#devices[(token - FIRST_DEVICE_TOKEN) >> 1];
-      if ((token - FIRST_DEVICE_TOKEN) % 2 === 0) {
+      if (device.isDead) return;
+      if (result > 0 && (result & POLLERR) !== 0) this.#died(device);
+      else if ((token - FIRST_DEVICE_TOKEN) % 2 === 0) {
         device.drainEvents();
         this.#poll(token, device.channel.descriptor);
       } else {
         this.#deviceEvents(device);
-        this.#poll(token, device.eventDescriptor);
+        if (!device.isDead) this.#poll(token, device.eventDescriptor);
       }
     }
     this.onReadable();
@@ -158,6 +194,8 @@ export class VerbsNetwork implements RdmaNetwork {
 
   #happened(event: CmEvent): void {
     if (event.type === CmEventType.CONNECT_REQUEST) return this.#requested(event);
+    const listener = this.#listeners.get(event.id);
+    if (listener !== undefined && event.type === CmEventType.DEVICE_REMOVAL) return this.#lostListener(listener);
     const attempt = this.#attempts.get(event.id);
     if (attempt === undefined) return;
     switch (event.type) {
@@ -192,7 +230,7 @@ export class VerbsNetwork implements RdmaNetwork {
 
   #requested(event: CmEvent): void {
     const id = new CmId(event.id);
-    const accept = this.#acceptors.get(event.listenId);
+    const accept = this.#listeners.get(event.listenId)?.accept;
     const attempt = this.#note(id, null);
     attempt.offer = event.privateData;
     const offer = decodeOffer(event.privateData);
@@ -268,12 +306,16 @@ export class VerbsNetwork implements RdmaNetwork {
   #deviceOf(id: CmId): DeviceInUse {
     const address = id.context;
     const context = new VerbsContext(address);
-    const known = this.#devices.find((device) => Deno.UnsafePointer.equals(device.context.pointer, context.pointer));
+    // A device that died may have left its address to another.
+    const known = this.#devices.find(({ context: { pointer }, isDead }) =>
+      !isDead && Deno.UnsafePointer.equals(pointer, context.pointer)
+    );
     if (known !== undefined) return known;
     const channel = new CompletionChannel(context);
     const device: DeviceInUse = {
       context,
       channel,
+      isDead: false,
       eventDescriptor: context.openEvents(),
       drainEvents: () => {
         while (channel.takeEvent());
@@ -292,12 +334,30 @@ export class VerbsNetwork implements RdmaNetwork {
       const { name } = device.context;
       if (type === VERBS_LAYOUT.IBV_EVENT_PORT_ERR) this.#report(`RDMA device ${name}: its port went down`);
       if (type === VERBS_LAYOUT.IBV_EVENT_PORT_ACTIVE) this.#report(`RDMA device ${name}: its port is up`);
-      if (type !== VERBS_LAYOUT.IBV_EVENT_DEVICE_FATAL) continue;
-      this.#report(`RDMA device ${name} has failed; its connections end`);
-      for (const attempt of [...this.#attempts.values()]) {
-        if (attempt.device === device) this.#lost(attempt, CloseReason.NO_DEVICE);
-      }
+      if (type === VERBS_LAYOUT.IBV_EVENT_DEVICE_FATAL) return this.#died(device);
     }
+  }
+
+  /**
+   * From now on nothing is asked of the device: librdmacm may close it when the last of its ids is gone. The descriptor of its
+   * completion channel is lost with it.
+   */
+  #died(device: DeviceInUse): void {
+    device.isDead = true;
+    this.#report(`RDMA device ${device.context.name} has failed or was removed; its connections end`);
+    const token = FIRST_DEVICE_TOKEN + 2 * this.#devices.indexOf(device);
+    for (const each of [token, token + 1]) this.#reactor.cancel(this.#owner, each);
+    for (const attempt of [...this.#attempts.values()]) {
+      if (attempt.device === device) this.#lost(attempt, CloseReason.NO_DEVICE);
+    }
+  }
+
+  #lostListener(listener: Listener): void {
+    this.#report(`The RDMA device of ${listener.address} is gone; it is listened on again when there is one`);
+    this.#listeners.delete(listener.id!.address);
+    listener.id!.close();
+    listener.id = null;
+    this.#lostListeners.push(listener);
   }
 
   // ---- small things -----------------------------------------------------------------------------------------------

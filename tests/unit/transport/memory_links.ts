@@ -145,6 +145,7 @@ export class MemoryFabric {
         this.#makers.set(boundAddress, memory);
         return { boundAddress, close: () => this.#listeners.delete(boundAddress) };
       },
+      turn: () => {},
       connect: (address, user): PendingLink => {
         if (!/:\d+$/.test(address)) throw new Error(`"${address}" is not an address`);
         let isCancelled = false;

@@ -53,8 +53,8 @@ Deno.test("runs of pages never overlap, are found when they exist, and are given
 Deno.test("landed payloads are slots; the peer may not write there before it is told; late frees keep a landing", () => {
   const pool = new SlabBufferPool({ totalBytes: 8 << 20 });
   const memory = new LandingMemory(pool, 2);
-  const landing = memory.take()!;
-  assert.equal(memory.take(), null, "All of it is in use");
+  const landing = memory.take(0)!;
+  assert.equal(memory.take(0), null, "All of it is in use");
   assert.equal(landing.pageCount, 256);
   assert.equal(landing.adopt(255, 5000), -1, "It would lie outside");
   assert.equal(landing.adopt(2 ** 31, 1), -1);
@@ -70,8 +70,22 @@ Deno.test("landed payloads are slots; the peer may not write there before it is 
   assert.deepEqual([landing.freedCount, landing.freedPages], [0, 0]);
   const again = landing.adopt(4, 1);
   assert.ok(again >= 0);
-  landing.release();
-  assert.equal(memory.take(), null, "A slot of it is in use");
+  landing.release(0);
+  assert.equal(memory.take(0), null, "A slot of it is in use");
   pool.free(again);
-  assert.notEqual(memory.take(), null);
+  assert.notEqual(memory.take(0), null);
+});
+
+Deno.test("a landing that a dying device may still reach is nobody's for a while", () => {
+  const pool = new SlabBufferPool({ totalBytes: 8 << 20 });
+  const memory = new LandingMemory(pool, 2);
+  const landing = memory.take(0)!;
+  landing.mayStillBeReached();
+  landing.release(1000);
+  assert.equal(memory.take(1000), null);
+  assert.equal(memory.take(10_999), null);
+  const next = memory.take(11_000)!;
+  assert.notEqual(next, null);
+  next.release(11_000);
+  assert.notEqual(memory.take(11_000), null, "Its successor is another matter");
 });
