@@ -53,6 +53,14 @@ export interface RdmaOwner {
  */
 const CONNECT_LIMIT_MS = 3000;
 
+/**
+ * How long what is under way may take to leave a connection that is closed, and how long a peer may have been silent for that
+ * to be waited for at all. The device itself tries for seconds to reach a peer that is gone, and until it has given up, or
+ * the link is closed, payloads are not free, nor are the requests complete that they belong to.
+ */
+const DRAIN_LIMIT_MS = 500;
+const SILENCE_MS = 1500;
+
 const CONNECTING = 0;
 const OPEN = 1;
 /** The end was asked for: what is under way may still leave, then the link is closed. */
@@ -81,6 +89,7 @@ export class RdmaConnection implements LinkUser {
   #reason: number = CloseReason.ORDERLY;
   /** The link is not to be waited for: the peer or the device is gone, or the peer broke the rules. */
   #isBroken = false;
+  #closedMs = 0;
   #paused = false;
   /** Packets received and not taken apart yet: buffer and end, by place in a ring. */
   readonly #inbox = new Int32Array(2 * RECEIVE_COUNT);
@@ -171,7 +180,7 @@ export class RdmaConnection implements LinkUser {
   progressEnd(): void {
     if (this.#state !== CLOSING) return;
     const isDrained = this.#sender === null || this.#sender.underWayCount === 0;
-    if (!isDrained && !this.#isBroken) return;
+    if (!isDrained && !this.#isBroken && this.#owner.nowMs - this.#closedMs < DRAIN_LIMIT_MS) return;
     this.#state = CLOSED;
     this.pending?.cancel();
     this.link?.close();
@@ -210,6 +219,8 @@ export class RdmaConnection implements LinkUser {
     if (this.#state >= CLOSING) return;
     this.#state = CLOSING;
     this.#reason = CloseReason.ORDERLY;
+    this.#closedMs = this.#owner.nowMs;
+    if (this.#closedMs - this.lastReceivedMs >= SILENCE_MS) this.#isBroken = true;
   }
 
   onEstablished(link: RdmaLink, offer: Offer): void {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
 import { RdmaTransport } from "../../../lib/transport/rdma/rdma_transport.ts";
 import { CONFORMANCE_TESTS, DAMAGE_TESTS, registerConformance } from "./conformance.ts";
+import { join, write } from "./conformance_steps.ts";
 import { checkClean, type Harness, type HarnessOptions, makeSides } from "./harness.ts";
 import { MemoryFabric } from "./memory_links.ts";
 
@@ -12,7 +13,7 @@ new SlabBufferPool({ totalBytes: 1 << 20 });
 
 const LANDING_BYTES = 12 << 20;
 
-function rdmaHarness(options: HarnessOptions, takesLanded: boolean): Harness {
+function rdmaHarness(options: HarnessOptions, takesLanded: boolean, clock = { nowMs: 1 }): Harness {
   const fabric = new MemoryFabric();
   const transports: RdmaTransport[] = [];
   const sides = makeSides((pool, handler) => {
@@ -23,7 +24,7 @@ function rdmaHarness(options: HarnessOptions, takesLanded: boolean): Harness {
       lending.totalBytes,
     ));
     const network = fabric.network(lending, () => bytes);
-    const transport = new RdmaTransport(network, lending, handler, { nowMs: 1 }, {
+    const transport = new RdmaTransport(network, lending, handler, clock, {
       ...options,
       landingBytes: LANDING_BYTES,
       report: () => {},
@@ -69,3 +70,24 @@ registerConformance(
 );
 registerConformance("rdma in memory, payloads copied", CONFORMANCE_TESTS, (options) => rdmaHarness(options, false));
 registerConformance("rdma in memory", DAMAGE_TESTS, (options) => rdmaHarness(options, true));
+
+Deno.test("a close does not wait for a peer that has been silent, nor long for any other", () => {
+  for (const [silentMs, waitsMs] of [[2000, 0], [0, 500]]) {
+    const clock = { nowMs: 1 };
+    const harness = rdmaHarness({}, true, clock);
+    const { a, ca } = join(harness);
+    const slot = a.pool.allocate(4096);
+    assert.ok(a.transport.send(ca, write(1, 4096), slot, slot));
+    a.transport.flushSends(); // from here on the fabric stands still, as when the peer is gone
+    clock.nowMs += silentMs;
+    a.transport.close(ca);
+    a.transport.flushSends();
+    assert.equal(a.handler.closed.length, waitsMs === 0 ? 1 : 0);
+    clock.nowMs += waitsMs;
+    a.transport.flushSends();
+    assert.equal(a.handler.closed.length, 1);
+    assert.equal(a.handler.sentCounts.get(slot), 1);
+    a.pool.free(slot);
+    harness.close();
+  }
+});

@@ -10,7 +10,9 @@ import { expectVerified, type FioResult, startFioVerify } from "./fio.ts";
 
 /** What happens to a node while fio writes. */
 export const FAULTS = ["silence", "power cut", "flapping link", "kill"] as const;
-export type Fault = typeof FAULTS[number];
+/** The same where the pool is on RDMA, and what can happen only there. */
+export const RDMA_FAULTS = [...FAULTS, "device removal"] as const;
+export type Fault = typeof RDMA_FAULTS[number];
 
 /** Long enough for a silent node to be dropped, and for writes that it misses. */
 const SILENCE_MS = 8_000;
@@ -28,18 +30,23 @@ export class FaultRounds implements AsyncDisposable {
     this.#device = device;
   }
 
-  /** Boots everything and attaches the pool in guest 1. */
-  static async open(): Promise<FaultRounds> {
+  /**
+   * Boots everything and attaches the pool in guest 1.
+   * @param transport with "rdma" TCP is there too, for legs whose device is gone
+   */
+  static async open(transport: "tcp" | "rdma"): Promise<FaultRounds> {
+    const rdma = transport === "rdma";
     // The second disk is for a node's state, which must outlive a power cut as its leg does.
     const disks = [{ sizeMib: 256 }, { sizeMib: 16 }];
-    const bed = await Bed.open({ guests: 3, modules: ["ublk_drv"], rdma: false, memoryMib: 1536, disks });
+    const bed = await Bed.open({ guests: 3, modules: ["ublk_drv"], rdma, memoryMib: 1536, disks });
     try {
       for (const number of [2, 3]) {
         await bed.guest(number).expect("mkfs.ext4 -q -F /dev/vdb && mkdir /state && mount /dev/vdb /state");
       }
       const legs = [2, 3].map((number) => ({ guest: bed.guest(number), leg: "/dev/vda", state: "/state/node" }));
-      const pool = await GuestPool.create(bed.directory, legs, 128);
-      return new FaultRounds(bed, pool, await pool.attach(bed.guest(1), "--device ublk"));
+      const pool = await GuestPool.create(bed.directory, legs, 128, { rdma });
+      const options = `--device ublk --transport ${rdma ? "auto" : "tcp"}`;
+      return new FaultRounds(bed, pool, await pool.attach(bed.guest(1), options));
     } catch (error) {
       await bed.close();
       throw error;
@@ -53,6 +60,17 @@ export class FaultRounds implements AsyncDisposable {
     const result = await expectVerified(fio);
     await this.pool.waitInSync(this.#bed.guest(1));
     return result;
+  }
+
+  /** Waits until every leg is reached by RDMA. */
+  async waitOnRdma(): Promise<void> {
+    const status = (format: string) => this.pool.brmr(this.#bed.guest(1), `status ${this.pool.name} ${format}`, [0, 5]);
+    for (let i = 0; i < 60; i++) {
+      const { paths } = JSON.parse(await status("--json")).client;
+      if (paths.length === 2 && paths.every((path: { transport: string }) => path.transport === "rdma")) return;
+      await pause(500);
+    }
+    throw new Error(`Not every leg is reached by RDMA:\n${await status("")}`);
   }
 
   async #strike(fault: Fault, index: number): Promise<void> {
@@ -75,6 +93,11 @@ export class FaultRounds implements AsyncDisposable {
           await pause(500);
         }
         return;
+      case "device removal":
+        await guest.expect("rdma link delete rxe0");
+        await pause(SILENCE_MS);
+        await guest.expect("rdma link add rxe0 type rxe netdev eth0");
+        return await this.pool.waitSaid(index, /listened for on .* again/);
       case "kill":
         await this.pool.killNode(index);
         return await this.pool.startNode(index);

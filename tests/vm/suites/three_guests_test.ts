@@ -1,10 +1,9 @@
-/** A client and two nodes on machines of their own: each fault once, under fio, on /dev/ublkbN. */
+/** A client and two nodes on machines of their own: each fault once, under fio, on /dev/ublkbN, over TCP and over RDMA. */
 
-import { FaultRounds, FAULTS } from "../bed/fault_rounds.ts";
+import { type Fault, FaultRounds, FAULTS, RDMA_FAULTS } from "../bed/fault_rounds.ts";
 
-Deno.test("nodes fall silent, lose power, flap and die under fio; no error, no wrong block, identical legs", async (t) => {
-  await using rounds = await FaultRounds.open();
-  for (const [number, fault] of FAULTS.entries()) {
+async function strikeEach(t: Deno.TestContext, rounds: FaultRounds, faults: readonly Fault[]): Promise<void> {
+  for (const [number, fault] of faults.entries()) {
     const passed = await t.step(fault, async () => {
       const { writes, reads, longestMs } = await rounds.round(fault, number % 2);
       console.log(`${fault}: ${writes} writes, ${reads} reads, the longest took ${(longestMs / 1000).toFixed(2)} s`);
@@ -12,4 +11,15 @@ Deno.test("nodes fall silent, lose power, flap and die under fio; no error, no w
     if (!passed) console.error(await rounds.log());
   }
   await t.step("the legs are identical", () => rounds.finish());
+}
+
+Deno.test("nodes fall silent, lose power, flap and die under fio; no error, no wrong block, identical legs", async (t) => {
+  await using rounds = await FaultRounds.open("tcp");
+  await strikeEach(t, rounds, FAULTS);
+});
+
+Deno.test("the same over RDMA, and a node loses its RDMA device: it is reached over TCP, and listens again", async (t) => {
+  await using rounds = await FaultRounds.open("rdma");
+  await t.step("both legs are reached by RDMA", () => rounds.waitOnRdma());
+  await strikeEach(t, rounds, RDMA_FAULTS);
 });
