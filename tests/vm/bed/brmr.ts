@@ -97,15 +97,6 @@ export class GuestPool {
     this.#serving[index] = null;
   }
 
-  /** Waits until the node of leg `index` has logged it. */
-  async waitSaid(index: number, pattern: RegExp, limitMs = 120_000): Promise<void> {
-    const deadline = performance.now() + limitMs;
-    while (!pattern.test(await this.#serving[index]!.stderr())) {
-      if (performance.now() > deadline) throw new Error(`Node ${index} did not say ${pattern}:\n${await this.log()}`);
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
-
   /** Attaches in `guest`, by `wrapper` if that is given; returns where the pool is. */
   async attach(guest: Guest, options: string, wrapper = ""): Promise<string> {
     const command = await guest.spawn(

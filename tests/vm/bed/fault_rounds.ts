@@ -6,6 +6,7 @@
 
 import { Bed } from "./bed.ts";
 import { GuestPool } from "./brmr.ts";
+import type { Guest } from "./guest.ts";
 import { expectVerified, type FioResult, startFioVerify } from "./fio.ts";
 
 /** What happens to a node while fio writes. */
@@ -63,14 +64,33 @@ export class FaultRounds implements AsyncDisposable {
   }
 
   /** Waits until every leg is reached by RDMA. */
-  async waitOnRdma(): Promise<void> {
-    const status = (format: string) => this.pool.brmr(this.#bed.guest(1), `status ${this.pool.name} ${format}`, [0, 5]);
+  waitOnRdma(): Promise<void> {
+    return this.#waitOn((paths) => paths.every((transport) => transport === "rdma"));
+  }
+
+  /** Waits until both legs are reached, in the ways that `isWanted` wants. */
+  async #waitOn(isWanted: (transports: readonly string[]) => boolean): Promise<void> {
+    let last = "";
     for (let i = 0; i < 60; i++) {
-      const { paths } = JSON.parse(await status("--json")).client;
-      if (paths.length === 2 && paths.every((path: { transport: string }) => path.transport === "rdma")) return;
+      last = await this.pool.brmr(this.#bed.guest(1), `status ${this.pool.name} --json`, [0, 5]);
+      const paths: { transport: string }[] = JSON.parse(last).client.paths;
+      if (paths.length === 2 && isWanted(paths.map(({ transport }) => transport))) return;
       await pause(500);
     }
-    throw new Error(`Not every leg is reached by RDMA:\n${await status("")}`);
+    throw new Error(`The legs are not reached as they should be:\n${last}`);
+  }
+
+  /**
+   * The connections of a device that is being removed end at once, and TCP serves. Soft-RoCE waits for all who have it open,
+   * though, so that its removal ends only with the node.
+   */
+  async #removeDevice(guest: Guest, index: number): Promise<void> {
+    const removal = await guest.spawn("rdma link delete rxe0", "removal");
+    await this.#waitOn((paths) => paths[index] === "tcp");
+    await this.pool.killNode(index);
+    const { status } = await removal.ended;
+    if (status !== 0) throw new Error(`The device could not be removed: ${await removal.log()}`);
+    await guest.expect("rdma link add rxe0 type rxe netdev eth0");
   }
 
   async #strike(fault: Fault, index: number): Promise<void> {
@@ -94,10 +114,8 @@ export class FaultRounds implements AsyncDisposable {
         }
         return;
       case "device removal":
-        await guest.expect("rdma link delete rxe0");
-        await pause(SILENCE_MS);
-        await guest.expect("rdma link add rxe0 type rxe netdev eth0");
-        return await this.pool.waitSaid(index, /listened for on .* again/);
+        await this.#removeDevice(guest, index);
+        return await this.pool.startNode(index);
       case "kill":
         await this.pool.killNode(index);
         return await this.pool.startNode(index);

@@ -18,7 +18,7 @@ Deno.test("nodes fall silent, lose power, flap and die under fio; no error, no w
   await strikeEach(t, rounds, FAULTS);
 });
 
-Deno.test("the same over RDMA, and a node loses its RDMA device: it is reached over TCP, and listens again", async (t) => {
+Deno.test("the same over RDMA, and a node loses its RDMA device: it is reached over TCP", async (t) => {
   await using rounds = await FaultRounds.open("rdma");
   await t.step("both legs are reached by RDMA", () => rounds.waitOnRdma());
   await strikeEach(t, rounds, RDMA_FAULTS);
