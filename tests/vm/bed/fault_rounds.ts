@@ -6,7 +6,7 @@
 
 import { Bed } from "./bed.ts";
 import { GuestPool } from "./brmr.ts";
-import type { Guest } from "./guest.ts";
+import type { Guest, GuestCommand } from "./guest.ts";
 import { expectVerified, type FioResult, startFioVerify } from "./fio.ts";
 
 /** What happens to a node while fio writes. */
@@ -23,17 +23,16 @@ const FIO_SECONDS = 20;
 export class FaultRounds implements AsyncDisposable {
   readonly #bed: Bed;
   readonly pool: GuestPool;
-  readonly #device: string;
+  #device = "";
 
-  private constructor(bed: Bed, pool: GuestPool, device: string) {
+  private constructor(bed: Bed, pool: GuestPool) {
     this.#bed = bed;
     this.pool = pool;
-    this.#device = device;
   }
 
   /**
    * Boots everything and attaches the pool in guest 1.
-   * @param transport with "rdma" TCP is there too, for legs whose device is gone
+   * @param transport of the client; with "rdma" nodes listen on TCP too
    */
   static async open(transport: "tcp" | "rdma"): Promise<FaultRounds> {
     const rdma = transport === "rdma";
@@ -46,12 +45,17 @@ export class FaultRounds implements AsyncDisposable {
       }
       const legs = [2, 3].map((number) => ({ guest: bed.guest(number), leg: "/dev/vda", state: "/state/node" }));
       const pool = await GuestPool.create(bed.directory, legs, 128, { rdma });
-      const options = `--device ublk --transport ${rdma ? "auto" : "tcp"}`;
-      return new FaultRounds(bed, pool, await pool.attach(bed.guest(1), options));
+      const rounds = new FaultRounds(bed, pool);
+      await rounds.attach(transport);
+      return rounds;
     } catch (error) {
       await bed.close();
       throw error;
     }
+  }
+
+  async attach(transport: "tcp" | "rdma" | "auto"): Promise<void> {
+    this.#device = await this.pool.attach(this.#bed.guest(1), `--device ublk --transport ${transport}`);
   }
 
   /** Strikes the node of leg `index` while fio writes and verifies; over when fio has ended and the legs are in sync. */
@@ -63,31 +67,24 @@ export class FaultRounds implements AsyncDisposable {
     return result;
   }
 
-  /** Waits until every leg is reached by RDMA. */
-  waitOnRdma(): Promise<void> {
-    return this.#waitOn((paths) => paths.every((transport) => transport === "rdma"));
-  }
-
-  /** Waits until both legs are reached, in the ways that `isWanted` wants. */
-  async #waitOn(isWanted: (transports: readonly string[]) => boolean): Promise<void> {
-    let last = "";
-    for (let i = 0; i < 60; i++) {
-      last = await this.pool.brmr(this.#bed.guest(1), `status ${this.pool.name} --json`, [0, 5]);
-      const paths: { transport: string }[] = JSON.parse(last).client.paths;
-      if (paths.length === 2 && isWanted(paths.map(({ transport }) => transport))) return;
-      await pause(500);
-    }
-    throw new Error(`The legs are not reached as they should be:\n${last}`);
-  }
-
   /**
-   * The connections of a device that is being removed end at once, and TCP serves. Soft-RoCE waits for all who have it open,
-   * though, so that its removal ends only with the node.
+   * The node of leg `index` loses its RDMA device while fio writes, to a client that may take TCP: the leg is in sync again
+   * without it. Soft-RoCE waits for all who have a device open, so that its removal ends only with the node.
    */
-  async #removeDevice(guest: Guest, index: number): Promise<void> {
+  async withoutDevice(index: number): Promise<FioResult> {
+    const guest = this.#bed.guest(index + 2);
+    const fio = await startFioVerify(this.#bed.guest(1), this.#device, FIO_SECONDS);
     const removal = await guest.spawn("rdma link delete rxe0", "removal");
-    await this.#waitOn((paths) => paths[index] === "tcp");
+    const result = await expectVerified(fio);
+    await this.pool.waitInSync(this.#bed.guest(1));
     await this.pool.killNode(index);
+    await this.#restoreDevice(guest, removal);
+    await this.pool.startNode(index);
+    await this.pool.waitInSync(this.#bed.guest(1));
+    return result;
+  }
+
+  async #restoreDevice(guest: Guest, removal: GuestCommand): Promise<void> {
     const { status } = await removal.ended;
     if (status !== 0) throw new Error(`The device could not be removed: ${await removal.log()}`);
     await guest.expect("rdma link add rxe0 type rxe netdev eth0");
@@ -113,9 +110,13 @@ export class FaultRounds implements AsyncDisposable {
           await pause(500);
         }
         return;
-      case "device removal":
-        await this.#removeDevice(guest, index);
+      case "device removal": {
+        const removal = await guest.spawn("rdma link delete rxe0", "removal");
+        await pause(SILENCE_MS);
+        await this.pool.killNode(index);
+        await this.#restoreDevice(guest, removal);
         return await this.pool.startNode(index);
+      }
       case "kill":
         await this.pool.killNode(index);
         return await this.pool.startNode(index);
