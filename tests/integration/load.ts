@@ -62,7 +62,7 @@ export class BlockLoad {
   }
 
   /** Waits until `count` more writes were acknowledged. Throws what a write threw, or after `limitMs`. */
-  async waitForWrites(count: number, limitMs = 20_000): Promise<void> {
+  async waitForWrites(count: number, limitMs = 120_000): Promise<void> {
     const goal = this.writeCount + count;
     const deadline = performance.now() + limitMs;
     let hasEnded = false;
