@@ -20,10 +20,10 @@ import {
   writeJson,
 } from "./command_host.ts";
 import { ExitCode } from "./exit_code.ts";
-import { chooseNodes, type NodeChoice } from "./node_list.ts";
+import type { NodeChoice } from "./node_list.ts";
 import { withNodesAt } from "./node_session.ts";
 import { renderReplacement } from "./render_leg.ts";
-import { clientHere, nodesOf, withServedPool } from "./served_pool.ts";
+import { attachedHere, withServedPool } from "./served_pool.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** How often the new leg is looked at. */
@@ -101,28 +101,32 @@ async function begin(
   terminal: Terminal,
 ): Promise<{ replacement: Replacement; addresses: readonly string[] }> {
   const force = options.force ?? false;
-  const attached = await clientHere(options.pool, options, terminal);
-  attached?.client.close();
-  if (attached === null) {
-    const addresses = chooseNodes(options);
+  const { client, addresses, poolKey } = await attachedHere(options.pool, options, terminal);
+  client?.close();
+  if (client === null) {
     const replacement = await withNodesAt(addresses, async (nodes) => {
-      const wanted = { legIndex: options.leg, path: device, force };
-      return await replaceUnserved(nodes, addresses, options.pool, await poolIfKnown(options, nodes), wanted);
+      const pool = await poolIfKnown(poolKey, addresses, nodes);
+      return await replaceUnserved(nodes, addresses, options.pool, pool, {
+        legIndex: options.leg,
+        path: device,
+        force,
+      });
     });
     if (replacement !== null) return { replacement, addresses };
   }
   return await withServedPool(options.pool, options, terminal, async (served) => {
-    return {
-      replacement: await replaceLeg(served, options.leg, device, force),
-      addresses: nodesOf(served.pool, options),
-    };
+    return { replacement: await replaceLeg(served, options.leg, device, force), addresses };
   });
 }
 
 /** The pool as its nodes know it; null when none of those that answer serves a leg of it. */
-async function poolIfKnown(options: ReplaceOptions, nodes: NodeConnections): Promise<FoundPool | null> {
+async function poolIfKnown(
+  pool: string,
+  addresses: readonly string[],
+  nodes: NodeConnections,
+): Promise<FoundPool | null> {
   try {
-    return await findPool(options.pool, chooseNodes(options), nodes);
+    return await findPool(pool, addresses, nodes);
   } catch (error) {
     if (error instanceof ControlError && error.code === "not-found") return null;
     throw error;
@@ -130,15 +134,10 @@ async function poolIfKnown(options: ReplaceOptions, nodes: NodeConnections): Pro
 }
 
 async function undo(options: ReplaceOptions, terminal: Terminal): Promise<ExitCode> {
-  const attached = await clientHere(options.pool, options, terminal);
-  let addresses = chooseNodes(options);
-  if (attached !== null && addresses.length === 0) {
-    const { snapshot } = await attached.client.request("client.status", {});
-    addresses = snapshot.legs.map((leg) => leg.address);
-  }
-  attached?.client.close();
+  const { client, addresses, poolKey } = await attachedHere(options.pool, options, terminal);
+  client?.close();
   return await withNodesAt(addresses, async (nodes) => {
-    const pool = await findPool(options.pool, addresses, nodes);
+    const pool = await findPool(poolKey, addresses, nodes);
     const outcome = await undoReplacement(nodes, pool, options.leg, (work) => {
       return withServedPool(options.pool, options, terminal, work);
     });

@@ -10,7 +10,7 @@ import { connectClient } from "../lib/control/client_control_client.ts";
 import { type ClientOperations, type ControlClient, ControlError } from "../lib/control/control_api.ts";
 import type { ServedPool } from "../lib/control/leg_changes.ts";
 import { beginOperator } from "../lib/control/operator_client.ts";
-import { findPool, type FoundPool } from "../lib/control/pool_lookup.ts";
+import { findPool } from "../lib/control/pool_lookup.ts";
 import { runtimeDir } from "../lib/control/runtime_dir.ts";
 import { attachedClients } from "./attached_clients.ts";
 import { chooseNodes, type NodeChoice } from "./node_list.ts";
@@ -32,56 +32,63 @@ export async function withServedPool<T>(
   terminal: Terminal,
   work: (served: ServedPool) => Promise<T>,
 ): Promise<T> {
-  const attached = await clientHere(pool, choice, terminal);
-  if (attached !== null) {
-    const { client } = attached;
-    try {
-      const status = await client.request("client.status", {});
-      return await withNodesAt(nodesToAsk(choice, [status]), async (nodes, addresses) => {
-        return await work({ client, pool: await findPool(status.snapshot.poolUuid, addresses, nodes), nodes });
-      });
-    } finally {
-      client.close();
-    }
+  const { client, addresses, poolKey } = await attachedHere(pool, choice, terminal);
+  try {
+    return await withNodesAt(addresses, async (nodes) => {
+      const found = await findPool(poolKey, addresses, nodes);
+      if (client !== null) return await work({ client, pool: found, nodes });
+      const operator = await beginOperator(found, nodes);
+      try {
+        return await work({ client: operator, pool: found, nodes });
+      } finally {
+        await operator.end();
+      }
+    });
+  } finally {
+    client?.close();
   }
-  return await withNodesAt(chooseNodes(choice), async (nodes, addresses) => {
-    const found = await findPool(pool, addresses, nodes);
-    const operator = await beginOperator(found, nodes);
-    try {
-      return await work({ client: operator, pool: found, nodes });
-    } finally {
-      await operator.end();
-    }
-  });
+}
+
+/** Who may change a pool from this machine. */
+export interface AttachedHere {
+  /** The client that has it attached here for writing; null when none has: then its storage nodes may do it. */
+  readonly client: ControlClient<ClientOperations> | null;
+  /** Storage nodes to ask: those named, else those of the pool as it is attached here. */
+  readonly addresses: readonly string[];
+  /** What to call the pool when they are asked: its UUID, if it is attached here. */
+  readonly poolKey: string;
 }
 
 /**
- * The client that has `pool` attached on this machine; null when none has, and storage nodes are named that may know more.
- * @throws {ControlError} "refused" when it belongs to another user, "not-found" when there is nobody else to ask
+ * Looks who has `pool` attached on this machine.
+ * @throws {ControlError} "refused" when another user has, "not-found" when nobody has and no storage node is named either
  */
-export async function clientHere(
-  pool: string,
-  choice: NodeChoice,
-  terminal: Terminal,
-): Promise<{ readonly client: ControlClient<ClientOperations> } | null> {
+export async function attachedHere(pool: string, choice: NodeChoice, terminal: Terminal): Promise<AttachedHere> {
   const name = await poolNameOf(pool, terminal);
+  let client: ControlClient<ClientOperations>;
   try {
-    return { client: await connectClient(name, { runtimeDir: runtimeDir(), timeoutMs: CHANGE_TIMEOUT_MS }) };
+    client = await connectClient(name, { runtimeDir: runtimeDir(), timeoutMs: CHANGE_TIMEOUT_MS });
   } catch (error) {
     if (!(error instanceof ControlError) || error.code !== "not-found") throw error;
-    if (chooseNodes(choice).length > 0) return null;
+    const addresses = chooseNodes(choice);
+    if (addresses.length > 0) return { client: null, addresses, poolKey: pool };
     throw new ControlError(
       "not-found",
       `Pool "${name}" is not attached on this machine, and no storage node is named. Add --node HOST:PORT, set BRMR_NODES, ` +
         `or write a config file: while nobody has the pool attached, its storage nodes do it themselves.`,
     );
   }
-}
-
-/** Nodes to ask how the pool goes on: those named, else those of its legs. */
-export function nodesOf(pool: FoundPool, choice: NodeChoice): string[] {
-  const chosen = chooseNodes(choice);
-  return chosen.length > 0 ? chosen : [...new Set(pool.legs.map((leg) => leg.address))];
+  try {
+    const status = await client.request("client.status", {});
+    const addresses = nodesToAsk(choice, [status]);
+    const poolKey = status.snapshot.poolUuid;
+    if (status.snapshot.isReadOnly !== true) return { client, addresses, poolKey };
+    client.close();
+    return { client: null, addresses, poolKey };
+  } catch (error) {
+    client.close();
+    throw error;
+  }
 }
 
 /** Control sockets go by name; a UUID is looked up among the clients that run here. */

@@ -135,3 +135,16 @@ Deno.test("verify without a client has the same exit codes, and other commands g
     await expectLegsIdentical(cluster.legPaths);
   });
 });
+
+Deno.test("a pool that is attached read-only only is changed by its storage nodes, and the reader goes on", async () => {
+  await withIdlePool({}, 34, async (cluster, load) => {
+    await cluster.attach(["--read-only"]);
+    await cluster.expect(["leg", "drain", "vol1", "1"]);
+    await cluster.expect(["leg", "undrain", "vol1", "1"]);
+    await untilAtRest(cluster, "the undrained leg to be in sync", [0, 1]);
+    assert.equal((await cluster.brmr(["verify", "vol1", "--rate", "unlimited"])).code, 0);
+    await load.check();
+    assert.equal(await cluster.detach(), 0);
+    await expectSound(cluster, load, cluster.legPaths);
+  });
+});
