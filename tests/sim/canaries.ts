@@ -21,6 +21,7 @@ import { LegServer } from "../../lib/core/leg_server.ts";
 import { LegSession } from "../../lib/core/leg_session.ts";
 import { LegTableChanges } from "../../lib/core/leg_table_changes.ts";
 import { OutputKind } from "../../lib/core/output.ts";
+import type { Claim } from "../../lib/wire/bodies.ts";
 import { RangeCounter } from "../../lib/core/range_counter.ts";
 import { RangeLock } from "../../lib/core/range_lock.ts";
 import { ReadConfirmation } from "../../lib/core/read_confirmation.ts";
@@ -197,6 +198,15 @@ canary(
       hashed.call(this, operation, new Uint32Array(words.length));
     },
 );
+canary(
+  "a claim of any generation is granted",
+  LegSession,
+  "handleClaim",
+  (handle) =>
+    function (this: LegSession, connection: number, requestId: number, claim: Claim) {
+      handle.call(this, connection, requestId, { ...claim, generation: claim.generation + 1_000_000, takeover: true });
+    },
+);
 canary("a verify does not lock what it compares", RangeLock, "overlaps", () => () => false);
 canary(
   "a new disk is taken for a copy of the old one",
@@ -220,6 +230,36 @@ plantedCanary("the last leg in sync is removed", (run) => {
     withPatch(ClientMembership, "dropLeg", droppedAtOnce, run);
   });
 });
+
+/** A broken core that takes an order of events which chance hardly finds: a scenario must catch it. */
+export interface ScenarioCanary {
+  readonly name: string;
+  /** File in tests/scenario. */
+  readonly scenario: string;
+  readonly plant: (run: () => void) => void;
+}
+
+/** The joins of a leg when it sent something last. */
+const joinsBefore = new WeakMap<LegContext, Uint32Array>();
+
+/** All of them; tests/scenario/scenario_test.ts plays them. */
+export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
+  name: "a leg that was dropped may still clear what it misses",
+  scenario: "clear_overtaken_by_second_drop.txt",
+  plant: (run) => {
+    const remember = (send: Patchable) =>
+      function (this: LegContext, ...values: unknown[]) {
+        joinsBefore.set(this, this.joins.slice());
+        return send.apply(this, values);
+      };
+    const restore = (adopt: Patchable) =>
+      function (this: LegContext, shared: SharedEpoch) {
+        joinsBefore.get(this)?.forEach((session, index) => this.joins[index] ||= session);
+        adopt.call(this, shared);
+      };
+    withPatch(LegContext, "send", remember, () => withPatch(LegContext, "adoptIncarnations", restore, run));
+  },
+}];
 
 if (import.meta.main) {
   let missed = 0;
