@@ -55,6 +55,10 @@ export interface TorturePlan {
   readonly zeroShare: number;
   readonly flushShare: number;
   readonly fuaShare: number;
+  /** Whether clients run on the machine of node 0 by turns with one of their own. */
+  readonly isBesideNode: boolean;
+  /** Whether they use TCP even to the node on their own machine, with which they share memory otherwise. */
+  readonly isTcpOnly: boolean;
 }
 
 const MIB = 1024 * 1024;
@@ -89,5 +93,8 @@ export function drawPlan(seed: number): TorturePlan {
     zeroShare: prng.pick([0, 8]),
     flushShare: prng.pick([0, 2, 5]),
     fuaShare: prng.pick([0, 10]),
+    // Drawn last: what else a seed makes stays what it was.
+    isBesideNode: prng.chance(0.5),
+    isTcpOnly: prng.chance(0.5),
   };
 }

@@ -56,6 +56,11 @@ export class TorturePool {
     return this.disks.length;
   }
 
+  /** Where clients run: the first and the second of two. */
+  clientMachine(which: 0 | 1): number {
+    return which === 0 && this.plan.isBesideNode ? 0 : this.legCount + which;
+  }
+
   /** Address of node `index`. */
   addressOf(index: number): string {
     return `${this.bed.machines[index].address}:${PORT}`;
@@ -126,6 +131,7 @@ export class TorturePool {
     const command = brmrCommand([
       ...["attach", POOL, ...this.#nodeArguments, "--heartbeat", "1s"],
       ...["--nbd", `${this.directory}/nbd${number}.sock`, ...isTakeover ? ["--takeover"] : []],
+      ...this.plan.isTcpOnly ? ["--transport", "tcp"] : [],
     ]);
     const inside = this.bed.command(machine, command.path, command.args);
     const server = new ServerProcess(`client ${number}`, inside, this.#environment(machine));

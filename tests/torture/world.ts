@@ -181,7 +181,7 @@ export class TortureWorld {
   ensureClient(): Promise<void> {
     return this.#inTurn(async () => {
       for (let tries = 0; this.pool.client === null && tries < 200; tries++) {
-        await this.#attach(this.pool.legCount, true);
+        await this.#attach(this.pool.clientMachine(0), true);
         if (this.pool.client === null) await new Promise((resolve) => setTimeout(resolve, 200));
       }
       if (this.pool.client === null) throw new Error("No client could attach the pool");
@@ -241,7 +241,7 @@ export class TortureWorld {
       former = this.pool.client;
       if (former === null) return;
       if (isStopped) former.server.signal("SIGSTOP");
-      const other = former.machine === this.pool.legCount ? this.pool.legCount + 1 : this.pool.legCount;
+      const other = this.pool.clientMachine(former.machine === this.pool.clientMachine(0) ? 1 : 0);
       await this.#attach(other, true);
     });
     await this.rest(2000);
