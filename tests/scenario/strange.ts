@@ -47,7 +47,8 @@ export function obeyStrange(world: World, words: readonly string[], processOf: (
       return install(world, processOf(words[1]), words[2]);
     case "ask": {
       // What no frontend lets through.
-      const { client } = world;
+      const client = [...world.clients, ...world.readers].find(({ name }) => name === words[words.indexOf("by") + 1]) ??
+        world.client;
       const [first, count] = words[2].split("+").map(Number);
       const kind = words[1] === "read" ? RequestKind.READ : RequestKind.WRITE_ZEROES;
       client.submit(world.application.begin(client, kind, 0, first, count));

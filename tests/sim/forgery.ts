@@ -61,5 +61,8 @@ export function garble(garblings: Garbling[], from: Process, to: Process, frame:
 function withKey(body: object, path: readonly string[], value: unknown): object {
   const [key, ...rest] = path;
   const old = (body as Record<string, unknown>)[key];
+  if (Array.isArray(body)) {
+    return body.map((each, at) => at !== Number(key) ? each : rest.length === 0 ? value : withKey(each, rest, value));
+  }
   return { ...body, [key]: rest.length === 0 ? value : withKey((old ?? {}) as object, rest, value) };
 }
