@@ -58,8 +58,6 @@ export class ClientProcess extends Process {
   hasSlots = true;
   /** Serves no more requests: it is detaching. */
   detaching = false;
-  /** Has an order to start by force, and has not served yet. */
-  isForcing = false;
   /** Whether the pool was being served when it began to detach: only then can the end be a clean one. */
   #detachedWhenReady = false;
 
@@ -108,7 +106,6 @@ export class ClientProcess extends Process {
       ...this.options,
     });
     world.network.processStarted(this);
-    this.isForcing = force !== undefined;
     this.core.start({ takeover, force });
     this.settle();
   }
@@ -304,7 +301,6 @@ export class ClientProcess extends Process {
     const state = core.state;
     const isReady = state === "ready";
     if (isReady && !this.#wasReady) {
-      this.isForcing = false;
       this.world.losses.served(core.snapshot().inSyncMask);
       const hasRival = this.world.clients.some((each) => each !== this && each.alive);
       this.#startsWhenReady = hasRival ? -1 : this.world.counts.clientStarts;

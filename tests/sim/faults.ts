@@ -95,21 +95,6 @@ export function strike(world: World, fault: number): void {
       }
       return;
     }
-    case Fault.FORCE_START: {
-      // Two clients at once on histories apart is what an operator must not do: nothing could hold then.
-      for (const each of world.clients) each.kill(false);
-      // Those that are up go away for longer than a start waits, more likely so if others come back that have missed something.
-      const isSwap = legs.some((each) => !each.alive);
-      for (const each of legs) {
-        if (!each.alive) world.scheduleStart(each, part(prng) * 1000);
-        else if (happens(prng, isSwap ? 0.8 : 0.4)) {
-          each.kill(false);
-          world.scheduleStart(each, 6000 + exponential(prng, 4000));
-        }
-      }
-      const withoutMask = happens(prng, 0.3) ? 1 << leg.legIndex : 0;
-      return world.forced.schedule(exponential(prng, world.plan.downMeanMs), withoutMask);
-    }
     case Fault.ROT: {
       const dead = legs.filter((each) => !each.alive);
       if (dead.length > 0) rot(world, dead[under(prng, dead.length)]);

@@ -9,7 +9,6 @@
 
 import { indicesOf } from "../../lib/core/start_rule.ts";
 import { compareRank, type SharedEpoch } from "../../lib/disk_format/records.ts";
-import { peekRecord } from "./disk_image.ts";
 import type { World } from "./world.ts";
 
 /** Which legs lost power since they were last known to hold everything. */
@@ -40,8 +39,7 @@ export class Losses {
     const joins = last !== null && last.generation === shared.generation &&
       (shared.inSyncMask & ~last.inSyncMask & bit) !== 0;
     if (joins) this.#forget(bit);
-    // Another history counts from when it is served: then all is given up that it lacks.
-    this.#noteRecord(legIndex, shared, shared.historyId === this.newest.historyId);
+    this.recordLanded(legIndex, shared);
   }
 
   /**
@@ -49,12 +47,8 @@ export class Losses {
    * not depend on those any more: it cannot be lost.
    */
   recordLanded(legIndex: number, shared: SharedEpoch): void {
-    this.#noteRecord(legIndex, shared, true);
-  }
-
-  #noteRecord(legIndex: number, shared: SharedEpoch, counts: boolean): void {
     this.#onDisk[legIndex] = shared;
-    if (counts && compareRank(shared, this.newest) > 0) this.newest = shared;
+    if (compareRank(shared, this.newest) > 0) this.newest = shared;
     const key = nameOf(shared);
     const tick = this.#dropTicks.get(key);
     if (tick === undefined || (shared.inSyncMask & (1 << legIndex)) === 0) return;
@@ -76,13 +70,6 @@ export class Losses {
   /** A client begins to serve; it has made the members equal, from one that has all that was acked if any of the set has. */
   served(inSyncMask: number): void {
     this.#forget(inSyncMask);
-    const world = this.#world;
-    const leg = world.legs[indicesOf(inSyncMask)[0]];
-    const { shared } = peekRecord(leg.disk, world.layout.epochOffset);
-    if (shared.historyId === this.newest.historyId) return;
-    this.newest = shared;
-    world.note(`history ${shared.historyNumber} is served: what it lacks is given up`);
-    world.oracle.giveUp((sector) => world.legs.map(({ disk }) => disk.current[sector]));
   }
 
   #forget(inSyncMask: number): void {

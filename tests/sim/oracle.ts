@@ -176,37 +176,11 @@ export class Oracle {
     for (const sector of this.#busy) {
       for (let e = this.#head[sector]; e !== 0; e = this.#next[e]) {
         if (this.#certain[e] === NEVER || this.#coverInvoke[e] === NEVER) continue;
-        this.#revive(e, now);
+        this.#certain[e] = now;
+        this.#dead[e] = NEVER;
+        this.#covered[e] = NEVER;
+        this.#coverInvoke[e] = -1;
       }
-    }
-  }
-
-  #revive(entry: number, now: number): void {
-    this.#certain[entry] = now;
-    this.#dead[entry] = NEVER;
-    this.#covered[entry] = NEVER;
-    this.#coverInvoke[entry] = -1;
-  }
-
-  /**
-   * An operator has the pool go on as another history: what was acked may be gone, and what is on any leg may be what is served.
-   * `valuesOf`: what the legs hold in a sector.
-   */
-  giveUp(valuesOf: (sector: number) => readonly number[]): void {
-    const now = this.tick();
-    for (let sector = 0; sector < this.sectorCount; sector++) {
-      const missing = new Set(valuesOf(sector));
-      for (let e = this.#head[sector]; e !== 0; e = this.#next[e]) {
-        missing.delete(this.#value[e]);
-        if (this.#certain[e] === NEVER) continue;
-        this.#revive(e, now);
-      }
-      for (const value of missing) {
-        const entry = this.#add(sector, value, now);
-        this.#acked[entry] = 1;
-        this.#revive(entry, now);
-      }
-      this.#markBusy(sector);
     }
   }
 

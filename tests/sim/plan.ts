@@ -48,7 +48,6 @@ export const Fault = {
   VERSION: 33,
   ROT_MAPS: 34,
   TAKE_OVER_APART: 35,
-  FORCE_START: 36,
 } as const;
 
 /** Names, for traces. */
@@ -127,7 +126,7 @@ export function drawPlan(seed: number): Plan {
   const faults: number[] = [];
   for (const fault of Object.values(Fault)) {
     // Drawn last: worlds without caretakers stay what they were.
-    if (fault === Fault.ISOLATE_CLIENT || (fault >= Fault.STRANGER && fault !== Fault.TAKE_OVER_APART)) continue;
+    if (fault === Fault.ISOLATE_CLIENT || fault >= Fault.STRANGER) continue;
     if (!happens(prng, 0.45)) continue;
     for (let i = between(prng, 1, 4); i > 0; i--) faults.push(fault);
   }
@@ -207,14 +206,7 @@ export function drawPlan(seed: number): Plan {
   }
   if (happens(prng, 0.4)) { for (let i = between(prng, 1, 3); i > 0; i--) faults.push(Fault.ISOLATE_CLIENT); }
   const clientless = happens(prng, 0.5);
-  if (happens(prng, 0.15)) return { ...plan, ...forcedPlan(faults), caretakers: true, clientless };
   return { ...plan, faults: [...faults, ...drawStrangeFaults(prng)], caretakers: true, clientless };
-}
-
-/** Where an operator starts the pool by force, nobody changes the leg table, and nobody but the client that is started reads. */
-function forcedPlan(faults: readonly number[]): { faults: number[]; readerCount: number } {
-  const left = faults.filter((fault) => fault < Fault.DRAIN || fault === Fault.LATENT);
-  return { faults: [...left, Fault.FORCE_START, Fault.FORCE_START], readerCount: 0 };
 }
 
 /** Strange faults (strange_faults.ts): none in half of the worlds. */

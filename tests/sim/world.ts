@@ -21,7 +21,6 @@ import { formatDisk, peekRecord, sectorsOf } from "./disk_image.ts";
 import { EventHeap, type SimEvent } from "./event_heap.ts";
 import { EventKind } from "./event_kind.ts";
 import { strike } from "./faults.ts";
-import { ForcedStarts } from "./forced_starts.ts";
 import { LegProcess } from "./leg_process.ts";
 import { ReaderProcess } from "./reader_process.ts";
 import { LegTable } from "./leg_table.ts";
@@ -77,7 +76,6 @@ export class World {
   readonly application: Application;
   readonly checks: Checks;
   readonly losses: Losses;
-  readonly forced: ForcedStarts;
   readonly table: LegTable;
   readonly journal: Trace | null;
   readonly counts = { faults: 0, events: 0, clientStarts: 0 };
@@ -137,7 +135,6 @@ export class World {
       this.processes.push(reader);
     }
     this.table = new LegTable(this);
-    this.forced = new ForcedStarts(this);
     this.application = new Application(this);
     this.checks = new Checks(this, this.layout);
     this.losses = new Losses(this, peekRecord(lab.disks[0], this.layout.epochOffset).shared);
@@ -259,7 +256,7 @@ export class World {
         this.#inspect();
         return;
       case EventKind.START:
-        this.#start(event.target as Process, event.life, event.a);
+        this.#start(event.target as Process, event.life, event.a === 1);
         return;
     }
     const process = event.target as Process;
@@ -293,13 +290,12 @@ export class World {
     this.heap.push(this.nowMs + afterMs, EventKind.START, process, process.life).a = takeover ? 1 : 0;
   }
 
-  #start(process: Process, life: number, how: number): void {
+  #start(process: Process, life: number, takeover: boolean): void {
     if (process.alive || process.life !== life) return;
     if (process instanceof ReaderProcess) {
       if (this.faulty) process.start(false);
     } else if (process instanceof ClientProcess) {
-      const { takeover, force } = this.forced.orderOf(how);
-      if (process === this.client && !this.#isClientless) process.start(takeover, force);
+      if (process === this.client && !this.#isClientless) process.start(takeover);
     } else (process as LegProcess).start();
   }
 
@@ -316,15 +312,12 @@ export class World {
     const former = this.client;
     const next = this.clients.find((each) => each !== former)!;
     if (next.alive) next.kill(false);
-    // It must not begin a history of its own behind the other's back.
-    if (former.isForcing) former.kill(false);
     this.client = next;
     next.start(true);
   }
 
   /** A core tells something. In-sync legs are equal wherever no write is under way, so a verify finds no difference here. */
   onEvent(who: string, event: CoreEvent): void {
-    this.forced.heard(event);
     if (event.name !== "verify-difference" || this.stage === "scenario" || event.message.includes("cannot be read")) {
       return;
     }
@@ -359,12 +352,16 @@ export class World {
         burst-- > 0 && application.begun < this.plan.requestCount && client.inFlight.size < this.plan.queueDepth &&
         client.canSubmit
       ) client.submit(application.draw(client));
-      this.onRequestDone();
+      this.#endLoadWhenDone();
     } else if (this.stage === "verify" && this.client.canSubmit && application.inFlight.size === 0) this.#verify();
   }
 
-  /** Not at once: a client may be in the midst of completing requests. */
   onRequestDone(): void {
+    this.#endLoadWhenDone();
+  }
+
+  /** Not at once: a client may be in the midst of completing requests. */
+  #endLoadWhenDone(): void {
     const application = this.application;
     if (this.stage !== "load" || application.begun < this.plan.requestCount || application.inFlight.size > 0) return;
     this.heap.push(this.nowMs, EventKind.CALM, this, 0);
@@ -377,7 +374,7 @@ export class World {
     this.note("faults end");
     this.network.heal();
     for (const client of [...this.clients, ...this.readers]) if (client !== this.client) client.kill(false);
-    if (this.plan.clientless && this.forced.mayBeClientless) {
+    if (this.plan.clientless) {
       this.#isClientless = true;
       this.client.kill(part(this.prng) < 0.5);
     }
@@ -411,7 +408,6 @@ export class World {
   }
 
   #inspect(): void {
-    this.forced.help();
     if (this.stage === "verify" || this.stage === "calm") {
       const reason = this.unwholeness();
       if (this.#isClientless && reason === "") this.#endClientless();
@@ -498,7 +494,7 @@ export class World {
       client.kill(false);
       return;
     }
-    if (this.stage === "calm" && this.plan.clientless && this.forced.mayBeClientless) {
+    if (this.stage === "calm" && this.plan.clientless) {
       throw new Violation("converges", `the legs were whole, but the client is refused: ${client.core!.refusal}`);
     }
     this.#refusals++;
@@ -506,7 +502,6 @@ export class World {
     if (this.stage !== "scenario") this.note(`the client is refused: ${this.#lastRefusal}`);
     if (this.stage === "scenario") return;
     this.client.kill(false);
-    if (this.forced.answers(this.#lastRefusal)) return;
     this.scheduleStart(this.client, 200 + part(this.prng) * 2000, part(this.prng) < 0.7);
   }
 
