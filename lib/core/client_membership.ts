@@ -191,7 +191,10 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       this.#admission.admitAll();
       this.#admission.maybeJoin();
     }
+    const wasChanging = !this.changes.isIdle;
     this.changes.advance();
+    // A leg that greeted while another change was under way may be taken in only now.
+    if (wasChanging && this.changes.isIdle && pool.phase === "ready") this.#takeWaiting();
   }
 
   /** The newest record sent or taken over. */
