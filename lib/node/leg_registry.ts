@@ -21,14 +21,8 @@ import { errnoName } from "../../ffi/libc/errno.ts";
 import { unlinkPath } from "../../ffi/libc/file.ts";
 import type { LegSnapshot } from "../core/snapshot.ts";
 import type { KnownLeg, NodeState } from "./node_state.ts";
+import { onceReleased, RELEASE_LIMIT_MS } from "./once_released.ts";
 import type { WorkerPort } from "./worker_port.ts";
-
-/**
- * A process that was killed keeps its files until the kernel is through with the I/O of its ring, which may take longer than to
- * start the next one. Whoever else has a leg's device has it for longer.
- */
-const RELEASE_LIMIT_MS = 10_000;
-const RETRY_MS = 100;
 
 /** The legs of one storage node. */
 export class LegRegistry {
@@ -65,31 +59,20 @@ export class LegRegistry {
     });
   }
 
-  /** Opens every known leg; returns how many are served. */
-  async openAll(): Promise<number> {
+  /** Opens every known leg; returns how many are served. `onHeld` hears of devices that are waited for. */
+  async openAll(onHeld: (message: string) => void): Promise<number> {
     let count = 0;
     const untilMs = performance.now() + this.#releaseLimitMs;
     for (const leg of this.#state.legs) {
       try {
-        await this.#openOnceReleased({ path: leg.path, poolUuid: leg.poolUuid, legUuid: leg.legUuid }, untilMs);
+        const request = { path: leg.path, poolUuid: leg.poolUuid, legUuid: leg.legUuid };
+        await onceReleased(() => this.#port.request("leg.open", request), untilMs, onHeld);
         count++;
       } catch (error) {
         this.#broken.set(leg.path, (error as Error).message);
       }
     }
     return count;
-  }
-
-  async #openOnceReleased(leg: { path: string; poolUuid: string; legUuid: string }, untilMs: number): Promise<void> {
-    for (;;) {
-      try {
-        return await this.#port.request("leg.open", leg);
-      } catch (error) {
-        const isHeld = error instanceof ControlError && error.code === "in-use";
-        if (!isHeld || performance.now() >= untilMs) throw error;
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-      }
-    }
   }
 
   /** Tries again to open what could not be opened: its disk may have come late. Returns the paths of what is served now. */

@@ -13,6 +13,7 @@ import { LegRetries } from "./leg_retries.ts";
 import { NodeState } from "./node_state.ts";
 import type { NodeHandle } from "./node_handle.ts";
 import { VERSION } from "./version.ts";
+import { onceReleased, RELEASE_LIMIT_MS } from "./once_released.ts";
 import { WorkerPort } from "./worker_port.ts";
 import type { WorkerReport } from "./worker_messages.ts";
 
@@ -89,10 +90,22 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
 
   try {
     // Listening comes last: whoever connects finds every leg that can be served.
-    const legCount = await legs.openAll();
+    const onHeld = (message: string) =>
+      onEvent("", { level: "warning", name: "waiting-for-release", message: `Waiting for a while: ${message}` });
+    const legCount = await legs.openAll(onHeld);
     // RDMA before TCP: whoever finds us by TCP alone takes it that we have nothing else.
     const rdmaFirst = [...listen].sort((a, b) => Number(isRdma(b)) - Number(isRdma(a)));
-    const addresses: string[] = await port.request("listen", { addresses: rdmaFirst });
+    const untilMs = performance.now() + RELEASE_LIMIT_MS;
+    const addresses: string[] = [];
+    for (const address of rdmaFirst) {
+      addresses.push(
+        ...await onceReleased(
+          () => port.request("listen", { addresses: [address] }),
+          untilMs,
+          onHeld,
+        ),
+      );
+    }
     service = new ControlService({
       nodeName: state.nodeName,
       version: VERSION,

@@ -23,8 +23,9 @@ async function opened(attempt: (count: number) => void, releaseLimitMs?: number)
   };
   const state = { legs: [LEG] };
   const registry = new LegRegistry(state as unknown as NodeState, port as unknown as WorkerPort, releaseLimitMs);
-  const count = await registry.openAll();
-  return { count, attempts, broken: registry.broken };
+  const told: string[] = [];
+  const count = await registry.openAll((message) => told.push(message));
+  return { count, attempts, told, broken: registry.broken };
 }
 
 const held = () => {
@@ -32,8 +33,9 @@ const held = () => {
 };
 
 Deno.test("a leg that the process before still holds is opened once it is let go of", async () => {
-  const { count, attempts, broken } = await opened((attempt) => attempt < 3 && held());
+  const { count, attempts, told, broken } = await opened((attempt) => attempt < 3 && held());
   assert.deepEqual([count, attempts, broken], [1, 3, []]);
+  assert.deepEqual(told, ["held by another process"]); // once
 });
 
 Deno.test("a leg that stays held is broken after a while, and told why", async () => {
