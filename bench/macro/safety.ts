@@ -104,8 +104,9 @@ async function dropOne(cluster: Cluster): Promise<number> {
 
 /** Milliseconds that one 4 KiB write takes until it is on stable storage, in two ways in turn, on a plain file. */
 async function durableWriteMs(directory: string, rounds: number): Promise<{ dsync: number; flush: number }> {
+  const file = `${directory}/durable.img`, sizeBytes = 4 << 20;
+  await fillOnce({ files: [file] }, sizeBytes); // or the first to come would pay for the blocks
   const run = async (how: string) => {
-    const file = `${directory}/durable.img`;
     const text = await runTool("fio", [
       "--name=durable",
       `--filename=${file}`,
@@ -113,8 +114,7 @@ async function durableWriteMs(directory: string, rounds: number): Promise<{ dsyn
       "--direct=1",
       "--rw=write",
       "--bs=4096",
-      "--size=4M",
-      "--overwrite=1",
+      `--size=${sizeBytes}`,
       "--time_based=1",
       "--runtime=1",
       how,
