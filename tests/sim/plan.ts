@@ -126,7 +126,7 @@ export function drawPlan(seed: number): Plan {
   const faults: number[] = [];
   for (const fault of Object.values(Fault)) {
     // Drawn last: worlds without caretakers stay what they were.
-    if (fault === Fault.ISOLATE_CLIENT || fault >= Fault.STRANGER) continue;
+    if (fault === Fault.ISOLATE_CLIENT || (fault >= Fault.STRANGER && fault !== Fault.TAKE_OVER_APART)) continue;
     if (!happens(prng, 0.45)) continue;
     for (let i = between(prng, 1, 4); i > 0; i--) faults.push(fault);
   }
