@@ -279,7 +279,8 @@ export class Checks {
         );
       }
       for (let chunk = first; chunk <= last; chunk++) {
-        if (this.#isSuspected(view, missing, chunk)) continue;
+        // A leg whose intent log has rotted meanwhile says so: then whatever the others may lack, it may be anything.
+        if (this.#isSuspected(view, missing, chunk) || this.#hasLostIntents(leg.disk)) continue;
         throw new Violation(
           "suspicion",
           `a write completes that leg ${missing} lacks in chunk ${chunk}, but ${leg.name} has it neither in a dirty page ` +
