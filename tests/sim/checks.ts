@@ -108,11 +108,11 @@ export class Checks {
   #isToldByItself(missing: number, extent: number, generation: number): boolean {
     const record = this.#lastRecords[missing];
     if (record === null || record.shared.generation >= generation) return false;
-    return this.#intents[missing].has(extent) || this.#hasLostIntents(this.#world.legs[missing].disk);
+    return this.#intents[missing].has(extent) || this.hasLostIntents(this.#world.legs[missing].disk);
   }
 
   /** Whether a block of the intent log on `disk` is lost: then the leg tells that it may have written anything. */
-  #hasLostIntents(disk: SimDisk): boolean {
+  hasLostIntents(disk: SimDisk): boolean {
     for (let block = 0; block < this.#layout.intentBlockCount; block++) {
       const offset = intentBlockOffset(this.#layout, block);
       if (!pickTwin(disk.block(offset), disk.block(offset + BLOCK_BYTES), decodeIntents, null).ok) return true;
@@ -280,7 +280,7 @@ export class Checks {
       }
       for (let chunk = first; chunk <= last; chunk++) {
         // A leg whose intent log has rotted meanwhile says so: then whatever the others may lack, it may be anything.
-        if (this.#isSuspected(view, missing, chunk) || this.#hasLostIntents(leg.disk)) continue;
+        if (this.#isSuspected(view, missing, chunk) || this.hasLostIntents(leg.disk)) continue;
         throw new Violation(
           "suspicion",
           `a write completes that leg ${missing} lacks in chunk ${chunk}, but ${leg.name} has it neither in a dirty page ` +

@@ -6,6 +6,7 @@
 
 import type { ClientSnapshot } from "../../lib/core/snapshot.ts";
 import { maskOf } from "./checks.ts";
+import type { LegProcess } from "./leg_process.ts";
 import { nameValue } from "./oracle.ts";
 import { SlotOwner } from "./slots.ts";
 import { Violation } from "./violation.ts";
@@ -24,11 +25,22 @@ export function legsUnwholeness(world: World, atRest: boolean, tableMask: number
     if (atRest && snapshot.record.shared.inSyncMask !== tableMask) {
       return `${leg.name} has ${snapshot.record.shared.inSyncMask} in sync`;
     }
+    // A leg that has lost its intent log counts no extents, and is compared in full before it is equal again.
+    if (atRest && world.checks.hasLostIntents(leg.disk) && differingLeg(world, tableMask) !== null) {
+      return `${leg.name} has lost its intent log`;
+    }
     for (const dirty of snapshot.dirty) {
       if (dirty.dirtyChunks > 0) return `${leg.name} has ${dirty.dirtyChunks} dirty chunks of leg ${dirty.legIndex}`;
     }
   }
   return "";
+}
+
+/** A leg of the table whose disk differs from that of the first; null when none does. */
+function differingLeg(world: World, tableMask: number): LegProcess | null {
+  const members = world.legs.filter((leg) => (tableMask & (1 << leg.legIndex)) !== 0);
+  const first = members[0].disk.current;
+  return members.find(({ disk }) => disk.current.some((value, sector) => value !== first[sector])) ?? null;
 }
 
 /** What keeps the pool from being whole as its client sees it; "" when nothing does. What an operator has left undone is done first. */
