@@ -52,7 +52,9 @@ export class ClientProcess extends Process {
   /** A client whose application goes on when this one has written something. */
   wakes: ClientProcess | null = null;
   #wasReady = false;
-  /** How many clients had been started when this one last became ready, with no other about; else -1. */
+  /** How many clients had been started when this one was. */
+  #startsAtStart = 0;
+  /** How many clients had been started when this one last became ready, with no other since its own start; else -1. */
   #startsWhenReady = 0;
   /** Whether there is memory for what a verify repairs. */
   hasSlots = true;
@@ -86,6 +88,7 @@ export class ClientProcess extends Process {
     this.detaching = false;
     this.#startsWhenReady = 0;
     this.begins();
+    this.#startsAtStart = world.counts.clientStarts;
     if (world.tracing) world.trace(this.name, `starts${takeover ? ", with takeover" : ""}`);
     this.core = this.makeCore({
       poolUuid: shape.poolUuid,
@@ -303,7 +306,9 @@ export class ClientProcess extends Process {
     if (isReady && !this.#wasReady) {
       this.world.losses.served(core.snapshot().inSyncMask);
       const hasRival = this.world.clients.some((each) => each !== this && each.alive);
-      this.#startsWhenReady = hasRival ? -1 : this.world.counts.clientStarts;
+      // What makes it ready may have been said before another came and went.
+      const { clientStarts } = this.world.counts;
+      this.#startsWhenReady = hasRival || clientStarts !== this.#startsAtStart ? -1 : clientStarts;
     }
     this.#wasReady = isReady;
     this.follow(state);
