@@ -19,7 +19,6 @@ import type { CoreEvent } from "../core/output.ts";
 import type { SharedEpoch } from "../disk_format/records.ts";
 import { MailboxReceiver } from "../io/mailbox.ts";
 import { SlabBufferPool } from "../io/slab_buffer_pool.ts";
-import { takeWhatIsThere } from "../io/take_what_is_there.ts";
 import { UringReactor } from "../io/uring_reactor.ts";
 import { RdmaUnavailable } from "../../ffi/verbs/library.ts";
 import { UringUnavailable } from "../../ffi/uring/ring.ts";
@@ -102,7 +101,6 @@ function runStorage(start: StorageStart): void {
   worker.afterTurn();
   while (!isStopping) {
     reactor.turn(worker.deadlineMs, worker.gatherUs, worker.inFlightCount);
-    takeWhatIsThere(reactor, worker.inFlightCount);
     worker.afterTurn();
     operations.afterTurn();
   }
