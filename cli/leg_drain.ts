@@ -1,25 +1,17 @@
 /**
- * `brmr leg drain`: take a leg out of the in-sync set, on purpose.
+ * `brmr leg drain`: take a leg out of the in-sync set, on purpose. What `leg undrain` shares with it is here, too.
  *
  * @module
  */
 
 import { Command } from "@commander-js/extra-typings";
 import { withServedPool } from "./served_pool.ts";
-import {
-  asInteger,
-  type CommandHost,
-  configOption,
-  jsonOption,
-  nodeOption,
-  required,
-  writeJson,
-} from "./command_host.ts";
+import { asInteger, type CommandHost, configOption, jsonOption, nodeOption, writeJson } from "./command_host.ts";
 import { ExitCode } from "./exit_code.ts";
 import type { NodeChoice } from "./node_list.ts";
 import type { Terminal } from "./terminal.ts";
 
-/** What `leg drain` is told. */
+/** What `leg drain` and `leg undrain` are told. */
 export interface LegDrainOptions extends NodeChoice {
   readonly pool: string;
   readonly leg: number;
@@ -40,18 +32,30 @@ export function defineLegDrain(host: CommandHost) {
     .addOption(configOption())
     .addOption(jsonOption())
     .addHelpText("after", "\nExample:\n  brmr leg drain vol1 1")
-    .action((pool, leg, options) => host.run((terminal) => runLegDrain({ ...options, pool, leg }, terminal)));
+    .action((pool, leg, options) =>
+      host.run((terminal) =>
+        setDrained(
+          { ...options, pool, leg },
+          true,
+          'is drained; what it misses is recorded until "brmr leg undrain"',
+          terminal,
+        )
+      )
+    );
 }
 
-/** Drains the leg. */
-export async function runLegDrain(options: LegDrainOptions, terminal: Terminal): Promise<ExitCode> {
-  const legIndex = required(options.leg, "<leg>");
+/** Drains the leg, or lets it come back. @param done what is said of the leg then, after its name */
+export async function setDrained(
+  options: LegDrainOptions,
+  isDrained: boolean,
+  done: string,
+  terminal: Terminal,
+): Promise<ExitCode> {
+  const legIndex = options.leg;
   return await withServedPool(options.pool, options, terminal, async ({ client, pool }) => {
-    await client.request("client.changeLegs", { kind: "drain", legIndex });
-    if (options.json) writeJson(terminal, { poolName: pool.poolName, legIndex, isDrained: true });
-    else {terminal.out(
-        `${pool.poolName}: leg ${legIndex} is drained; what it misses is recorded until "brmr leg undrain"\n`,
-      );}
+    await client.request("client.changeLegs", { kind: isDrained ? "drain" : "undrain", legIndex });
+    if (options.json) writeJson(terminal, { poolName: pool.poolName, legIndex, isDrained });
+    else terminal.out(`${pool.poolName}: leg ${legIndex} ${done}\n`);
     return ExitCode.OK;
   });
 }

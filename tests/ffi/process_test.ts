@@ -15,13 +15,17 @@ import {
   wakeEventfd,
 } from "../../ffi/libc/process.ts";
 
-Deno.test("monotonicMs() runs with performance.now()", async () => {
+Deno.test("monotonicMs() runs with performance.now(), in milliseconds", async () => {
+  // Each span read from within holds for the span around it, however long this thread was kept from running.
+  const outer = performance.now();
   const before = monotonicMs();
-  const beforeReference = performance.now();
+  const inner = performance.now();
   await new Promise((resolve) => setTimeout(resolve, 30));
+  const innerMs = performance.now() - inner;
   const elapsedMs = monotonicMs() - before;
-  const referenceMs = performance.now() - beforeReference;
-  assert.ok(elapsedMs >= 29 && Math.abs(elapsedMs - referenceMs) < 10, `${elapsedMs} against ${referenceMs}`);
+  const outerMs = performance.now() - outer;
+  // The runtime's clock may be coarser than the kernel's.
+  assert.ok(innerMs - 1 <= elapsedMs && elapsedMs <= outerMs + 1, `${innerMs} <= ${elapsedMs} <= ${outerMs}`);
 });
 
 Deno.test("an eventfd counts its wake-ups", () => {

@@ -63,7 +63,7 @@ Deno.test("enterFor() returns -ETIME when its time is over", () => {
   const before = performance.now();
   assert.equal(ring.enterFor(0, 1, EnterFlag.GETEVENTS, 12.5), -Errno.ETIME);
   const elapsedMs = performance.now() - before;
-  assert.ok(elapsedMs >= 12 && elapsedMs < 5000, `${elapsedMs}`);
+  assert.ok(elapsedMs >= 12, `${elapsedMs}`);
   ring.close();
 });
 

@@ -14,8 +14,7 @@ import { BorrowingPool } from "../../../lib/transport/payload_sharing.ts";
 import { TcpTransport } from "../../../lib/transport/tcp_transport.ts";
 import { UringNetwork } from "../../../lib/transport/uring_network.ts";
 import { checkClean, type Harness, type HarnessOptions, makeSides, POOL_BYTES } from "./harness.ts";
-
-const LIMIT_MS = 30_000;
+import { turnUntil } from "./uring_harness.ts";
 
 // libc is opened when first needed and stays open; here, so that no test is blamed for it.
 UringReactor.create({ entries: 8, completionEntries: 256 }).dispose();
@@ -57,15 +56,7 @@ export function localHarness(options: HarnessOptions, lends = true): LocalHarnes
     return transport;
   }, () => pools.shift()!);
 
-  function until(condition: () => boolean): void {
-    const deadlineMs = reactor.clockMs() + LIMIT_MS;
-    while (!condition()) {
-      for (const side of sides) side.transport.flushSends();
-      if (condition()) return;
-      reactor.turn(deadlineMs);
-      assert.ok(reactor.clockMs() < deadlineMs, "The condition holds in time");
-    }
-  }
+  const until = (condition: () => boolean) => turnUntil(reactor, sides, condition);
 
   return {
     sides,

@@ -12,7 +12,18 @@ import { UringNetwork } from "../../../lib/transport/uring_network.ts";
 import { checkClean, type Harness, type HarnessOptions, makeSides, POOL_BYTES } from "./harness.ts";
 
 /** How long a condition may take before it is held never to come. Generous: machines can be busy. */
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 60_000;
+
+/** Runs `reactor` and sends what the sides have to send, until `condition` holds. Throws when it does not in time. */
+export function turnUntil(reactor: UringReactor, sides: Harness["sides"], condition: () => boolean): void {
+  const deadlineMs = reactor.clockMs() + LIMIT_MS;
+  while (!condition()) {
+    for (const side of sides) side.transport.flushSends();
+    if (condition()) return;
+    reactor.turn(deadlineMs);
+    assert.ok(reactor.clockMs() < deadlineMs, "The condition holds in time");
+  }
+}
 
 // libc is opened when first needed and stays open; here, so that no test is blamed for it.
 UringReactor.create({ entries: 8, completionEntries: 256 }).dispose();
@@ -27,15 +38,7 @@ export function uringHarness(options: HarnessOptions): Harness {
     return transport;
   }, () => new SlabBufferPool({ totalBytes: POOL_BYTES }));
 
-  function until(condition: () => boolean): void {
-    const deadlineMs = reactor.clockMs() + LIMIT_MS;
-    while (!condition()) {
-      for (const side of sides) side.transport.flushSends();
-      if (condition()) return;
-      reactor.turn(deadlineMs);
-      assert.ok(reactor.clockMs() < deadlineMs, "The condition holds in time");
-    }
-  }
+  const until = (condition: () => boolean) => turnUntil(reactor, sides, condition);
 
   return {
     sides,

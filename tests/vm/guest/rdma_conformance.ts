@@ -16,10 +16,10 @@ import { VerbsNetwork } from "../../../lib/transport/rdma/verbs_network.ts";
 import { CONFORMANCE_TESTS, registerConformance } from "../../unit/transport/conformance.ts";
 import { connect } from "../../unit/transport/conformance_steps.ts";
 import { checkClean, type Harness, type HarnessOptions, makeSides } from "../../unit/transport/harness.ts";
+import { turnUntil } from "../../unit/transport/uring_harness.ts";
 
 const LANDING_BYTES = 12 << 20;
 /** Generous: a guest without hardware support is ten times slower. */
-const LIMIT_MS = 60_000;
 const address = Deno.env.get("GUEST_ADDRESS") ?? "10.77.0.1";
 
 // Libraries are opened when first needed and stay open; here, so that no test is blamed for it.
@@ -48,15 +48,7 @@ function rdmaHarness(options: HarnessOptions): RdmaHarness {
     return transport;
   }, () => new SlabBufferPool({ totalBytes: 32 << 20 }));
 
-  function until(condition: () => boolean): void {
-    const deadlineMs = reactor.clockMs() + LIMIT_MS;
-    while (!condition()) {
-      for (const side of sides) side.transport.flushSends();
-      if (condition()) return;
-      reactor.turn(deadlineMs);
-      assert.ok(reactor.clockMs() < deadlineMs, "The condition holds in time");
-    }
-  }
+  const until = (condition: () => boolean) => turnUntil(reactor, sides, condition);
   return {
     sides,
     transports,
