@@ -32,14 +32,14 @@ export class ClaimRound {
     this.#highestPromise = Math.max(this.#highestPromise, generation);
   }
 
-  /** Claims every leg that has greeted, for a generation that none of them has promised. */
+  /** Claims every leg that has greeted, but for those that are left alone, for a generation that none of them has promised. */
   begin(): void {
     const pool = this.#pool;
     pool.generation = Math.max(pool.generation, this.#highestPromise) + 1;
     this.#startedMs = pool.nowMs;
     this.#waitMask = 0;
     for (const link of pool.links) {
-      if (link === null || link.state !== "greeted") continue;
+      if (link === null || link.state !== "greeted" || link.isRival) continue;
       this.#waitMask |= 1 << link.legIndex;
       this.send(link);
     }

@@ -11,6 +11,7 @@ import { type Dialect, OUR_DIALECT } from "../wire/negotiate.ts";
 import type { ForceOrder } from "./forced_start.ts";
 import { type CoreEvent, type Output, OutputKind, OutputQueue } from "./output.ts";
 import { RequestKind } from "./request_kind.ts";
+import type { RefusalCode } from "./snapshot.ts";
 
 /** What a client starts from. */
 export interface ClientPoolOptions {
@@ -101,6 +102,8 @@ export interface LegLink {
   readErrors: number;
   repairedBytes: number;
   lastRefusal: string;
+  /** Whether it holds a history that ours may not overwrite: then it is left alone. */
+  isRival: boolean;
   /** The newest round of questions (read_confirmation.ts) that it has answered as our leg. */
   confirmedRound: number;
 }
@@ -125,6 +128,7 @@ export class ClientContext {
   nowMs: number;
   phase: ClientPhase = "idle";
   refusal = "";
+  refusalCode: RefusalCode = "";
   takeover = false;
   /** Until it has been ready: an operator's order to start in spite of the start rule. */
   force: ForceOrder | null = null;
@@ -255,6 +259,7 @@ export function newLink(legIndex: number, address: string): LegLink {
     readErrors: 0,
     repairedBytes: 0,
     lastRefusal: "",
+    isRival: false,
     confirmedRound: 0,
   };
 }

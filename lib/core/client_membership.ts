@@ -20,12 +20,14 @@ import { ClaimRound } from "./claim_round.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
 import { foundingRecord, planStart, withLegsLeft } from "./epoch_changes.ts";
-import { decideForced, forceRiskText, isRivalHistory } from "./forced_start.ts";
+import { decideForced, forceRiskText } from "./forced_start.ts";
 import { grantsOf, greetingsOf, objectionTo, refusalsOf, tellForced } from "./greeting.ts";
 import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
+import { OwnHistory, SUPERSEDED_TEXT } from "./own_history.ts";
 import { epochRequestId } from "./request_table.ts";
 import { ReconcileRound } from "./reconcile_round.ts";
 import { ResyncSessions } from "./resync_orders.ts";
+import type { RefusalCode } from "./snapshot.ts";
 import { bitCount, decideStart, indicesOf } from "./start_rule.ts";
 import { followTable, learnLegs } from "./table_links.ts";
 
@@ -56,13 +58,13 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   #assembleStartedMs = 0;
   #retryAtMs = 0;
   readonly #reconcile: ReconcileRound;
-  /** The newest record that we have made. */
-  #own: SharedEpoch | null = null;
+  readonly #own: OwnHistory;
   /** A leg that is being dropped because the leg table is to change, not for having failed; as a mask. */
   #leavingMask = 0;
 
   constructor(pool: ClientContext, io: ClientIo, closeLink: (link: LegLink, reason: string) => void) {
     this.#pool = pool;
+    this.#own = new OwnHistory(pool);
     this.#io = io;
     this.#claims = new ClaimRound(pool);
     this.#reconcile = new ReconcileRound(pool, this.#sessions);
@@ -83,6 +85,8 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     const pool = this.#pool;
     this.#claims.notePromise(link.welcome?.record?.promisedGeneration ?? 0);
     if (pool.phase === "greet") {
+      const gone = this.#own.greeted(link);
+      if (gone !== "") return this.#refuse("other-history", gone);
       learnLegs(pool, this.#closeLink);
       this.#maybeClaim();
     } else if (pool.phase === "ready") this.#claimLate(link);
@@ -92,6 +96,10 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   handleGrant(link: LegLink, grant: Grant): void {
     const pool = this.#pool;
     if (link.state !== "claiming" || grant.generation !== pool.generation) return;
+    if (this.#own.hasRival(grant.record.shared as SharedEpoch)) {
+      this.#closeLink(link, "it has come to hold another history since it greeted");
+      return;
+    }
     link.state = "claimed";
     link.grant = grant;
     link.hasGranted = true;
@@ -107,7 +115,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     this.#claims.notePromise(refusal.generation ?? 0);
     if (link.state === "claiming") {
       if (refusal.code === "held") {
-        this.#refuse(`Leg ${link.legIndex} (${link.address}): ${refusal.message}`);
+        this.#refuse("held", `Leg ${link.legIndex} (${link.address}): ${refusal.message}`);
         return;
       }
       if (refusal.code === "stale-generation" && pool.phase !== "ready") {
@@ -253,11 +261,15 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     const pool = this.#pool;
     if (pool.nowMs < this.#retryAtMs) return;
     const { evidence, unresolvedCount } = greetingsOf(pool);
-    if (evidence.some(({ shared }) => this.#isSupersededBy(shared))) return;
+    if (evidence.some(({ shared }) => this.#own.isSupersededBy(shared))) {
+      return this.#refuse("superseded", SUPERSEDED_TEXT);
+    }
     const elapsedMs = pool.nowMs - this.#assembleStartedMs;
-    const decision = decideStart(evidence.filter(({ shared }) => !this.#isOutlived(shared)));
+    const decision = decideStart(evidence.filter(({ shared }) => !this.#own.isOutlived(shared)));
     const isResolved = unresolvedCount === 0 || elapsedMs >= GRACE_MS;
-    if (pool.isCaretaker && isResolved && !mayCare(pool, decision)) return this.#refuse("there is nothing to do");
+    if (pool.isCaretaker && isResolved && !mayCare(pool, decision)) {
+      return this.#refuse("nothing-to-do", "there is nothing to do");
+    }
     const isOverdue = elapsedMs >= (pool.options.assembleTimeoutMs ?? 5000);
     // Force is for what does not come in time either.
     const force = decision.ok || !isOverdue ? null : pool.force;
@@ -269,7 +281,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     }
     if (pool.wasReady || !isOverdue || decision.ok) return;
     const reason = forced === null || forced.ok ? decision.reason : forced.reason;
-    this.#refuse(`${reason}.${forced === null ? forceRiskText(evidence) : ""}${refusalsOf(pool)}`);
+    this.#refuse("no-start", `${reason}.${forced === null ? forceRiskText(evidence) : ""}${refusalsOf(pool)}`);
   }
 
   /** A leg that greets while the pool is being served: claim it for our generation, then resync it. */
@@ -298,8 +310,8 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       this.#restart(plan.reason);
       return;
     }
-    if (this.#isSupersededBy(plan.record)) return;
-    if (this.#isOutlived(plan.record)) return this.#restart("the legs of its history are gone again");
+    if (this.#own.isSupersededBy(plan.record)) return this.#refuse("superseded", SUPERSEDED_TEXT);
+    if (this.#own.isOutlived(plan.record)) return this.#restart("the legs of its history are gone again");
     pool.phase = "establish";
     pool.inSyncMask = plan.memberMask;
     pool.activeMask = plan.memberMask;
@@ -314,27 +326,10 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     this.#send(shared, plan.record.inSyncMask & ~plan.memberMask, plan.suspects);
   }
 
-  /**
-   * Whether another client has served the pool since we did. Then what we still hold must never be written over what it wrote, even if it
-   * is gone by now: this attach is over.
-   */
-  #isSupersededBy(record: SharedEpoch): boolean {
-    const own = this.#pool.wasReady ? this.#own : null;
-    if (own === null || (record.clientGeneration <= own.generation && !isRivalHistory(record, own))) return false;
-    if (this.#isOutlived(record)) return false;
-    this.#refuse("Another client has taken the pool over since; attach anew to go on from what it has written");
-    return true;
-  }
-
-  /** Whether we have served a later history than this one: without a leg of ours we do not go on from the older. */
-  #isOutlived(record: SharedEpoch): boolean {
-    return this.#pool.wasReady && this.#own !== null && record.historyNumber < this.#own.historyNumber;
-  }
-
   /** Sends a record to every active leg that is not lost. */
   #send(shared: SharedEpoch, droppedMask: number, suspectExtents: number[]): void {
     const pool = this.#pool;
-    this.#own = shared;
+    this.#own.made(shared);
     const waitMask = pool.activeMask & ~pool.lostMask;
     this.#latest = shared;
     this.#proposal = { shared, droppedMask, waitMask };
@@ -422,7 +417,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if (pool.isCaretaker && (mask & pool.inSyncMask & ~this.#leavingMask) !== 0) {
       const legs = indicesOf(mask).map((index) => `leg ${index}`).join(" and ");
       const reason = `its node is gone, or a client has taken the pool; whoever has it next finishes what is on record`;
-      return this.#refuse(`The session has lost ${legs}: ${reason}`);
+      return this.#refuse("session-lost", `The session has lost ${legs}: ${reason}`);
     }
     pool.lostMask |= mask;
     if (mask !== 0) pool.counters.legDrops++;
@@ -455,7 +450,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   #restart(reason: string, afterMs = 0): void {
     const pool = this.#pool;
     // One with orders may yet get what it wants: others may have been about to let go.
-    if (pool.isCaretaker && (pool.wasReady || !pool.isOrdered)) return this.#refuse(reason);
+    if (pool.isCaretaker && (pool.wasReady || !pool.isOrdered)) return this.#refuse("session-lost", reason);
     const isDetaching = pool.phase === "detaching";
     pool.event("warning", "assembling", `The pool is assembled anew: ${reason}`);
     pool.phase = "greet";
@@ -485,10 +480,11 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   }
 
   /** The attach is refused, for good. */
-  #refuse(reason: string): void {
+  #refuse(code: RefusalCode, reason: string): void {
     const pool = this.#pool;
     pool.phase = "refused";
     pool.refusal = reason;
+    pool.refusalCode = code;
     pool.forgetLegs();
     this.#proposal = null;
     this.#io.suspend();

@@ -22,7 +22,7 @@ import type { ForceOrder } from "./forced_start.ts";
 import type { LegChange } from "./leg_table_changes.ts";
 import { type Output, OutputKind } from "./output.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
-import type { ClientLegSnapshot, ClientLoad, ClientSnapshot, LegState } from "./snapshot.ts";
+import type { ClientLegSnapshot, ClientLoad, ClientSnapshot, LegState, RefusalCode } from "./snapshot.ts";
 import { indicesOf } from "./start_rule.ts";
 
 export type { ClientPoolOptions } from "./client_context.ts";
@@ -271,6 +271,11 @@ export class ClientPool {
     return this.#pool.refusal;
   }
 
+  /** The same for programs; "" when it was not. */
+  get refusalCode(): RefusalCode {
+    return this.#pool.refusalCode;
+  }
+
   /** The slot for the payload of a DATA frame on `connection`, or -1 when nobody waits for it. */
   slotFor(connection: number, message: Message): number {
     const link = this.#byConnection.get(connection);
@@ -306,6 +311,7 @@ export class ClientPool {
       poolName: pool.options.poolName,
       state: this.state,
       refusal: pool.refusal,
+      refusalCode: pool.refusalCode,
       generation: pool.generation,
       epoch: this.#membership.epoch,
       inSyncMask: pool.inSyncMask & ~pool.lostMask,
@@ -387,6 +393,7 @@ export class ClientPool {
     link.readsInFlight = 0;
     link.hasFailed = true;
     link.welcome = null;
+    link.isRival = false;
     link.confirmedRound = 0;
     link.retryAtMs = this.#pool.nowMs + link.backoffMs;
     link.backoffMs = Math.min(MOST_BACKOFF_MS, link.backoffMs * 2);

@@ -7,15 +7,16 @@
 import type { SharedEpoch } from "../disk_format/records.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { GrantedLeg } from "./epoch_changes.ts";
-import { forcedText, isRivalHistory } from "./forced_start.ts";
+import { forcedText } from "./forced_start.ts";
+import { isLeftAlone } from "./own_history.ts";
 import type { LegEvidence } from "./start_rule.ts";
 
-/** The evidence so far, and how many legs may still add to it. */
+/** The evidence so far, and how many legs may still add to it. What is left alone says nothing about our history. */
 export function greetingsOf(pool: ClientContext): { evidence: LegEvidence[]; unresolvedCount: number } {
   const evidence: LegEvidence[] = [];
   let unresolvedCount = 0;
   for (const link of pool.links) {
-    if (link === null) continue;
+    if (link === null || link.isRival) continue;
     const { record, legUuid } = link.welcome ?? {};
     if (link.state === "greeted" && record !== undefined && legUuid !== undefined) {
       evidence.push({
@@ -48,12 +49,7 @@ export function objectionTo(pool: ClientContext, link: LegLink, latest: SharedEp
     pool.event("warning", "foreign-leg", `The leg at ${link.address} is not the one of the leg table`, link.legIndex);
     return "foreign";
   }
-  if (!isRivalHistory(link.welcome?.record?.shared as SharedEpoch | undefined, latest)) return null;
-  const text =
-    `Leg ${link.legIndex} (${link.address}) holds another history of the pool, started by force; it is left alone. ` +
-    `Detach, and attach with --force --without the leg whose writes are given up`;
-  pool.event("error", "other-history", text, link.legIndex);
-  return "rival";
+  return isLeftAlone(pool, link, latest) ? "rival" : null;
 }
 
 /** Says that the pool starts by force, and at what price. */

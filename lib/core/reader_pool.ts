@@ -30,7 +30,7 @@ import { ReaderLinks, type ReaderView } from "./reader_links.ts";
 import { isInRange, isUnreadable } from "./request_frames.ts";
 import { COMPARE_KIND, RequestKind } from "./request_kind.ts";
 import { RequestState, RequestTable } from "./request_table.ts";
-import type { ClientLoad, ClientSnapshot } from "./snapshot.ts";
+import type { ClientLoad, ClientSnapshot, RefusalCode } from "./snapshot.ts";
 import { indicesOf } from "./start_rule.ts";
 import { NO_VERIFY } from "./verify_round.ts";
 
@@ -246,6 +246,11 @@ export class ReaderPool {
     return this.#pool.refusal;
   }
 
+  /** The same for programs; "" when it was not. */
+  get refusalCode(): RefusalCode {
+    return this.#pool.refusalCode;
+  }
+
   /** The slot for the payload of a DATA frame on `connection`, or -1 when nobody waits for it. */
   slotFor(connection: number, message: Message): number {
     const link = this.#links.find(connection);
@@ -264,6 +269,7 @@ export class ReaderPool {
       poolName: pool.options.poolName,
       state: this.state,
       refusal: pool.refusal,
+      refusalCode: pool.refusalCode,
       isReadOnly: true,
       generation: shared?.generation ?? 0,
       epoch: shared?.epoch ?? 0,
@@ -496,6 +502,7 @@ export class ReaderPool {
     const pool = this.#pool;
     pool.phase = "refused";
     pool.refusal = reason;
+    pool.refusalCode = "unreadable";
     for (const request of this.#held.splice(0)) this.#end(request, EIO);
     for (const link of pool.links) if (link !== null && link.connection >= 0) this.#links.close(link, reason);
     pool.event("error", "refused", reason);

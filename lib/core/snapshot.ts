@@ -161,12 +161,28 @@ export interface VerifySnapshot {
   readonly told: readonly VerifyDifference[];
 }
 
+/**
+ * Why an attach was refused: "held" (another client has the pool), "no-start" (the start rule), "superseded" (another client has served the pool
+ * since), "other-history" (its legs have gone on in a history that was started by force elsewhere), "unreadable" (read-only), and of caretakers
+ * "nothing-to-do" and "session-lost". "" when it was not.
+ */
+export type RefusalCode =
+  | ""
+  | "held"
+  | "no-start"
+  | "superseded"
+  | "other-history"
+  | "unreadable"
+  | "nothing-to-do"
+  | "session-lost";
+
 /** An attached pool, as its client sees it. */
 export interface ClientSnapshot {
   readonly poolUuid: string;
   readonly poolName: string;
   readonly state: string;
   readonly refusal: string;
+  readonly refusalCode: RefusalCode;
   /** Whether it is attached read-only. */
   readonly isReadOnly?: boolean;
   readonly generation: number;

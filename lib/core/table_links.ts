@@ -32,7 +32,8 @@ export function followTable(
 export function learnLegs(pool: ClientContext, close: (link: LegLink, reason: string) => void): void {
   let newest: SharedEpoch | null = null;
   for (const link of pool.links) {
-    const shared = link?.welcome?.record?.shared as SharedEpoch | undefined;
+    if (link === null || link.isRival) continue;
+    const shared = link.welcome?.record?.shared as SharedEpoch | undefined;
     if (shared !== undefined && (newest === null || compareRank(shared, newest) > 0)) newest = shared;
   }
   newest?.legs.forEach((entry, index) => {

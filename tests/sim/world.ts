@@ -495,7 +495,7 @@ export class World {
       return;
     }
     // A leg whose disk was slow may only now have recorded the claim of a client that died: it is held until that one's silence is noticed.
-    const isHeld = this.client.core!.refusal.includes("is attached by");
+    const isHeld = this.client.core!.refusalCode === "held";
     if (this.stage === "calm" && this.plan.clientless && !isHeld) {
       throw new Violation("converges", `the legs were whole, but the client is refused: ${client.core!.refusal}`);
     }

@@ -91,6 +91,7 @@ const CLIENT: AttachedClient = {
     poolName: "vol1",
     state: "ready",
     refusal: "",
+    refusalCode: "",
     generation: 3,
     epoch: 7,
     inSyncMask: 1,
