@@ -7,6 +7,7 @@
 
 import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
 import type { Grant, ResyncReport, Welcome } from "../wire/bodies.ts";
+import { MAX_PAYLOAD_BYTES } from "../wire/message.ts";
 import { type Dialect, OUR_DIALECT } from "../wire/negotiate.ts";
 import type { ForceOrder } from "./forced_start.ts";
 import { type CoreEvent, type Output, OutputKind, OutputQueue } from "./output.ts";
@@ -182,6 +183,14 @@ export class ClientContext {
   get maxRangeBytes(): number {
     const { extentBytes, hotExtentCount } = this.options;
     return Math.min(32 * 1024 * 1024, extentBytes * Math.max(1, Math.floor(hotExtentCount / 4)));
+  }
+
+  /**
+   * Most bytes of one reading or writing request. A leg refuses what is larger than half of its intent log; a read may have to be written back.
+   */
+  get maxPayloadBytes(): number {
+    const { extentBytes, hotExtentCount } = this.options;
+    return Math.min(MAX_PAYLOAD_BYTES, extentBytes * Math.max(1, Math.floor(hotExtentCount / 2)));
   }
 
   /** Extents of the pool. */

@@ -94,7 +94,7 @@ export class ClientIo implements VerifyIo {
   /** A request of an application. Completed exactly once by output COMPLETE. */
   submit(kind: number, flags: number, offset: number, lengthBytes: number, slot: number, tag: number): void {
     const pool = this.#pool;
-    if (kind !== RequestKind.FLUSH && !isInRange(pool.options, pool.maxRangeBytes, kind, offset, lengthBytes)) {
+    if (kind !== RequestKind.FLUSH && !isInRange(pool, kind, offset, lengthBytes)) {
       this.#complete(tag, EINVAL);
       return;
     }

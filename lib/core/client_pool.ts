@@ -189,6 +189,11 @@ export class ClientPool {
     return this.#io.canSubmit && (this.#pool.phase !== "detaching") && !this.#isOver;
   }
 
+  /** Most bytes of one reading or writing request: 1 MiB, or half of the intent log where that is less. */
+  get maxPayloadBytes(): number {
+    return this.#pool.maxPayloadBytes;
+  }
+
   /** Most bytes of one zeroing or discarding request. */
   get maxRangeBytes(): number {
     return this.#pool.maxRangeBytes;

@@ -147,7 +147,7 @@ export class ReaderPool {
     // There is nothing to flush.
     if (kind === RequestKind.FLUSH) return this.#complete(tag, 0);
     if (kind !== RequestKind.READ) return this.#complete(tag, EPERM);
-    if (!isInRange(pool.options, pool.maxRangeBytes, kind, offset, lengthBytes)) return this.#complete(tag, EINVAL);
+    if (!isInRange(pool, kind, offset, lengthBytes)) return this.#complete(tag, EINVAL);
     pool.count(kind, lengthBytes);
     this.#newRequest(kind, offset, lengthBytes, slot, tag);
   }
@@ -175,6 +175,11 @@ export class ReaderPool {
   /** Whether there is room for another request. */
   get canSubmit(): boolean {
     return this.#requests.freeCount > 1 && this.#pool.phase !== "detaching" && !this.#isOver;
+  }
+
+  /** Most bytes of one reading request. */
+  get maxPayloadBytes(): number {
+    return this.#pool.maxPayloadBytes;
   }
 
   /** Most bytes of one zeroing or discarding request. */

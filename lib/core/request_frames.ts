@@ -5,7 +5,7 @@
  */
 
 import { type Message, MessageFlag, MessageType } from "../wire/message.ts";
-import type { ClientContext, ClientPoolOptions, LegLink } from "./client_context.ts";
+import type { ClientContext, LegLink } from "./client_context.ts";
 import { FRESH_PAYLOAD } from "./output.ts";
 import { RequestFlag, RequestKind } from "./request_kind.ts";
 import type { RequestTable } from "./request_table.ts";
@@ -116,15 +116,11 @@ export function chooseReader(pool: ClientContext, triedMask: number, firstIndex:
 }
 
 /** Whether the pool can do such a request at all. */
-export function isInRange(
-  options: ClientPoolOptions,
-  maxRangeBytes: number,
-  kind: number,
-  offset: number,
-  lengthBytes: number,
-): boolean {
+export function isInRange(pool: ClientContext, kind: number, offset: number, lengthBytes: number): boolean {
+  const { options } = pool;
   const block = options.logicalBlockBytes;
-  const most = kind === RequestKind.READ || kind === RequestKind.WRITE ? 1 << 20 : maxRangeBytes;
+  const hasPayload = kind === RequestKind.READ || kind === RequestKind.WRITE;
+  const most = hasPayload ? pool.maxPayloadBytes : pool.maxRangeBytes;
   return lengthBytes > 0 && lengthBytes <= most && offset >= 0 && offset % block === 0 && lengthBytes % block === 0 &&
     offset + lengthBytes <= options.sizeBytes;
 }

@@ -131,7 +131,8 @@ export class VerifyRound {
       if (this.#allowance <= 0) return;
     }
     const chunkBytes = this.#chunkBytes;
-    const wanted = this.#cursor < this.#fineUntil ? chunkBytes : RANGE_BYTES - this.#cursor % RANGE_BYTES;
+    const rangeBytes = Math.min(RANGE_BYTES, pool.maxPayloadBytes);
+    const wanted = this.#cursor < this.#fineUntil ? chunkBytes : rangeBytes - this.#cursor % rangeBytes;
     this.#rangeBytes = Math.min(wanted, pool.options.sizeBytes - this.#cursor);
     this.#allowance -= this.#rangeBytes;
     this.#answeredMask = 0;

@@ -1,13 +1,13 @@
 /**
  * The frontend contract: how requests of an application reach the client core.
  *
- * A frontend splits what an application asks into requests of at most {@link MAX_REQUEST_BYTES}, gives each a slot where
+ * A frontend splits what an application asks into requests of a size that the pool can take, gives each a slot where
  * data is involved, and hands it to the host. The host answers each exactly once with `complete`.
  *
  * @module
  */
 
-/** Most bytes of one data-carrying request; larger ones are split by the frontend. */
+/** Most bytes of one data-carrying request of any pool. */
 export const MAX_REQUEST_BYTES = 1 << 20;
 
 export { RequestFlag, RequestKind } from "../core/request_kind.ts";
@@ -18,6 +18,8 @@ export interface PoolGeometry {
   readonly sizeBytes: number;
   readonly logicalBlockBytes: number;
   readonly readOnly: boolean;
+  /** Most bytes of one data-carrying request; {@link MAX_REQUEST_BYTES} at most. Larger ones are split by the frontend. */
+  readonly maxPayloadBytes: number;
   /** Most bytes of one zeroing or discarding request; larger ones are split by the frontend. */
   readonly maxRangeBytes: number;
 }

@@ -24,6 +24,8 @@ export class NbdExport {
   readonly minimumBlockBytes: number;
   readonly preferredBlockBytes: number;
   readonly maxPayloadBytes = MAX_PAYLOAD_BYTES;
+  /** Most bytes of a read that is answered in one piece. */
+  readonly maxUnsplitBytes: number;
   readonly readOnly: boolean;
 
   constructor(geometry: PoolGeometry) {
@@ -38,6 +40,7 @@ export class NbdExport {
     this.sizeBytes = geometry.sizeBytes;
     this.minimumBlockBytes = block;
     this.preferredBlockBytes = Math.max(PREFERRED_BLOCK_BYTES, block);
+    this.maxUnsplitBytes = geometry.maxPayloadBytes;
     this.readOnly = geometry.readOnly;
   }
 

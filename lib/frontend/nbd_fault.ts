@@ -7,7 +7,6 @@
  * @module
  */
 
-import { MAX_REQUEST_BYTES } from "./frontend.ts";
 import type { NbdExport } from "./nbd_export.ts";
 import { Command, CommandFlag, NbdError } from "./nbd_protocol.ts";
 
@@ -139,7 +138,7 @@ export function checkRequest(
   // Every bound of the pool is below 2^53 and the mask below 2^16: the low 32 bits of the offset decide.
   if ((((offset % 65536) | lengthBytes) & mask) !== 0) return Fault.UNALIGNED;
   if (command === Command.READ) {
-    if ((flags & CommandFlag.DF) !== 0 && lengthBytes > MAX_REQUEST_BYTES) return Fault.DF_TOO_LARGE;
+    if ((flags & CommandFlag.DF) !== 0 && lengthBytes > target.maxUnsplitBytes) return Fault.DF_TOO_LARGE;
     if (lengthBytes > target.maxPayloadBytes) return Fault.READ_TOO_LARGE;
   }
   if (command === Command.WRITE && lengthBytes > target.maxPayloadBytes) return Fault.WRITE_TOO_LARGE;

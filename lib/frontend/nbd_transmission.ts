@@ -19,7 +19,7 @@
  */
 
 import type { StreamSocket } from "../io/stream_socket.ts";
-import { MAX_REQUEST_BYTES, RequestFlag } from "./frontend.ts";
+import { RequestFlag } from "./frontend.ts";
 import type { NbdAdmission } from "./nbd_admission.ts";
 import type { NbdExport } from "./nbd_export.ts";
 import { checkRequest, Fault, hostFault } from "./nbd_fault.ts";
@@ -293,6 +293,7 @@ export class NbdTransmission implements Waiter {
   /** Gives the host as many parts of the current request, which is no write, as it can take. */
   #split(): void {
     const admission = this.#admission;
+    const { geometry } = admission.host;
     const table = this.#table;
     this.#shortOfMemory = false;
     while (this.#receive === Receive.SPLIT) {
@@ -305,7 +306,7 @@ export class NbdTransmission implements Waiter {
       }
       const request = this.#request;
       const isRead = table.command[request] === Command.READ;
-      const lengthBytes = this.#nextPartBytes(isRead ? MAX_REQUEST_BYTES : admission.host.geometry.maxRangeBytes);
+      const lengthBytes = this.#nextPartBytes(isRead ? geometry.maxPayloadBytes : geometry.maxRangeBytes);
       const slot = isRead ? this.#obtainSlot(lengthBytes) : NONE;
       if (isRead && slot === NONE) return this.#beginEarly();
       const part = this.#openPart(slot, lengthBytes);
@@ -328,7 +329,7 @@ export class NbdTransmission implements Waiter {
       this.#setWait(Wait.LINE);
       return false;
     }
-    const lengthBytes = this.#nextPartBytes(MAX_REQUEST_BYTES);
+    const lengthBytes = this.#nextPartBytes(admission.host.geometry.maxPayloadBytes);
     const slot = this.#obtainSlot(lengthBytes);
     if (slot === NONE) return false;
     this.#part = this.#openPart(slot, lengthBytes);

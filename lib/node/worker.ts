@@ -134,6 +134,7 @@ function runClient(start: ClientStart): void {
     sizeBytes: start.sizeBytes,
     logicalBlockBytes: start.logicalBlockBytes,
     readOnly: start.readOnly,
+    maxPayloadBytes: core.maxPayloadBytes,
     maxRangeBytes: core.maxRangeBytes,
   }, report);
   worker.transport = makeTransport({

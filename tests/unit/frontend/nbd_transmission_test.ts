@@ -240,6 +240,28 @@ Deno.test("zeroes and trim are split at what the host takes at once, up to the w
   harness.assertIdle();
 });
 
+Deno.test("reads and writes are split at what the pool takes at once; a read that must come whole is refused beyond that", () => {
+  const harness = new NbdHarness({ geometry: { maxPayloadBytes: MIB / 2 } });
+  const client = harness.open();
+  const data = pattern(MIB + 4096, 3);
+  strictEqual(client.ask(Cmd.WRITE, { offset: 4096, payload: data }).error, 0);
+  deepStrictEqual(
+    harness.open({ structured: false }).ask(Cmd.READ, { offset: 4096, length: data.length }).data,
+    data,
+  );
+  deepStrictEqual(harness.host.log.map(({ kind, offset, lengthBytes }) => [kind, offset, lengthBytes]), [
+    [RequestKind.WRITE, 4096, MIB / 2],
+    [RequestKind.WRITE, 4096 + MIB / 2, MIB / 2],
+    [RequestKind.WRITE, 4096 + MIB, 4096],
+    [RequestKind.READ, 4096, MIB / 2],
+    [RequestKind.READ, 4096 + MIB / 2, MIB / 2],
+    [RequestKind.READ, 4096 + MIB, 4096],
+  ]);
+  strictEqual(client.ask(Cmd.READ, { length: MIB / 2 + 512, flags: Flag.DF }).error, EOVERFLOW);
+  strictEqual(client.ask(Cmd.READ, { length: MIB / 2, flags: Flag.DF }).error, 0);
+  harness.assertIdle();
+});
+
 Deno.test("a large structured read may come in any order; failed parts are error chunks with their offset", () => {
   const harness = new NbdHarness();
   const client = harness.open();

@@ -53,6 +53,7 @@ export class RamHost implements FrontendHost {
       sizeBytes: 64 << 20,
       logicalBlockBytes: 512,
       readOnly: false,
+      maxPayloadBytes: MAX_REQUEST_BYTES,
       maxRangeBytes: 32 << 20,
       ...geometry,
     };
@@ -70,7 +71,7 @@ export class RamHost implements FrontendHost {
     assert(flags === 0 || kind !== RequestKind.READ, "reads carry no flags", flags);
     assert((flags & ~(RequestFlag.FUA | RequestFlag.NO_HOLE)) === 0, "known flags", flags);
     const carriesData = kind === RequestKind.READ || kind === RequestKind.WRITE;
-    const mostBytes = carriesData ? MAX_REQUEST_BYTES : this.geometry.maxRangeBytes;
+    const mostBytes = carriesData ? this.geometry.maxPayloadBytes : this.geometry.maxRangeBytes;
     assert(lengthBytes <= mostBytes, "no more than the host takes at once", lengthBytes);
     assert(carriesData === (slot >= 0), "a slot where data is involved", slot);
     if (carriesData) assert(this.#pool.capacity(slot) >= lengthBytes, "the slot holds the data");

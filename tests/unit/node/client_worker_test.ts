@@ -77,7 +77,14 @@ function setUp() {
     flushSends() {},
     resume() {},
   } as unknown as Transport;
-  const geometry = { name: "p", sizeBytes: 1 << 20, logicalBlockBytes: 512, readOnly: false, maxRangeBytes: 1 << 20 };
+  const geometry = {
+    name: "p",
+    sizeBytes: 1 << 20,
+    logicalBlockBytes: 512,
+    readOnly: false,
+    maxPayloadBytes: 1 << 20,
+    maxRangeBytes: 1 << 20,
+  };
   const reactor = { nowMs: 0 } as Reactor;
   const worker = new ClientWorker(reactor, pool, core as unknown as ClientPool, geometry, () => {});
   worker.transport = transport;
