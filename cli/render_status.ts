@@ -120,6 +120,13 @@ function renderClientDetail(client: AttachedClient, paint: Paint): string {
     text += `  leg ${legIndex}        RDMA on ${rdma.device} (GID ${rdma.gid}), MTU ${rdma.mtuBytes}, ${rdma.path}, ` +
       `${formatBytes(rdma.registeredBytes)} registered\n`;
   }
+  for (const { legIndex, paths = [], path = "" } of client.snapshot.legs) {
+    const others = paths.filter((each) => each !== path).join(", ");
+    if (paths.length < 2) continue;
+    text += path === ""
+      ? `  path         leg ${legIndex} by none; tried: ${others}\n`
+      : `  path         leg ${legIndex} at ${path}; besides: ${others}\n`;
+  }
   const { readRepairs } = counters;
   if (readRepairs > 0) {
     text += `  mended       ${formatCount(readRepairs)} reads that a leg could not answer: written anew to it\n`;

@@ -18,6 +18,7 @@ import type { Terminal } from "./terminal.ts";
 export interface ServeOptions {
   readonly state: string;
   readonly listen?: readonly string[];
+  readonly advertise?: readonly string[];
   readonly insecure?: boolean;
   readonly memory?: number;
   readonly name?: string;
@@ -40,6 +41,12 @@ export function defineServe(host: CommandHost) {
     .option(
       "--listen <uri>",
       `address to listen on: tcp://HOST:PORT or rdma://HOST:PORT with a numeric host; repeatable (default: ${DEFAULT_LISTEN})`,
+      collect,
+    )
+    .option(
+      "--advertise <uri>",
+      "address at which others reach this node, best first, where that is not what it listens on; repeatable " +
+        "(default: the addresses of --listen that stand for one address)",
       collect,
     )
     .option(
@@ -70,6 +77,7 @@ export async function runServe(options: ServeOptions, terminal: Terminal): Promi
     runStorageNode({
       stateDir: options.state,
       listen: options.listen ?? [DEFAULT_LISTEN],
+      advertise: options.advertise,
       insecure: options.insecure ?? false,
       memoryBytes: options.memory,
       nodeName: options.name,

@@ -93,6 +93,11 @@ function isIpAddress(host: string): boolean {
   return octets.length === 4 && octets.every((octet) => /^(0|[1-9]\d{0,2})$/.test(octet) && Number(octet) <= 255);
 }
 
+/** Whether `address` ("host:port", "rdma://" optional) stands for every address of a machine: to listen on, not to be reached at. */
+export function isWildcard(address: string): boolean {
+  return /^(?:[a-z]+:\/\/)?(?:0\.0\.0\.0|\[[0:]+\]):\d+$/.test(address);
+}
+
 /** Whether only this machine can reach a listener on `host`. */
 export function isLoopbackHost(host: string): boolean {
   const name = host.toLowerCase();

@@ -187,5 +187,6 @@ export function poolOfLeg(leg: LegServer) {
     entry === null ? [] : [{ legIndex, address: entry.address }]
   );
   const hotExtentCount = hotExtentLimit;
-  return { poolUuid, poolName, sizeBytes, chunkBytes, logicalBlockBytes, extentBytes, hotExtentCount, legs };
+  const { reach } = leg;
+  return { poolUuid, poolName, sizeBytes, chunkBytes, logicalBlockBytes, extentBytes, hotExtentCount, legs, reach };
 }

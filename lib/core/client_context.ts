@@ -10,6 +10,7 @@ import type { Grant, ResyncReport, Welcome } from "../wire/bodies.ts";
 import { MAX_PAYLOAD_BYTES } from "../wire/message.ts";
 import { type Dialect, OUR_DIALECT } from "../wire/negotiate.ts";
 import type { ForceOrder } from "./forced_start.ts";
+import { pathsOf, type Reach, TCP_ONLY } from "./leg_addresses.ts";
 import { type CoreEvent, type Output, OutputKind, OutputQueue } from "./output.ts";
 import { RequestKind } from "./request_kind.ts";
 import type { RefusalCode } from "./snapshot.ts";
@@ -29,7 +30,16 @@ export interface ClientPoolOptions {
   /** For people: host and process. */
   readonly clientName: string;
   /** Where the legs are, as told by any leg's record. */
-  readonly legs: readonly { readonly legIndex: number; readonly address: string }[];
+  readonly legs: readonly {
+    readonly legIndex: number;
+    readonly address: string;
+    /** What its node tells of its addresses, if it has been asked. */
+    readonly told?: readonly string[];
+  }[];
+  /** By what legs can be reached; TCP alone when absent. */
+  readonly reach?: Reach;
+  /** An attempt to connect that takes longer is given up, by output GIVE_UP; none is when absent. */
+  readonly connectLimitMs?: number;
   readonly nowMs: number;
   /** Wall clock at `nowMs`, in ms since 1970: for what people are told only. */
   readonly wallMs?: number;
@@ -66,7 +76,16 @@ export type LinkState = "down" | "connecting" | "greeting" | "greeted" | "claimi
 /** The link to one leg. */
 export interface LegLink {
   readonly legIndex: number;
+  /** Where the leg table says it is. */
   address: string;
+  /** All addresses by which it can be reached, best first; at least one. */
+  paths: string[];
+  /** The path in use or tried; how many are left in this round (link_paths.ts). */
+  pathIndex: number;
+  pathsLeft: number;
+  /** Counts attempts to connect; what is told of an older one is not heeded. */
+  attempt: number;
+  connectUntilMs: number;
   legUuid: string;
   state: LinkState;
   connection: number;
@@ -154,7 +173,12 @@ export class ClientContext {
     this.options = options;
     this.nowMs = options.nowMs;
     this.outputs = new OutputQueue(32768);
-    for (const { legIndex, address } of options.legs) this.links[legIndex] = newLink(legIndex, address);
+    for (const { legIndex, address, told } of options.legs) {
+      const link = newLink(legIndex, address);
+      if (told !== undefined) link.paths = pathsOf(address, told, options.reach ?? TCP_ONLY);
+      link.pathsLeft = link.paths.length;
+      this.links[legIndex] = link;
+    }
   }
 
   get isCaretaker(): boolean {
@@ -246,6 +270,11 @@ export function newLink(legIndex: number, address: string): LegLink {
   return {
     legIndex,
     address,
+    paths: [address],
+    pathIndex: 0,
+    pathsLeft: 1,
+    attempt: 0,
+    connectUntilMs: Infinity,
     legUuid: "",
     state: "down",
     connection: -1,

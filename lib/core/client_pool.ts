@@ -20,6 +20,7 @@ import { ClientIo } from "./client_io.ts";
 import { ClientMembership } from "./client_membership.ts";
 import type { ForceOrder } from "./forced_start.ts";
 import type { LegChange } from "./leg_table_changes.ts";
+import { connectLink, giveUpOverdue, learnPaths, nextPath, pathInUse } from "./link_paths.ts";
 import { type Output, OutputKind } from "./output.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
 import type { ClientLegSnapshot, ClientLoad, ClientSnapshot, LegState, RefusalCode } from "./snapshot.ts";
@@ -65,12 +66,13 @@ export class ClientPool {
   }
 
   /** Output CONNECT has succeeded. */
-  handleConnected(legIndex: number, connection: number): void {
+  handleConnected(legIndex: number, connection: number, attempt?: number): void {
     const pool = this.#pool;
     const link = pool.links[legIndex];
-    if (link === null || link.state !== "connecting" || this.#isOver) {
+    const isWanted = link?.state === "connecting" && (attempt ?? link.attempt) === link.attempt;
+    if (link === null || !isWanted || this.#isOver) {
       pool.outputs.push(OutputKind.CLOSE).connection = connection;
-      if (link !== null && link.state === "connecting") link.state = "down";
+      if (link !== null && isWanted) link.state = "down";
       return;
     }
     link.state = "greeting";
@@ -90,11 +92,12 @@ export class ClientPool {
   }
 
   /** Output CONNECT has failed. */
-  handleConnectFailed(legIndex: number): void {
+  handleConnectFailed(legIndex: number, attempt?: number): void {
     const link = this.#pool.links[legIndex];
-    if (link === null || link.state !== "connecting") return;
+    if (link === null || link.state !== "connecting" || (attempt ?? link.attempt) !== link.attempt) return;
     this.#linkDown(link);
     this.#membership.linkLost(link);
+    this.#connect();
   }
 
   /** A connection is gone. */
@@ -227,7 +230,12 @@ export class ClientPool {
     this.#nextTickMs = nowMs + TICK_MS;
     if (this.#isOver) return;
     for (const link of pool.links) {
-      if (link === null || link.connection < 0) continue;
+      if (link === null) continue;
+      if (giveUpOverdue(pool, link)) {
+        this.#linkDown(link);
+        this.#membership.linkLost(link);
+      }
+      if (link.connection < 0) continue;
       link.lastHeardMs = Math.min(nowMs, link.lastHeardMs + stoppedMs);
       if (nowMs - link.lastHeardMs > pool.heartbeatLimitMs) {
         this.#closeLink(link, `it has been silent for ${pool.heartbeatLimitMs} ms`);
@@ -299,6 +307,8 @@ export class ClientPool {
         legIndex: index,
         legUuid: link.legUuid,
         address: link.address,
+        paths: link.paths,
+        path: link.connection < 0 ? "" : pathInUse(link),
         state: this.#legState(link),
         inFlight: link.readsInFlight,
         isDrained: pool.record?.legs[index]?.isDrained ?? false,
@@ -358,16 +368,14 @@ export class ClientPool {
     if (this.#isOver || pool.phase === "detaching") return;
     for (const link of pool.links) {
       if (link === null || link.state !== "down" || pool.nowMs < link.retryAtMs) continue;
-      link.state = "connecting";
-      const output = pool.outputs.push(OutputKind.CONNECT);
-      output.legIndex = link.legIndex;
-      output.address = link.address;
+      connectLink(pool, link);
     }
   }
 
   #handleWelcome(link: LegLink, welcome: Welcome): void {
     if (link.state !== "greeting") return;
-    const agreement = checkAnswer(this.#pool.dialect, welcome);
+    const pool = this.#pool;
+    const agreement = checkAnswer(pool.dialect, welcome);
     if (!agreement.ok) {
       link.lastRefusal = agreement.message;
       this.#closeLink(link, agreement.message);
@@ -378,6 +386,7 @@ export class ClientPool {
     link.legUuid = welcome.legUuid ?? "";
     link.backoffMs = 50;
     link.lastRefusal = "";
+    learnPaths(pool, link, welcome.addresses);
     this.#membership.handleWelcome(link);
   }
 
@@ -393,16 +402,19 @@ export class ClientPool {
   }
 
   #linkDown(link: LegLink): void {
+    const isRoundOver = !nextPath(link);
     link.state = "down";
     link.connection = -1;
     link.readsInFlight = 0;
-    link.hasFailed = true;
     link.welcome = null;
     link.isRival = false;
     link.confirmedRound = 0;
+    link.retryAtMs = this.#pool.nowMs;
+    this.#detachMask &= ~(1 << link.legIndex);
+    if (!isRoundOver) return;
+    link.hasFailed = true;
     link.retryAtMs = this.#pool.nowMs + link.backoffMs;
     link.backoffMs = Math.min(MOST_BACKOFF_MS, link.backoffMs * 2);
-    this.#detachMask &= ~(1 << link.legIndex);
   }
 
   #closeAll(reason: string): void {

@@ -15,6 +15,7 @@ import { MessageType } from "../wire/message.ts";
 import { type Dialect, OUR_DIALECT } from "../wire/negotiate.ts";
 import { DirtyMap } from "./dirty_map.ts";
 import { IntentLog } from "./intent_log.ts";
+import { type Reach, TCP_ONLY } from "./leg_addresses.ts";
 import { OperationTable } from "./operation_table.ts";
 import { type CoreEvent, type Output, OutputKind, OutputQueue } from "./output.ts";
 import { RangeCounter } from "./range_counter.ts";
@@ -49,6 +50,10 @@ export interface LegServerOptions {
   /** The boot of this machine (/proc/sys/kernel/random/boot_id); "" when unknown. */
   readonly bootId: string;
   readonly nowMs: number;
+  /** Where the node can be reached, as clients are told. It may still grow. */
+  readonly addresses?: readonly string[];
+  /** By what it reaches others; TCP alone when absent. */
+  readonly reach?: Reach;
   /** Requests a client may have in flight. */
   readonly creditRequests?: number;
   /** Payload bytes a client may have in flight. */
@@ -186,6 +191,10 @@ export class LegContext {
 
   get dialect(): Dialect {
     return this.options.dialect ?? OUR_DIALECT;
+  }
+
+  get reach(): Reach {
+    return this.options.reach ?? TCP_ONLY;
   }
 
   get creditRequests(): number {

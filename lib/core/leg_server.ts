@@ -20,6 +20,7 @@ import { LegReaders } from "./leg_readers.ts";
 import { LegIo } from "./leg_io.ts";
 import { LegMetadata } from "./leg_metadata.ts";
 import { LegSession } from "./leg_session.ts";
+import type { Reach } from "./leg_addresses.ts";
 import { OperationKind } from "./operation_table.ts";
 import type { Output } from "./output.ts";
 import { ResyncSource } from "./resync_source.ts";
@@ -208,6 +209,11 @@ export class LegServer {
     return this.#leg.maps[legIndex]?.bits ?? null;
   }
 
+  /** By what it reaches others. */
+  get reach(): Reach {
+    return this.#leg.reach;
+  }
+
   /** Sessions since the leg was opened. */
   get sessionCount(): number {
     return this.#leg.sessionCount;
@@ -250,6 +256,7 @@ export class LegServer {
       legUuid: leg.superblock.legUuid,
       legIndex: leg.legIndex,
       replacesUuid: leg.superblock.replacesUuid ?? "",
+      addresses: leg.options.addresses === undefined ? undefined : [...leg.options.addresses],
       sizeBytes: leg.superblock.sizeBytes,
       chunkBytes: leg.chunkBytes,
       logicalBlockBytes: leg.superblock.logicalBlockBytes,

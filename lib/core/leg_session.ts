@@ -90,6 +90,7 @@ export class LegSession {
       record: this.#recordBody(),
       creditRequests: leg.creditRequests,
       creditBytes: leg.creditBytes,
+      addresses: leg.options.addresses?.length ? [...leg.options.addresses] : undefined,
       heldBy: leg.session === null ? undefined : leg.session.clientName,
       unclean: leg.intentsLost || leg.suspectedExtents().length > 0 ? true : undefined,
       whole: leg.isWhole || (!leg.intentsLost && leg.suspectedExtents().length === 0),

@@ -26,7 +26,10 @@ export const OutputKind = {
   HASH: 7,
   /** The core has no more use for `slot`. */
   FREE_SLOT: 8,
-  /** Connect to leg `legIndex` at `address`; answer handleConnected(legIndex, connection) or handleConnectFailed. */
+  /**
+   * Connect to leg `legIndex` at `address`; answer handleConnected(legIndex, connection) or handleConnectFailed(legIndex). A client's are
+   * numbered: `token` comes back as the last argument.
+   */
   CONNECT: 9,
   /** Close `connection`. */
   CLOSE: 10,
@@ -38,6 +41,8 @@ export const OutputKind = {
   CHANGE_DONE: 13,
   /** Client: a buffer of `lengthBytes` is needed; answer handleSlot(token, slot), slot -1 while memory is short. FREE_SLOT ends it. */
   WANT_SLOT: 14,
+  /** Client: attempt `token` to connect to leg `legIndex` is wanted no more. What becomes of it may be told or not. */
+  GIVE_UP: 15,
 } as const;
 
 /** In `flags` of SEND: the payload was not given by a frontend, so its checksum is not known yet. */

@@ -15,7 +15,9 @@ const SILENCE_LIMIT_MS = 3000;
 /** State of one link. */
 interface Link {
   state: "down" | "connecting" | "greeting" | "up";
-  address: string;
+  /** All addresses of the leg, and the one whose turn it is. */
+  addresses: readonly string[];
+  turn: number;
   connection: number;
   retryAtMs: number;
   backoffMs: number;
@@ -28,10 +30,11 @@ export class PeerLinks {
   readonly #links: (Link | null)[] = new Array(MAX_LEGS).fill(null);
 
   /** A link to this leg is wanted. */
-  want(legIndex: number, address: string): void {
+  want(legIndex: number, addresses: readonly string[]): void {
     this.#links[legIndex] = {
       state: "down",
-      address,
+      addresses,
+      turn: 0,
       connection: -1,
       retryAtMs: 0,
       backoffMs: FIRST_BACKOFF_MS,
@@ -46,10 +49,11 @@ export class PeerLinks {
   }
 
   /** A connect begins. Returns the address. */
-  connecting(legIndex: number): string {
+  connecting(legIndex: number, nowMs: number): string {
     const link = this.#links[legIndex] as Link;
     link.state = "connecting";
-    return link.address;
+    link.lastHeardMs = nowMs;
+    return link.addresses[link.turn];
   }
 
   /** A connect has succeeded. False when nobody waits for it. */
@@ -84,7 +88,10 @@ export class PeerLinks {
   /** Calls `ping` for open links that are due, and `silent` for those from which nothing came for too long. */
   watch(nowMs: number, ping: (connection: number) => void, silent: (connection: number) => void): void {
     for (const link of this.#links) {
-      if (link === null || link.connection < 0) continue;
+      if (link === null) continue;
+      // Nobody may be there to refuse. Should it connect after all while another attempt is made, that is as good.
+      if (link.state === "connecting" && nowMs - link.lastHeardMs > SILENCE_LIMIT_MS) this.#down(link, nowMs);
+      if (link.connection < 0) continue;
       if (nowMs - link.lastHeardMs > SILENCE_LIMIT_MS) silent(link.connection);
       else if (nowMs - link.lastPingMs >= PING_MS) {
         link.lastPingMs = nowMs;
@@ -102,9 +109,13 @@ export class PeerLinks {
 
   lost(legIndex: number, nowMs: number): void {
     const link = this.#links[legIndex];
-    if (link === null) return;
+    if (link !== null) this.#down(link, nowMs);
+  }
+
+  #down(link: Link, nowMs: number): void {
     link.state = "down";
     link.connection = -1;
+    link.turn = (link.turn + 1) % link.addresses.length;
     link.retryAtMs = nowMs + link.backoffMs;
     link.backoffMs = Math.min(MOST_BACKOFF_MS, link.backoffMs * 2);
   }

@@ -9,6 +9,7 @@ import type { Welcome } from "../wire/bodies.ts";
 import { MessageType } from "../wire/message.ts";
 import { checkAnswer } from "../wire/negotiate.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
+import { connectLink, giveUpOverdue, learnPaths, nextPath } from "./link_paths.ts";
 import { OutputKind } from "./output.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
 import { indicesOf } from "./start_rule.ts";
@@ -52,20 +53,18 @@ export class ReaderLinks {
     for (const link of pool.links) {
       if (link === null || link.state !== "down" || pool.nowMs < link.retryAtMs) continue;
       if ((this.#closingMask & (1 << link.legIndex)) !== 0) continue;
-      link.state = "connecting";
-      const output = pool.outputs.push(OutputKind.CONNECT);
-      output.legIndex = link.legIndex;
-      output.address = link.address;
+      connectLink(pool, link);
     }
   }
 
   /** A connection that was asked for is there. `isWanted`: false when the reader is at its end. */
-  connected(legIndex: number, connection: number, isWanted: boolean): void {
+  connected(legIndex: number, connection: number, attempt: number | undefined, isWanted: boolean): void {
     const pool = this.#pool;
     const link = pool.links[legIndex];
-    if (link === null || link.state !== "connecting" || !isWanted) {
+    const isAwaited = link?.state === "connecting" && (attempt ?? link.attempt) === link.attempt;
+    if (link === null || !isAwaited || !isWanted) {
       pool.outputs.push(OutputKind.CLOSE).connection = connection;
-      if (link !== null && link.state === "connecting") link.state = "down";
+      if (link !== null && isAwaited) link.state = "down";
       return;
     }
     link.state = "greeting";
@@ -84,11 +83,12 @@ export class ReaderLinks {
     };
   }
 
-  connectFailed(legIndex: number): void {
+  connectFailed(legIndex: number, attempt: number | undefined): void {
     const link = this.#pool.links[legIndex];
-    if (link === null || link.state !== "connecting") return;
+    if (link === null || link.state !== "connecting" || (attempt ?? link.attempt) !== link.attempt) return;
     this.#down(link);
     this.look();
+    this.connect();
   }
 
   /** A connection has ended. Returns the leg it was to, or -1. */
@@ -116,6 +116,7 @@ export class ReaderLinks {
     link.backoffMs = 50;
     link.lastRefusal = "";
     this.#greetedAtMs = this.#pool.nowMs;
+    learnPaths(this.#pool, link, welcome.addresses);
     learnLegs(this.#pool, (each, reason) => this.close(each, reason));
     this.look();
     this.connect();
@@ -147,7 +148,12 @@ export class ReaderLinks {
     const pool = this.#pool;
     const { nowMs, heartbeatLimitMs } = pool;
     for (const link of pool.links) {
-      if (link === null || link.connection < 0) continue;
+      if (link === null) continue;
+      if (giveUpOverdue(pool, link)) {
+        this.#down(link);
+        this.look();
+      }
+      if (link.connection < 0) continue;
       link.lastHeardMs = Math.min(nowMs, link.lastHeardMs + stoppedMs);
       if (nowMs - link.lastHeardMs > heartbeatLimitMs) {
         this.close(link, `it has been silent for ${heartbeatLimitMs} ms`);
@@ -196,11 +202,14 @@ export class ReaderLinks {
   }
 
   #down(link: LegLink): void {
+    const isRoundOver = !nextPath(link);
     link.state = "down";
     link.connection = -1;
     link.readsInFlight = 0;
-    link.hasFailed = true;
     link.welcome = null;
+    link.retryAtMs = this.#pool.nowMs;
+    if (!isRoundOver) return;
+    link.hasFailed = true;
     link.retryAtMs = this.#pool.nowMs + link.backoffMs;
     link.backoffMs = Math.min(MOST_BACKOFF_MS, link.backoffMs * 2);
   }

@@ -25,6 +25,7 @@ import { ClientContext, type ClientPoolOptions, type LegLink } from "./client_co
 import type { ForceOrder } from "./forced_start.ts";
 import { refusalsOf } from "./greeting.ts";
 import type { LegChange } from "./leg_table_changes.ts";
+import { pathInUse } from "./link_paths.ts";
 import { type Output, OutputKind } from "./output.ts";
 import { ReaderLinks, type ReaderView } from "./reader_links.ts";
 import { isInRange, isUnreadable } from "./request_frames.ts";
@@ -93,13 +94,13 @@ export class ReaderPool {
   }
 
   /** Output CONNECT has succeeded. */
-  handleConnected(legIndex: number, connection: number): void {
-    this.#links.connected(legIndex, connection, !this.#isOver);
+  handleConnected(legIndex: number, connection: number, attempt?: number): void {
+    this.#links.connected(legIndex, connection, attempt, !this.#isOver);
   }
 
   /** Output CONNECT has failed. */
-  handleConnectFailed(legIndex: number): void {
-    this.#links.connectFailed(legIndex);
+  handleConnectFailed(legIndex: number, attempt?: number): void {
+    this.#links.connectFailed(legIndex, attempt);
   }
 
   /** A connection is gone: nothing of an answer can arrive on it any more. */
@@ -284,6 +285,8 @@ export class ReaderPool {
         legIndex: link.legIndex,
         legUuid: link.legUuid,
         address: link.address,
+        paths: link.paths,
+        path: link.connection < 0 ? "" : pathInUse(link),
         state: link.state !== "greeted"
           ? "away"
           : ((this.#links.view?.memberMask ?? 0) & (1 << link.legIndex)) !== 0

@@ -45,7 +45,14 @@ export function sendResync(
     sources,
     extents,
     shared,
+    addresses: addressesTold(pool),
   };
+}
+
+/** By leg index: what the legs' nodes have told of their addresses; undefined when none has told anything. */
+function addressesTold(pool: ClientContext): string[][] | undefined {
+  if (!pool.links.some((link) => link?.welcome?.addresses !== undefined)) return undefined;
+  return pool.links.map((link) => [...link?.welcome?.addresses ?? []]);
 }
 
 /**

@@ -24,6 +24,7 @@ import { type Message, MessageType } from "../wire/message.ts";
 import { checkAnswer } from "../wire/negotiate.ts";
 import type { LegContext } from "./leg_context.ts";
 import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
+import { pathsOf } from "./leg_addresses.ts";
 import { OperationKind } from "./operation_table.ts";
 import { OutputKind } from "./output.ts";
 import { ResyncClear } from "./resync_clear.ts";
@@ -96,7 +97,12 @@ export class ResyncTarget {
     this.#clear.reset();
     this.#nextTickMs = leg.nowMs;
     leg.adoptIncarnations(order.shared);
-    for (const index of job.sources) job.links.want(index, order.shared.legs[index]?.address ?? "");
+    for (const index of job.sources) {
+      job.links.want(
+        index,
+        pathsOf(order.shared.legs[index]?.address ?? "", order.addresses?.[index] ?? [], leg.reach),
+      );
+    }
     if (order.mode === "reconcile") {
       leg.ownSuspects.addAll(job.todo);
       leg.ownSuspects.beginCheckpoint();
@@ -394,7 +400,7 @@ export class ResyncTarget {
       if (!job.links.mayConnect(index, leg.nowMs)) continue;
       const output = leg.outputs.push(OutputKind.CONNECT);
       output.legIndex = index;
-      output.address = job.links.connecting(index);
+      output.address = job.links.connecting(index, leg.nowMs);
     }
     if (job.links.isUp(job.source)) return;
     const up = job.sources.find((index) => job.links.isUp(index));

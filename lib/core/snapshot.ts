@@ -73,6 +73,8 @@ export interface LegSnapshot {
   readonly legIndex: number;
   /** The leg in whose place it was made; "" for none. */
   readonly replacesUuid: string;
+  /** Where its node can be reached, best first. Absent from older nodes. */
+  readonly addresses?: readonly string[];
   readonly sizeBytes: number;
   readonly chunkBytes: number;
   readonly logicalBlockBytes: number;
@@ -112,7 +114,11 @@ export interface LegSnapshot {
 export interface ClientLegSnapshot {
   readonly legIndex: number;
   readonly legUuid: string;
+  /** Where the leg table says it is. */
   readonly address: string;
+  /** All addresses by which it can be reached, best first, and the one in use ("" while it is away). Absent from older clients. */
+  readonly paths?: readonly string[];
+  readonly path?: string;
   readonly state: LegState;
   readonly inFlight: number;
   /** Whether an operator has taken it out of the in-sync set. */

@@ -6,6 +6,7 @@
 
 import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
 import { type ClientContext, type LegLink, newLink } from "./client_context.ts";
+import { movePaths } from "./link_paths.ts";
 
 /** Links for legs that have come into the table; those of legs that have left it end. `close` is called for open ones. */
 export function followTable(
@@ -41,7 +42,7 @@ export function learnLegs(pool: ClientContext, close: (link: LegLink, reason: st
     const link = pool.links[index];
     if (link === null) pool.links[index] = newLink(index, entry.address);
     else if (link.address !== entry.address) {
-      link.address = entry.address;
+      movePaths(link, entry.address);
       link.hasFailed = false;
       if (link.connection >= 0) close(link, `the leg table has moved on: leg ${index} is at ${entry.address}`);
     }

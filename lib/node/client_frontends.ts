@@ -44,7 +44,7 @@ export function openFrontends(
   const frontends: Frontend[] = [];
   const tell = (level: "info" | "warning", message: string) =>
     report({ kind: "event", pool: start.poolName, event: { level, name: "device", message } });
-  const ioTimeoutMs = start.ioTimeoutMs === 0 ? start.shared.ioTimeoutMs : start.ioTimeoutMs;
+  const ioTimeoutMs = start.ioTimeoutMs === 0 ? start.poolIoTimeoutMs : start.ioTimeoutMs;
   const means: Means = { start, reactor, pool, ioTimeoutMs, tell };
   const count = start.nbd.length + (start.device === null ? 0 : 1);
   // Half of the memory is for what applications write and read, the other half for what comes from legs.

@@ -160,7 +160,9 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       hotExtentCount: shape.hotExtentLimit,
       chunkBytes: pool.chunkBytes,
       logicalBlockBytes: pool.logicalBlockBytes,
-      shared: pool.record,
+      legs: pool.legs.map(({ legIndex, address, status }) => {
+        return { legIndex, address, told: status?.snapshot.addresses };
+      }),
       readOnly: options.readOnly ?? false,
       takeover: options.takeover ?? false,
       transport: options.transport ?? "auto",
@@ -170,6 +172,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       },
       heartbeatMs: options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS,
       ioTimeoutMs: options.ioTimeoutMs ?? 0,
+      poolIoTimeoutMs: pool.record.ioTimeoutMs,
       nbd: options.nbd,
       device: options.device ?? null,
       nbdSocketCount: options.nbdSocketCount ?? DEFAULT_NBD_SOCKETS,

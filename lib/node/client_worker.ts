@@ -52,6 +52,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   /** By connection: leg index, whether it is up, and the request slot that its current payload goes to (-1 none). */
   readonly #legOfConnection: number[] = [];
   readonly #isUp: boolean[] = [];
+  readonly #attempt: number[] = [];
   readonly #placingSlot: number[] = [];
   /** Whether that slot is a request's. Otherwise it is ours: a control payload, or an answer nobody waits for. */
   readonly #placingForRequest: boolean[] = [];
@@ -249,12 +250,16 @@ export class ClientWorker implements TransportHandler, FrontendHost {
         const connection = this.transport.connect(output.address);
         this.#keys.open(connection);
         this.#legOfConnection[connection] = output.legIndex;
+        this.#attempt[connection] = output.token;
         this.#isUp[connection] = false;
         this.#placingSlot[connection] = -1;
         this.#placingForRequest[connection] = false;
         this.#hasSent = true; // an address that cannot be connected to is told of by the flush
         return;
       }
+      case OutputKind.GIVE_UP:
+        this.#giveUp(output.legIndex, output.token);
+        return;
       case OutputKind.CLOSE: {
         const connection = this.#keys.connectionOf(output.connection);
         if (connection >= 0) this.transport.close(connection);
@@ -265,6 +270,13 @@ export class ClientWorker implements TransportHandler, FrontendHost {
         return;
       default:
         unreachable(`a client wants output kind ${output.kind}`);
+    }
+  }
+
+  #giveUp(legIndex: number, attempt: number): void {
+    for (let connection = 0; connection < this.#attempt.length; connection++) {
+      if (this.#attempt[connection] !== attempt || this.#legOfConnection[connection] !== legIndex) continue;
+      if (this.#keys.keyOf(connection) >= 0 && !this.#isUp[connection]) this.transport.close(connection);
     }
   }
 
@@ -334,7 +346,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   onConnected(connection: number): void {
     this.#isUp[connection] = true;
-    this.core.handleConnected(this.#legOfConnection[connection], this.#keys.keyOf(connection));
+    const legIndex = this.#legOfConnection[connection];
+    this.core.handleConnected(legIndex, this.#keys.keyOf(connection), this.#attempt[connection]);
     this.drain();
   }
 
@@ -412,7 +425,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     this.#keys.close(connection);
     this.#isUp[connection] = false;
     if (wasUp) this.core.handleConnectionClosed(key);
-    else this.core.handleConnectFailed(this.#legOfConnection[connection]);
+    else this.core.handleConnectFailed(this.#legOfConnection[connection], this.#attempt[connection]);
     this.drain();
     this.#placed(connection);
   }

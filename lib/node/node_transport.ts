@@ -24,8 +24,8 @@ export interface NodeTransportOptions {
   readonly pool: SlabBufferPool;
   readonly handler: TransportHandler;
   readonly policy: TransportPolicy;
-  /** Without RDMA on this machine it fails, whatever the policy. */
-  readonly mustHaveRdma: boolean;
+  /** What {@link openRdma} has found. */
+  readonly rdma: VerbsNetwork | null;
   /** What part of the pool peers may write to. */
   readonly landingShare: number;
   /** Takes up the memory that clients of this machine share; null for a node that does not listen. */
@@ -39,11 +39,11 @@ export interface NodeTransportOptions {
 /** Fewer bytes than this are no use: a connection takes 2 MiB at least. */
 const LEAST_LANDING_BYTES = 4 << 20;
 
-/** Makes it. Throws {@link RdmaUnavailable} when RDMA is demanded and missing; the message says what is. */
+/** Makes it. */
 export function makeTransport(options: NodeTransportOptions): Transport {
   const { reactor, pool, handler, policy, maxConnections } = options;
   const report = (message: string) => options.report({ level: "warning", name: "connection-closed", message });
-  const links = policy === "tcp" ? null : openLinks(options, report);
+  const links = options.rdma;
   const network = new LocalNetwork({
     reactor,
     network: new UringNetwork(reactor),
@@ -60,7 +60,20 @@ export function makeTransport(options: NodeTransportOptions): Transport {
   return choice;
 }
 
-function openLinks(options: NodeTransportOptions, report: (text: string) => void): VerbsNetwork | null {
+/** What RDMA is opened with. */
+export interface RdmaChoice {
+  readonly reactor: UringReactor;
+  readonly pool: SlabBufferPool;
+  readonly policy: TransportPolicy;
+  /** Without RDMA on this machine it fails, whatever the policy. */
+  readonly mustHaveRdma: boolean;
+  readonly report: (event: CoreEvent) => void;
+}
+
+/** The RDMA of this machine; null where there is none, or it is not wanted. Throws {@link RdmaUnavailable} when it is demanded and missing. */
+export function openRdma(options: RdmaChoice): VerbsNetwork | null {
+  if (options.policy === "tcp") return null;
+  const report = (message: string) => options.report({ level: "warning", name: "connection-closed", message });
   try {
     const links = new VerbsNetwork(options.reactor, options.pool, report);
     options.report({ level: "info", name: "rdma", message: `RDMA over ${rdmaDeviceNames().join(", ")}` });

@@ -5,7 +5,7 @@
  */
 
 import { ControlError } from "../control/control_api.ts";
-import { formatNodeAddress, parseNodeAddress } from "../control/node_address.ts";
+import { formatNodeAddress, isWildcard, parseNodeAddress } from "../control/node_address.ts";
 import type { CoreEvent } from "../core/output.ts";
 import { ControlService } from "./control_service.ts";
 import { LegRegistry } from "./leg_registry.ts";
@@ -29,6 +29,8 @@ export interface StorageNodeOptions {
   readonly stateDir: string;
   /** Addresses to listen on, "host:port" with a numeric host, "tcp://" optional; "rdma://host:port" for RDMA. */
   readonly listen: readonly string[];
+  /** Addresses at which others are to reach it, best first, as for `listen`. By default those of `listen` that are not wildcards. */
+  readonly advertise?: readonly string[];
   /** Bytes of payload buffers; 64 MiB by default. */
   readonly memoryBytes?: number;
   /** For people. Kept in the state directory. */
@@ -52,6 +54,7 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
   if (listen.every(isRdma)) {
     throw new ControlError("bad-request", "A storage node needs a TCP address to listen on: operators reach it there");
   }
+  const advertise = options.advertise?.map(advertisedAddress);
   const state = await NodeState.open(options.stateDir, options.nodeName);
   const onEvent = options.onEvent ?? (() => undefined);
   let service: ControlService | null = null;
@@ -72,6 +75,9 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     nodeUuid: state.nodeUuid,
     nodeName: state.nodeName,
     usesRdma: listen.some(isRdma),
+    // What is listened on at a port of its own is known once it is.
+    addresses: advertise ?? listen.filter((each) => !isWildcard(each) && !each.endsWith(":0")),
+    hasAllAddresses: advertise !== undefined,
   }, onReport);
   const legs = new LegRegistry(state, port);
 
@@ -160,6 +166,19 @@ function listenAddress(text: string, insecure: boolean): string {
     );
   }
   return scheme + formatNodeAddress({ host: address.host, port: isAnyPort ? 0 : address.port });
+}
+
+/** The canonical address, if others can be told of it. */
+function advertisedAddress(text: string): string {
+  const scheme = isRdma(text) ? RDMA_SCHEME : "";
+  const address = scheme + formatNodeAddress(parseNodeAddress(text.slice(scheme.length)));
+  if (isWildcard(address)) {
+    throw new ControlError(
+      "bad-request",
+      `"${text}" stands for every address of this machine. Advertise the ones at which others reach it`,
+    );
+  }
+  return address;
 }
 
 const RDMA_SCHEME = "rdma://";

@@ -9,6 +9,8 @@
 import { ControlError, type LegStatus, type NodeOperations } from "../control/control_api.ts";
 import { Caretaker } from "../core/caretaker.ts";
 import { LegServer, type LoadedMapPage } from "../core/leg_server.ts";
+import type { Reach } from "../core/leg_addresses.ts";
+import { isWildcard } from "../control/node_address.ts";
 import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Reactor } from "../io/reactor.ts";
 import { DeviceFile, type LoadedLeg, loadLeg, StoreError } from "../store/leg_device.ts";
@@ -29,23 +31,33 @@ interface Closing {
   readonly requestId: number;
 }
 
+/** What legs and sessions of the node are told of it. */
+export interface StorageFacts {
+  readonly nodeName: string;
+  /** Where others are to reach it. Grows when it comes to listen elsewhere, unless these are all. */
+  readonly addresses: string[];
+  readonly hasAllAddresses: boolean;
+  /** By what it reaches others. */
+  readonly reach: Reach;
+}
+
 /** Carries out requests of the main isolate. */
 export class StorageOperations {
   readonly #worker: StorageWorker;
   readonly #reactor: Reactor;
   readonly #report: (report: WorkerReport) => void;
   readonly #bootId = readBootId();
-  readonly #nodeName: string;
+  readonly #facts: StorageFacts;
   #closing: Closing[] = [];
 
   constructor(
     worker: StorageWorker,
     reactor: Reactor,
-    nodeName: string,
+    facts: StorageFacts,
     report: (report: WorkerReport) => void,
   ) {
     this.#worker = worker;
-    this.#nodeName = nodeName;
+    this.#facts = facts;
     this.#reactor = reactor;
     this.#report = report;
   }
@@ -99,7 +111,11 @@ export class StorageOperations {
 
   #listen(address: string): string {
     try {
-      return this.#worker.transport.listen(address).boundAddress;
+      const { boundAddress } = this.#worker.transport.listen(address);
+      const { addresses, hasAllAddresses } = this.#facts;
+      const isNew = !hasAllAddresses && !isWildcard(boundAddress) && !addresses.includes(boundAddress);
+      if (isNew) addresses.push(boundAddress);
+      return boundAddress;
     } catch (error) {
       throw new ControlError("in-use", `Cannot listen on ${address}: ${(error as Error).message}`);
     }
@@ -140,6 +156,8 @@ export class StorageOperations {
       metadataSequence: loaded.maxSequence,
       bootId: this.#bootId,
       instance: crypto.randomUUID(),
+      addresses: this.#facts.addresses,
+      reach: this.#facts.reach,
       nowMs: this.#reactor.nowMs,
       creditBytes: Math.floor(pool.totalBytes / CREDIT_DIVISOR),
     });
@@ -200,7 +218,7 @@ export class StorageOperations {
     driver.operator ??= new OperatorSession({
       leg: driver.core,
       host: this.#worker,
-      name: `the operator's session at ${this.#nodeName}`,
+      name: `the operator's session at ${this.#facts.nodeName}`,
       connect: (legIndex, address) => this.#worker.connectOperator(driver, legIndex, address),
       report: (event) => this.#worker.reportEvent(driver, event),
       answer: (id, result, error) => this.#report({ kind: "response", id, result, error }),

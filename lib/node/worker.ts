@@ -16,7 +16,6 @@ import { nameThread } from "../../ffi/libc/process.ts";
 import { ClientPool } from "../core/client_pool.ts";
 import { ReaderPool } from "../core/reader_pool.ts";
 import type { CoreEvent } from "../core/output.ts";
-import type { SharedEpoch } from "../disk_format/records.ts";
 import { MailboxReceiver } from "../io/mailbox.ts";
 import { SlabBufferPool } from "../io/slab_buffer_pool.ts";
 import { UringReactor } from "../io/uring_reactor.ts";
@@ -27,7 +26,7 @@ import { openFrontends } from "./client_frontends.ts";
 import { ClientLife } from "./client_life.ts";
 import { ClientTurns } from "./client_turns.ts";
 import { ClientWorker } from "./client_worker.ts";
-import { makeTransport } from "./node_transport.ts";
+import { makeTransport, openRdma } from "./node_transport.ts";
 import { StorageOperations } from "./storage_operations.ts";
 import { StorageWorker } from "./storage_worker.ts";
 import type { ClientStart, MailboxMessage, StorageStart, WorkerReport, WorkerStart } from "./worker_messages.ts";
@@ -77,20 +76,27 @@ function runStorage(start: StorageStart): void {
   const pool = new SlabBufferPool({ totalBytes: start.memoryBytes });
   const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
   const borrow = new BorrowingPool(pool);
+  const policy = start.usesRdma ? "auto" : "tcp";
+  const rdma = openRdma({ reactor, pool, policy, mustHaveRdma: start.usesRdma, report: reportTransport });
   const worker = new StorageWorker(reactor, borrow, start.nodeUuid, report);
   worker.transport = makeTransport({
     reactor,
     pool,
     handler: worker,
-    policy: start.usesRdma ? "auto" : "tcp",
-    mustHaveRdma: start.usesRdma,
+    policy,
+    rdma,
     landingShare: 1 / 2,
     borrow,
     lendsMemory: false,
     maxConnections: 512,
     report: reportTransport,
   });
-  const operations = new StorageOperations(worker, reactor, start.nodeName, report);
+  const operations = new StorageOperations(worker, reactor, {
+    nodeName: start.nodeName,
+    addresses: [...start.addresses],
+    hasAllAddresses: start.hasAllAddresses,
+    reach: { tcp: true, rdma: rdma !== null },
+  }, report);
   let isStopping = false;
   new MailboxReceiver(start.mailbox, reactor, (value) => {
     const message = value as MailboxMessage;
@@ -110,6 +116,8 @@ function runClient(start: ClientStart): void {
   nameThread("brmr-client");
   const pool = new SlabBufferPool({ totalBytes: start.memoryBytes, shareable: start.transport === "auto" });
   const reactor = UringReactor.create({ entries: RING_ENTRIES, pool });
+  const policy = start.transport;
+  const rdma = openRdma({ reactor, pool, policy, mustHaveRdma: policy === "rdma", report: reportTransport });
   const options = {
     poolUuid: start.poolUuid,
     poolName: start.poolName,
@@ -120,7 +128,9 @@ function runClient(start: ClientStart): void {
     chunkBytes: start.chunkBytes,
     clientUuid: start.clientUuid,
     clientName: start.clientName,
-    legs: legAddresses(start.shared),
+    legs: start.legs,
+    reach: { tcp: policy !== "rdma", rdma: rdma !== null },
+    connectLimitMs: start.heartbeatMs,
     nowMs: reactor.nowMs,
     wallMs: Date.now(),
     nextRandom: Math.random,
@@ -141,8 +151,8 @@ function runClient(start: ClientStart): void {
     reactor,
     pool,
     handler: worker,
-    policy: start.transport,
-    mustHaveRdma: start.transport === "rdma",
+    policy,
+    rdma,
     landingShare: 1 / 4,
     borrow: null,
     lendsMemory: start.transport === "auto",
@@ -162,12 +172,4 @@ function runClient(start: ClientStart): void {
     life.afterTurn();
     worker.afterTurn();
   }
-}
-
-function legAddresses(shared: SharedEpoch): { legIndex: number; address: string }[] {
-  const legs: { legIndex: number; address: string }[] = [];
-  shared.legs.forEach((entry, legIndex) => {
-    if (entry !== null) legs.push({ legIndex, address: entry.address });
-  });
-  return legs;
 }

@@ -7,7 +7,6 @@
  */
 
 import type { ForceOrder } from "../core/forced_start.ts";
-import type { SharedEpoch } from "../disk_format/records.ts";
 import type { CoreEvent } from "../core/output.ts";
 import type { ClientSnapshot } from "../core/snapshot.ts";
 import type { DeviceChoice } from "../frontend/device_choice.ts";
@@ -24,6 +23,10 @@ export interface StorageStart {
   readonly nodeName: string;
   /** It listens on RDMA too. */
   readonly usesRdma: boolean;
+  /** Where others are to reach it, as far as is known before it listens. */
+  readonly addresses: readonly string[];
+  /** These are all; addresses that it comes to listen on are not added. */
+  readonly hasAllAddresses: boolean;
 }
 
 /** First message to the worker of a client node. */
@@ -40,7 +43,8 @@ export interface ClientStart {
   readonly hotExtentCount: number;
   readonly chunkBytes: number;
   readonly logicalBlockBytes: number;
-  readonly shared: SharedEpoch;
+  /** Where the legs are: the address of the leg table, and what their nodes told. */
+  readonly legs: readonly { readonly legIndex: number; readonly address: string; readonly told?: readonly string[] }[];
   readonly readOnly: boolean;
   readonly takeover: boolean;
   /** An order to start in spite of the start rule. */
@@ -50,6 +54,7 @@ export interface ClientStart {
   readonly transport: TransportPolicy;
   /** How long I/O waits for legs before it fails; 0 takes the pool's own. */
   readonly ioTimeoutMs: number;
+  readonly poolIoTimeoutMs: number;
   /** Paths of unix sockets, or "tcp://host:port" on loopback, where NBD is offered. */
   readonly nbd: readonly string[];
   /** The block device to make; "auto" takes the first place of `nbd` when there can be none. */

@@ -14,6 +14,8 @@ const legIndex = v.pipe(uint, v.maxValue(7));
 const uuid = v.pipe(v.string(), v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "Not a lower-case UUID"));
 const text = v.pipe(v.string(), v.maxLength(1024));
 
+const nodeAddresses = v.pipe(v.array(v.pipe(v.string(), v.maxBytes(266))), v.maxLength(16));
+
 const legEntry = v.object({
   uuid,
   /** A host name of at most 253 characters, a colon, a port: what fits in an epoch record on disk. */
@@ -72,6 +74,8 @@ export const welcomeSchema = v.object({
   heldBy: v.optional(text),
   /** Leg: whether it surely holds all that it ever acked, flushed or not. */
   whole: v.optional(v.boolean()),
+  /** Leg: where its node can be reached, "host:port" or "rdma://host:port", best first. */
+  addresses: v.optional(nodeAddresses),
   /** Leg: whether parts of it may differ from other members, because the last session ended uncleanly. */
   unclean: v.optional(v.boolean()),
 });
@@ -134,6 +138,8 @@ export const resyncOrderSchema = v.object({
   extents: v.pipe(v.array(uint), v.maxLength(65536)),
   /** Record in force: gives the sources' addresses. */
   shared: sharedEpoch,
+  /** By leg index: all addresses of a source, best first, where the client knows of more than the record's. */
+  addresses: v.optional(v.pipe(v.array(nodeAddresses), v.maxLength(8))),
 });
 /** Where a resync stands. */
 export const resyncReportSchema = v.object({

@@ -29,6 +29,8 @@ export interface ClusterOptions {
   readonly legPaths?: readonly string[];
   /** More arguments of `brmr serve`, `brmr pool create`, `brmr attach`. */
   readonly serveArguments?: readonly string[];
+  /** Besides, for one node. */
+  readonly nodeArguments?: (index: number) => readonly string[];
   readonly createArguments?: readonly string[];
   readonly attachArguments?: readonly string[];
   /** More environment for the processes of `brmr serve` and `brmr attach`. */
@@ -274,6 +276,7 @@ export class Cluster {
       "--listen",
       `tcp://${this.addresses[index]}`,
       ...this.#options.serveArguments ?? [],
+      ...this.#options.nodeArguments?.(index) ?? [],
     ]);
     const node = new ServerProcess(`node ${index}`, command, {
       ...this.#environment(),

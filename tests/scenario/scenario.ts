@@ -13,13 +13,14 @@
  *
  * Commands:
  *
- *     pool legs=N chunks=N extent-chunks=N hot=N min-in-sync=N io-timeout=MS depth=N heartbeat=MS readers=N     first of all; all have defaults
+ *     pool legs=N chunks=N extent-chunks=N hot=N min-in-sync=N io-timeout=MS depth=N heartbeat=MS readers=N paths=N     first of all; all have defaults
  *     write|read|zero|discard FIRST+COUNT [fua] [by client|reader-N]     sectors of 512 bytes; begins, does not wait
  *     flush
  *     run N ms
  *     until idle | until ready | until detached | until refused | until in-sync MASK | until resyncing leg-N [N s]
  *     takeover                    the other client ("client-2") takes the pool from the one that has it
  *     kill|power leg-N|client          start leg-N|client [takeover] [force [without N]]          pause leg-N|client N ms          detach
+ *     cut-path leg-N PATH N ms         break-path leg-N PATH        (paths are numbered from 1, pool paths=2)
  *     cut WHO to WHO N ms              break WHO WHO                          slow leg-N FACTOR
  *     fail leg-N read|write|zero|flush|metadata           the next such operation ends with EIO
  *     delay leg-N read|write|zero|flush|metadata MS       the next such operation takes so much longer
@@ -49,7 +50,7 @@
 import type { ForceOrder } from "../../lib/core/forced_start.ts";
 import { RequestFlag, RequestKind } from "../../lib/frontend/frontend.ts";
 import type { ClientProcess } from "../sim/client_process.ts";
-import { rotIntents } from "../sim/faults.ts";
+import { breakPath, rotIntents } from "../sim/faults.ts";
 import { MAX_SECTORS_PER_WRITE, nameValue } from "../sim/oracle.ts";
 import { drawPlan, type Plan } from "../sim/plan.ts";
 import type { Process } from "../sim/process.ts";
@@ -143,6 +144,7 @@ function scenarioPlan(command: string): Plan {
     bootsAreKnown: true,
     readerCount: option("readers", 0),
     caretakers: option("caretakers", 0) === 1,
+    pathCounts: option("paths", 0) === 0 ? [] : new Array(legCount + option("spare", 0)).fill(option("paths", 0)),
     clientless: false,
     turnMs: 0,
     requestCount: 0,
@@ -154,6 +156,7 @@ function scenarioPlan(command: string): Plan {
       heartbeatLimitMs: option("heartbeat", 3000),
       legTimeoutMs: 20_000,
       flushIntervalMs: 2000,
+      connectLimitMs: option("paths", 0) === 0 ? undefined : option("heartbeat", 3000),
     },
   };
 }
@@ -208,6 +211,15 @@ function obey(world: World, words: readonly string[]): void {
     case "cut":
       world.network.cut(processOf(world, words[1]).id, processOf(world, words[3]).id, world.nowMs + Number(words[4]));
       return;
+    case "cut-path": {
+      const untilMs = world.nowMs + Number(words[3]);
+      for (const towards of [true, false]) {
+        world.network.cutPath(legOf(world, words[1]).id, Number(words[2]) - 1, towards, untilMs);
+      }
+      return;
+    }
+    case "break-path":
+      return breakPath(world, legOf(world, words[1]), Number(words[2]) - 1);
     case "break": {
       const ends = [processOf(world, words[1]), processOf(world, words[2])];
       for (const connection of [...world.network.live]) {

@@ -8,6 +8,7 @@ import { ClientPool, type ClientPoolOptions, type PoolCore } from "../../lib/cor
 import type { ForceOrder } from "../../lib/core/forced_start.ts";
 import type { LegChange } from "../../lib/core/leg_table_changes.ts";
 import { type CoreEvent, type Output, OutputKind } from "../../lib/core/output.ts";
+import { MAX_LEGS } from "../../lib/disk_format/records.ts";
 import { RequestKind } from "../../lib/frontend/frontend.ts";
 import type { EpochChange } from "../../lib/wire/bodies.ts";
 import { type Message, MessageType } from "../../lib/wire/message.ts";
@@ -216,12 +217,12 @@ export class ClientProcess extends Process {
   }
 
   onConnected(tag: number, connection: number): void {
-    this.core!.handleConnected(tag, connection);
+    this.core!.handleConnected(tag % MAX_LEGS, connection, Math.floor(tag / MAX_LEGS));
     this.settle();
   }
 
   onConnectFailed(tag: number): void {
-    this.core!.handleConnectFailed(tag);
+    this.core!.handleConnectFailed(tag % MAX_LEGS, Math.floor(tag / MAX_LEGS));
     this.settle();
   }
 
@@ -369,8 +370,10 @@ export class ClientProcess extends Process {
         this.#complete(output.tag, output.status);
         return;
       case OutputKind.CONNECT:
-        world.connect(this, output.address, output.legIndex);
+        world.connect(this, output.address, output.token * MAX_LEGS + output.legIndex);
         return;
+      case OutputKind.GIVE_UP:
+        return; // what becomes of it is told all the same
       case OutputKind.CLOSE:
         world.network.close(output.connection);
         return;

@@ -55,6 +55,17 @@ export function strike(world: World, fault: number): void {
       if (world.tracing) world.note(`${world.processes[from].name} to ${world.processes[to].name} until ${untilMs}`);
       return;
     }
+    case Fault.CUT_PATH: {
+      const path = under(prng, world.plan.pathCounts[leg.legIndex] ?? 1);
+      const untilMs = world.nowMs + exponential(prng, 4000);
+      const direction = under(prng, 3); // to it, from it, both
+      if (direction !== 1) world.network.cutPath(leg.id, path, true, untilMs);
+      if (direction !== 0) world.network.cutPath(leg.id, path, false, untilMs);
+      if (world.tracing) world.note(`path ${path} of ${leg.name}, direction ${direction}, until ${untilMs}`);
+      // Half of the cuts are noticed.
+      if (happens(prng, 0.5)) breakPath(world, leg, path);
+      return;
+    }
     case Fault.PAUSE_LEG:
       leg.pausedUntilMs = Math.max(leg.pausedUntilMs, world.nowMs + exponential(prng, 2000));
       return;
@@ -158,6 +169,13 @@ export function strike(world: World, fault: number): void {
     }
     default:
       return strikeStrangely(world, fault);
+  }
+}
+
+/** Every connection to a leg by one of its paths breaks. */
+export function breakPath(world: World, leg: LegProcess, path: number): void {
+  for (const connection of [...world.network.live]) {
+    if (connection.path === path && connection.ends[1].process === leg) world.network.break(connection);
   }
 }
 

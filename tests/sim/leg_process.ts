@@ -64,6 +64,12 @@ export class LegProcess extends Process {
     return Math.min(this.core!.nextDeadlineMs, this.caretaker?.nextDeadlineMs ?? Infinity);
   }
 
+  /** Where its node can be reached. */
+  get addresses(): string[] {
+    const count = this.world.plan.pathCounts[this.legIndex] ?? 1;
+    return Array.from({ length: count }, (_, path) => `leg-${this.legIndex}:${path + 1}`);
+  }
+
   /** Starts from what is on the disk. */
   start(): void {
     const world = this.world;
@@ -84,6 +90,7 @@ export class LegProcess extends Process {
       bootId: world.plan.bootsAreKnown ? `boot ${this.#boots}` : "",
       nowMs: this.clockMs,
       dialect: this.installed,
+      addresses: world.plan.pathCounts.length === 0 ? undefined : this.addresses,
       ...world.plan.legOptions,
     });
     this.#isCaring = false;

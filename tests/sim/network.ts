@@ -2,7 +2,7 @@
  * Connections between simulated processes: in order within a connection and a direction, in no order between connections.
  * A frame is lost only together with all that follow it on its connection. The two ends learn of a loss at different
  * times, or never, so that only their heartbeats tell them. A direction between two processes may be cut: what is sent
- * meanwhile arrives after the cut, or never.
+ * meanwhile arrives after the cut, or never. A process may be reached by several paths, each of which may be cut for itself.
  *
  * @module
  */
@@ -17,6 +17,9 @@ import { garble, type Garbling } from "./forgery.ts";
 import type { Process } from "./process.ts";
 import { SECTOR_BYTES, type Slot } from "./slots.ts";
 import { Violation } from "./violation.ts";
+
+/** Paths of one process at most. */
+export const MOST_PATHS = 2;
 
 /** One message on its way. Reused. */
 export class Frame {
@@ -53,10 +56,13 @@ interface End {
 /** A connection; `number` of an end is `id * 2 + side`. Side 0 connected, side 1 accepted. */
 export class Connection {
   readonly id: number;
+  /** Which of the acceptor's paths it takes. */
+  readonly path: number;
   readonly ends: [End, End];
 
-  constructor(id: number, connector: Process, acceptor: Process) {
+  constructor(id: number, connector: Process, acceptor: Process, path: number) {
     this.id = id;
+    this.path = path;
     this.ends = [newEnd(connector), newEnd(acceptor)];
   }
 }
@@ -98,6 +104,8 @@ export class Network {
   readonly garblings: Garbling[] = [];
   framesDelivered = 0;
   #cutUntilMs: Float64Array = new Float64Array(0);
+  /** By process and path: until when nothing gets to the process on it, and from it. */
+  #pathCutUntilMs: Float64Array = new Float64Array(0);
   #processCount = 0;
   #spare: Frame[] = [];
   #heap: EventHeap;
@@ -111,6 +119,7 @@ export class Network {
     this.#options = options;
     this.#processCount = processCount;
     this.#cutUntilMs = new Float64Array(processCount * processCount);
+    this.#pathCutUntilMs = new Float64Array(processCount * MOST_PATHS * 2);
   }
 
   /** Nothing gets through from one process to another until then. */
@@ -118,38 +127,52 @@ export class Network {
     this.#cutUntilMs[from * this.#processCount + to] = untilMs;
   }
 
+  /** Nothing gets to process `to` by its path `path` until then, or from it. */
+  cutPath(to: number, path: number, towards: boolean, untilMs: number): void {
+    this.#pathCutUntilMs[(to * MOST_PATHS + path) * 2 + Number(towards)] = untilMs;
+  }
+
   /** All cuts end now. */
   heal(): void {
     this.#cutUntilMs.fill(0);
+    this.#pathCutUntilMs.fill(0);
   }
 
-  #delayMs(from: Process, to: Process): number {
+  /** `towards`: from the one that connected to the one that accepted. */
+  #delayMs(from: Process, to: Process, path: number, towards: boolean): number {
     const options = this.#options;
     let delay = options.baseDelayMs + part(this.#prng) * part(this.#prng) * 4 * options.meanDelayMs;
     if (options.spikeChance > 0 && happens(this.#prng, options.spikeChance)) {
       delay += part(this.#prng) * options.spikeMs;
     }
     delay *= from.slowness > to.slowness ? from.slowness : to.slowness;
-    const cutUntil = this.#cutUntilMs[from.id * this.#processCount + to.id];
+    const acceptor = towards ? to.id : from.id;
+    const cutUntil = Math.max(
+      this.#cutUntilMs[from.id * this.#processCount + to.id],
+      this.#pathCutUntilMs[(acceptor * MOST_PATHS + path) * 2 + Number(towards)],
+    );
     return cutUntil > this.nowMs ? cutUntil - this.nowMs + delay : delay;
   }
 
   /** `from` begins to connect to `to`. Outcomes reach both as events. `tag` comes back to the connector. */
-  connect(from: Process, to: Process, tag: number): void {
-    const event = this.#heap.push(this.nowMs + this.#delayMs(from, to), EventKind.CONNECT_ARRIVES, from, from.life);
-    event.a = tag;
+  connect(from: Process, to: Process, tag: number, path = 0): void {
+    const arrivalMs = this.nowMs + this.#delayMs(from, to, path, true);
+    const event = this.#heap.push(arrivalMs, EventKind.CONNECT_ARRIVES, from, from.life);
+    event.a = tag * MOST_PATHS + path;
     event.data = to;
   }
 
   /** The connection request is there. Called by the world on CONNECT_ARRIVES, whatever life `from` is in. */
-  arrive(from: Process, fromLife: number, to: Process, tag: number): void {
-    const answerMs = this.nowMs + this.#delayMs(to, from);
+  arrive(from: Process, fromLife: number, to: Process, tagAndPath: number): void {
+    const path = tagAndPath % MOST_PATHS;
+    const tag = Math.floor(tagAndPath / MOST_PATHS);
+    const answerMs = this.nowMs + this.#delayMs(to, from, path, false);
     if (!to.accepts) {
       const failMs = to.powered ? answerMs : answerMs + part(this.#prng) * 2000;
       this.#heap.push(failMs, EventKind.CONNECT_FAILED, from, fromLife).a = tag;
       return;
     }
-    const connection = new Connection(this.connections.length, from, to);
+    const connection = new Connection(this.connections.length, from, to, path);
     this.connections.push(connection);
     connection.ends[0].life = fromLife;
     connection.ends[0].lastArrivalMs = answerMs;
@@ -165,7 +188,8 @@ export class Network {
   established(connection: Connection, tag: number): void {
     const end = connection.ends[0];
     if (end.process.life !== end.life || !end.process.alive) {
-      this.#tellClosed(connection, 1, this.nowMs + this.#delayMs(end.process, connection.ends[1].process));
+      const noticeMs = this.nowMs + this.#delayMs(end.process, connection.ends[1].process, connection.path, true);
+      this.#tellClosed(connection, 1, noticeMs);
       return;
     }
     end.open = true;
@@ -214,7 +238,7 @@ export class Network {
     frame.placed = -1;
     frame.body = body === null ? null : overTheWire(frame.message, body);
     if (this.garblings.length > 0) garble(this.garblings, from.process, to.process, frame);
-    let arrivalMs = this.nowMs + this.#delayMs(from.process, to.process);
+    let arrivalMs = this.nowMs + this.#delayMs(from.process, to.process, connection.path, side === 0);
     const previousArrivalMs = to.lastArrivalMs;
     if (arrivalMs < previousArrivalMs) arrivalMs = previousArrivalMs;
     to.lastArrivalMs = arrivalMs;
@@ -336,7 +360,7 @@ export class Network {
     }
     end.cutoffMs = Math.min(end.cutoffMs, cutoffMs);
     if (told) {
-      const noticeMs = this.nowMs + this.#delayMs(sender.process, end.process);
+      const noticeMs = this.nowMs + this.#delayMs(sender.process, end.process, connection.path, side === 1);
       this.#tellClosed(connection, side, Math.max(noticeMs, end.cutoffMs));
     }
   }

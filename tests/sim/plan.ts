@@ -48,6 +48,7 @@ export const Fault = {
   VERSION: 33,
   ROT_MAPS: 34,
   TAKE_OVER_APART: 35,
+  CUT_PATH: 36,
 } as const;
 
 /** Names, for traces. */
@@ -109,7 +110,10 @@ export interface Plan {
     readonly heartbeatLimitMs: number;
     readonly legTimeoutMs: number;
     readonly flushIntervalMs: number;
+    readonly connectLimitMs?: number;
   };
+  /** By leg: the paths by which its node can be reached and says so; none are told where this is empty. */
+  readonly pathCounts: readonly number[];
 }
 
 const KIB = 1024;
@@ -117,6 +121,18 @@ const KIB = 1024;
 /** Draws a plan. */
 export function drawPlan(seed: number): Plan {
   const prng = new Prng(seed);
+  const plan = drawSinglePaths(prng, seed);
+  // Drawn last: the other worlds stay what they were.
+  if (!happens(prng, 0.4)) return plan;
+  const pathCounts = Array.from({ length: plan.legCount }, () => between(prng, 1, 2));
+  const faults = [...plan.faults];
+  for (let i = under(prng, 4); i > 0; i--) faults.push(Fault.CUT_PATH);
+  const connectLimitMs = happens(prng, 0.7) ? plan.clientOptions.heartbeatLimitMs : undefined;
+  return { ...plan, pathCounts, faults, clientOptions: { ...plan.clientOptions, connectLimitMs } };
+}
+
+/** A plan in which every leg has one path, of which nothing is told. */
+function drawSinglePaths(prng: Prng, seed: number): Plan {
   const firstCount = happens(prng, 0.5) ? 2 : happens(prng, 0.7) ? 3 : between(prng, 4, 5);
   const chunkCount = happens(prng, 0.7) ? between(prng, 4, 16) * 16 : between(prng, 16, 64) * 16;
   const legUuids = Array.from({ length: firstCount }, () => drawUuid(prng));
@@ -145,6 +161,7 @@ export function drawPlan(seed: number): Plan {
     readerCount: happens(prng, 0.3) ? between(prng, 1, 2) : 0,
     caretakers: false,
     clientless: false,
+    pathCounts: [],
     shape: {
       poolUuid: drawUuid(prng),
       legUuids,

@@ -299,12 +299,12 @@ export class World {
     } else (process as LegProcess).start();
   }
 
-  /** Someone wants to reach "leg-2:1". */
+  /** Someone wants to reach "leg-2:1": that leg by its first path. */
   connect(from: Process, address: string, tag: number): void {
-    const legIndex = Number(/^leg-(\d+):1$/.exec(address)?.[1] ?? -1);
-    const leg = this.legs[legIndex];
+    const [, index, path] = /^leg-(\d+):(\d)$/.exec(address) ?? [];
+    const leg = this.legs[Number(index ?? -1)];
     if (leg === undefined) throw new Violation("assertion", `a core wants to connect to ${address}`);
-    this.network.connect(from, leg, tag);
+    this.network.connect(from, leg, tag, Number(path) - 1);
   }
 
   /** The other client takes the pool over. The one that has it may go on for a while, not knowing. */

@@ -227,6 +227,7 @@ Deno.test("mapColumns() is a power of two that fits the screen", () => {
 
 Deno.test("status of one pool: attached here, held elsewhere, not attached", () => {
   assertGolden("status_attached.txt", renderPoolStatus(sync([leg(0), RESYNCING, AWAY]), CLIENT, PLAIN));
+  assertGolden("status_paths.txt", renderPoolStatus(sync([leg(0), leg(1)]), withPaths(CLIENT), PLAIN));
   assertGolden("status_held.txt", renderPoolStatus(sync([leg(0), leg(1)], { heldBy: "host-b:77" }), null, PLAIN));
   const caredFor = sync([leg(0), RESYNCING], { isCaredFor: true, isWhole: false });
   assert.match(renderPoolStatus(caredFor, null, PLAIN), /^ {2}attached +no, caretaker at work$/m);
@@ -237,6 +238,30 @@ Deno.test("status of one pool: attached here, held elsewhere, not attached", () 
   const lost = sync([leg(0, { state: "away", missingBytes: null }), AWAY]);
   assertGolden("status_lost_color.txt", renderPoolStatus(lost, null, COLOR));
 });
+
+/** The same client, with legs of two paths and of one. */
+function withPaths(client: AttachedClient): AttachedClient {
+  const base = {
+    legUuid: testUuid(100),
+    state: "in-sync",
+    inFlight: 0,
+    isDrained: false,
+    readErrors: 0,
+    repairedBytes: 0,
+    resync: null,
+  } as const;
+  const told = ["rdma://10.0.0.1:7701", "tcp://10.0.1.1:7701"];
+  const legs = [
+    { ...base, legIndex: 0, address: "10.0.0.1:7701", paths: told, path: told[1] },
+    { ...base, legIndex: 1, address: "10.0.0.2:7701", paths: ["10.0.0.2:7701"], path: "10.0.0.2:7701" },
+    { ...base, legIndex: 2, address: "10.0.0.3:7701", paths: ["10.0.0.3:7701", "10.0.1.3:7701"], path: "" },
+  ];
+  const paths = [
+    { legIndex: 0, transport: "tcp", reason: "the node cannot be reached within this machine" },
+    { legIndex: 1, transport: "shared-memory" },
+  ] as const;
+  return { ...client, paths, snapshot: { ...client.snapshot, legs } };
+}
 
 /** What a search over three nodes finds, of which one is away. */
 async function foundPools(): Promise<FoundPools> {

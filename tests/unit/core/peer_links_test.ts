@@ -5,8 +5,8 @@ import { PeerLinks } from "../../../lib/core/peer_links.ts";
 
 function linkThatIsUp(): PeerLinks {
   const links = new PeerLinks();
-  links.want(1, "127.0.0.1:1");
-  links.connecting(1);
+  links.want(1, ["127.0.0.1:1"]);
+  links.connecting(1, 0);
   assert.ok(links.connected(1, 7, 0));
   links.greeted(1);
   return links;
@@ -21,8 +21,8 @@ Deno.test("the failure of a connect that an earlier order began does not harm a 
 
 Deno.test("a connect that fails is tried again after a pause", () => {
   const links = new PeerLinks();
-  links.want(1, "127.0.0.1:1");
-  links.connecting(1);
+  links.want(1, ["127.0.0.1:1"]);
+  links.connecting(1, 0);
   links.connectFailed(1, 10);
   assert.equal(links.mayConnect(1, 10), false);
   assert.equal(links.mayConnect(1, 1000), true);
