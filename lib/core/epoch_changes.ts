@@ -146,7 +146,9 @@ export function foundingRecord(
     const bit = 1 << index;
     const isMember = (memberMask & bit) !== 0;
     const isUnknown = (plan.doubtMask & bit) !== 0 || ((plan.isAllUnknown || forced !== null) && !isMember);
-    const known = isUnknown ? wholly(entry, true) : entry;
+    // Of a leg that is forced into the set nobody's map says anything any more: what it holds is what the pool is.
+    const isForced = isMember && (plan.record.inSyncMask & bit) === 0;
+    const known = isUnknown ? wholly(entry, true) : isForced ? { ...wholly(entry, false), isDrained: false } : entry;
     return { ...known, outSinceMs: isMember ? 0 : entry.outSinceMs };
   });
   const clientGeneration = isCaretaker ? record.clientGeneration : generation;

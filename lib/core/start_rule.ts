@@ -56,19 +56,30 @@ export function isMemberOf(record: SharedEpoch, leg: LegEvidence): boolean {
   return leg.shared.historyNumber < record.historyNumber && leg.shared.generation < record.generation;
 }
 
-/** Two legs of the newest histories that are here, forced apart from one another; null when there is one such history. */
-export function splitOf(evidence: readonly LegEvidence[]): readonly [LegEvidence, LegEvidence] | null {
+/** The legs of each of the newest histories that are here, forced apart from one another; null when there is one such history. */
+export function splitOf(evidence: readonly LegEvidence[]): readonly LegEvidence[][] | null {
   const top = evidence.reduce((most, { shared }) => Math.max(most, shared.historyNumber), 0);
-  const newest = evidence.filter(({ shared }) => shared.historyNumber === top);
-  const other = newest.find(({ shared }) => shared.historyId !== newest[0].shared.historyId);
-  return other === undefined ? null : [newest[0], other];
+  const byHistory = new Map<string, LegEvidence[]>();
+  for (const leg of evidence) {
+    if (leg.shared.historyNumber !== top) continue;
+    const legs = byHistory.get(leg.shared.historyId);
+    if (legs === undefined) byHistory.set(leg.shared.historyId, [leg]);
+    else legs.push(leg);
+  }
+  return byHistory.size > 1 ? [...byHistory.values()] : null;
 }
 
-/** Names both sides of a split, and the way out. */
-export function splitText([one, other]: readonly [LegEvidence, LegEvidence]): string {
-  return `The pool was started by force more than once, apart: ${nameOf(one.shared, one.legIndex)} and ` +
-    `${nameOf(other.shared, other.legIndex)} each hold writes that the other lacks. Choose whose are given up: ` +
-    `attach with --force --without ${one.legIndex}, or --force --without ${other.legIndex}`;
+/** Names all sides of a split, and the ways out: the legs of all but one are given up. */
+export function splitText(sides: readonly LegEvidence[][]): string {
+  const names = sides.map((legs) => legs.map(({ shared, legIndex }) => nameOf(shared, legIndex)).join(", "));
+  const ways = sides.map((kept) => {
+    const given = sides.filter((side) => side !== kept).flat().map(({ legIndex }) => legIndex).sort((a, b) => a - b);
+    return `--force ${given.map((legIndex) => `--without ${legIndex}`).join(" ")}`;
+  });
+  return `The pool was started by force more than once, apart: ${
+    names.join(" and ")
+  } each hold writes that the other ` +
+    `lacks. Choose whose are given up: attach with ${ways.reverse().join(", or ")}`;
 }
 
 /** Number of set bits. */

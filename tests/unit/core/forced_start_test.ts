@@ -90,6 +90,12 @@ Deno.test("two histories of one number are a split: refused, naming both, until 
   const other = leg(1, { historyId: "three", historyNumber: 1, inSyncMask: 0b010, generation: 8 });
   const reason = reasonOf([one, other]);
   assert.match(reason, /leg 0 .*leg 1 .*--force --without 0, or --force --without 1/);
+  const more = leg(3, { historyId: "two", historyNumber: 1, inSyncMask: 0b1001 });
+  assert.match(
+    reasonOf([one, other, more]),
+    /leg 0 .*, leg 3 .* and leg 1 .* attach with --force --without 0 --without 3, or --force --without 1$/,
+  );
+  assert.ok(decideForced([one, other, more], 0b1001).ok);
   const undecided = decideForced([one, other], 0);
   assert.ok(!undecided.ok && undecided.reason === reason);
   const decided = decideForced([one, other], 0b010);
