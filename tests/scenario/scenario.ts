@@ -58,7 +58,8 @@ import { obeyStrange, STRANGE_COMMANDS } from "./strange.ts";
 import { GARBAGE } from "../sim/sim_disk.ts";
 import { Trace } from "../sim/trace.ts";
 import { Violation } from "../sim/violation.ts";
-import { Lab, World } from "../sim/world.ts";
+import { Lab } from "../sim/lab.ts";
+import { World } from "../sim/world.ts";
 
 /** Separates the story from its trace. */
 export const TRACE_MARK = "---";

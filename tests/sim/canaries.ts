@@ -27,6 +27,7 @@ import { RangeLock } from "../../lib/core/range_lock.ts";
 import { ReadConfirmation } from "../../lib/core/read_confirmation.ts";
 import { ResyncTarget } from "../../lib/core/resync_target.ts";
 import { UnflushedSet } from "../../lib/core/unflushed_set.ts";
+import { OwnHistory } from "../../lib/core/own_history.ts";
 import { runSeed } from "./run_seed.ts";
 import { tellSupersededRead } from "./superseded_read.ts";
 import { Violation } from "./violation.ts";
@@ -259,6 +260,14 @@ export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
       };
     withPatch(LegContext, "send", remember, () => withPatch(LegContext, "adoptIncarnations", restore, run));
   },
+}, {
+  name: "a client goes back to an older history",
+  scenario: "client_does_not_go_back_to_an_older_history.txt",
+  plant: (run) => withPatch(OwnHistory, "isOutlived", () => () => false, run),
+}, {
+  name: "a leg of another history is asked while the pool is assembled anew",
+  scenario: "other_history_greets_while_assembling.txt",
+  plant: (run) => withPatch(OwnHistory, "greeted", () => () => "", run),
 }];
 
 if (import.meta.main) {

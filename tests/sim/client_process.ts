@@ -61,6 +61,10 @@ export class ClientProcess extends Process {
   hasSlots = true;
   /** Serves no more requests: it is detaching. */
   detaching = false;
+  /** The number of the latest history that it has served. */
+  latestHistory = 0;
+  /** Has an order to start by force, and has not served yet. */
+  isForcing = false;
   /** Whether the pool was being served when it began to detach: only then can the end be a clean one. */
   #detachedWhenReady = false;
 
@@ -110,6 +114,8 @@ export class ClientProcess extends Process {
       ...this.options,
     });
     world.network.processStarted(this);
+    this.isForcing = force !== undefined;
+    this.latestHistory = 0;
     this.core.start({ takeover, force });
     this.settle();
   }
@@ -305,7 +311,11 @@ export class ClientProcess extends Process {
     const state = core.state;
     const isReady = state === "ready";
     if (isReady && !this.#wasReady) {
-      this.world.losses.served(core.snapshot().inSyncMask);
+      this.isForcing = false;
+      const { inSyncMask } = core.snapshot();
+      const record = this.world.histories.ready(this, inSyncMask);
+      if (record === null) return this.kill(false);
+      this.world.losses.served(record, inSyncMask);
       const hasRival = this.world.clients.some((each) => each !== this && each.alive);
       // What makes it ready may have been said before another came and went.
       const { clientStarts } = this.world.counts;
@@ -318,7 +328,9 @@ export class ClientProcess extends Process {
   /** What follows from where the pool stands. */
   protected follow(state: string): void {
     const core = this.core!;
-    if (state === "refused" && this.#startsWhenReady === this.world.counts.clientStarts) {
+    // A caretaker may have gone on in a history that was forced before; it is no client, but it overwrites what is older.
+    const isLeft = core.refusalCode === "other-history" && this.world.histories.isElsewhere;
+    if (state === "refused" && !isLeft && this.#startsWhenReady === this.world.counts.clientStarts) {
       throw new Violation("superseded", `no client came after it, but ${this.name} is refused: ${core.refusal}`);
     }
     if (state === "detached" && this.detaching) {

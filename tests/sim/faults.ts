@@ -106,6 +106,8 @@ export function strike(world: World, fault: number): void {
       }
       return;
     }
+    case Fault.FORCE_START:
+      return world.forced.strike();
     case Fault.ROT: {
       const dead = legs.filter((each) => !each.alive);
       if (dead.length > 0) rot(world, dead[under(prng, dead.length)]);

@@ -215,7 +215,7 @@ export class LegProcess extends Process {
     }
     const servedMask = caretaker.servedMask;
     // It has made them equal, as a client would have.
-    if (servedMask !== 0 && !this.#isCaring) this.world.losses.served(servedMask);
+    if (servedMask !== 0 && !this.#isCaring) this.world.losses.caredFor(this.legIndex, servedMask);
     this.#isCaring = servedMask !== 0;
   }
 

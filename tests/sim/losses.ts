@@ -18,7 +18,9 @@ export class Losses {
   brokenMask = 0;
   /** Bit i: the process of leg i ended since then. */
   restartedMask = 0;
-  /** The newest record that reached any disk. */
+  /** Losses of power, and of what a leg could say of itself, so far. */
+  count = 0;
+  /** The newest record that reached any disk, of the history that is served. */
   newest: SharedEpoch;
   /** By leg: the record on its disk. */
   readonly #onDisk: (SharedEpoch | undefined)[] = [];
@@ -48,6 +50,8 @@ export class Losses {
    */
   recordLanded(legIndex: number, shared: SharedEpoch): void {
     this.#onDisk[legIndex] = shared;
+    // Nothing is promised in another history before it is served.
+    if (!this.#world.histories.isServed(shared)) return;
     if (compareRank(shared, this.newest) > 0) this.newest = shared;
     const key = nameOf(shared);
     const tick = this.#dropTicks.get(key);
@@ -61,15 +65,24 @@ export class Losses {
 
   /** A client sends a record to one more leg. */
   recordSent(shared: SharedEpoch): void {
+    this.#world.histories.recordSent(shared);
     const generation = `${shared.historyId} ${shared.generation}`;
     const before = this.#lastSets.get(generation) ?? 0;
     if ((before & ~shared.inSyncMask) !== 0) this.#dropTicks.set(nameOf(shared), this.#world.oracle.tick());
     this.#lastSets.set(generation, shared.inSyncMask);
   }
 
-  /** A client begins to serve; it has made the members equal, from one that has all that was acked if any of the set has. */
-  served(inSyncMask: number): void {
+  /** A client begins to serve under `shared`; it has made the members equal, from one that has all that was acked if any of the set has. */
+  served(shared: SharedEpoch, inSyncMask: number): void {
+    if (!this.#world.histories.isServed(shared)) return;
     this.#forget(inSyncMask);
+    if (shared.historyId !== this.newest.historyId) this.newest = shared;
+  }
+
+  /** The caretaker of leg `legIndex` has made the members equal, as a client would have. */
+  caredFor(legIndex: number, inSyncMask: number): void {
+    const shared = this.#onDisk[legIndex];
+    if (shared !== undefined && this.#world.histories.isServed(shared)) this.#forget(inSyncMask);
   }
 
   #forget(inSyncMask: number): void {
@@ -79,11 +92,13 @@ export class Losses {
 
   processEnded(legIndex: number): void {
     if (this.#world.plan.bootsAreKnown) return;
+    this.count++;
     this.restartedMask |= 1 << legIndex;
     this.#judge();
   }
 
   powerLost(legIndex: number): void {
+    this.count++;
     this.brokenMask |= 1 << legIndex;
     this.restartedMask |= 1 << legIndex;
     this.#judge();
@@ -99,7 +114,9 @@ export class Losses {
    * start from the record before.
    */
   #judge(): void {
-    const inForce = this.#onDisk.filter((shared) => shared !== undefined && this.#isOnAllMembers(shared));
+    const inForce = this.#onDisk.filter((shared) =>
+      shared !== undefined && shared.historyId === this.newest.historyId && this.#isOnAllMembers(shared)
+    );
     if ([this.newest, ...inForce].some((shared) => this.#mayLack((shared as SharedEpoch).inSyncMask))) this.#lose();
   }
 

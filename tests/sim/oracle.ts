@@ -23,6 +23,17 @@ import { Violation } from "./violation.ts";
 
 const NEVER = Infinity;
 
+/** What a checker knows, to go back to. */
+export interface OracleState {
+  readonly sectorCount: number;
+  readonly head: Int32Array;
+  readonly entries: readonly (Int32Array | Float64Array | Uint8Array)[];
+  readonly spare: number;
+  readonly used: number;
+  readonly busy: readonly number[];
+  readonly taintedAt: number;
+}
+
 /** The checker of one pool. Memory is kept from world to world. */
 export class Oracle {
   sectorCount = 0;
@@ -61,11 +72,7 @@ export class Oracle {
     this.#used = 1;
     this.clock = 1;
     this.#taintedAt = -1;
-    for (let sector = 0; sector < sectorCount; sector++) {
-      const entry = this.#add(sector, 0, 0);
-      this.#certain[entry] = 0;
-      this.#acked[entry] = 1;
-    }
+    for (let sector = 0; sector < sectorCount; sector++) this.#addCertain(sector, 0);
   }
 
   /** Tick at which the oldest read began that is still without an answer: it may return what was over only after that. */
@@ -182,6 +189,99 @@ export class Oracle {
         this.#coverInvoke[e] = -1;
       }
     }
+  }
+
+  /** All that is known now. */
+  save(): OracleState {
+    return {
+      sectorCount: this.sectorCount,
+      head: this.#head.slice(0, this.sectorCount),
+      entries: [
+        this.#next,
+        this.#value,
+        this.#invoke,
+        this.#certain,
+        this.#acked,
+        this.#dead,
+        this.#covered,
+        this.#coverInvoke,
+      ]
+        .map((array) => array.slice(0, this.#used)),
+      spare: this.#spare,
+      used: this.#used,
+      busy: [...this.#busy],
+      taintedAt: this.#taintedAt,
+    };
+  }
+
+  /** What was known when `state` was saved is so again; the clock goes on. */
+  restore(state: OracleState): void {
+    while (this.#next.length < state.used) this.#grow();
+    this.#head.set(state.head);
+    const arrays = [
+      this.#next,
+      this.#value,
+      this.#invoke,
+      this.#certain,
+      this.#acked,
+      this.#dead,
+      this.#covered,
+      this.#coverInvoke,
+    ];
+    arrays.forEach((array, i) => array.set(state.entries[i]));
+    this.#spare = state.spare;
+    this.#used = state.used;
+    this.#busy = [...state.busy];
+    this.#isBusy.fill(0);
+    for (const sector of state.busy) this.#isBusy[sector] = 1;
+    this.#taintedAt = state.taintedAt;
+  }
+
+  /**
+   * A new history begins: a sector has one of `current`; after a loss of power it may have one of `stable` until it is flushed. Of all
+   * that is known, only the writes invoked at the ticks of `waiting` are still to come.
+   */
+  found(
+    current: (sector: number) => readonly number[],
+    stable: (sector: number) => readonly number[],
+    waiting: ReadonlySet<number>,
+  ): void {
+    const now = this.tick();
+    for (let sector = 0; sector < this.sectorCount; sector++) {
+      this.#keepOnly(sector, waiting);
+      const values = new Set(current(sector));
+      for (const value of values) this.#addCertain(sector, value);
+      for (const value of new Set(stable(sector))) {
+        if (values.has(value)) continue;
+        const entry = this.#addCertain(sector, value);
+        this.#dead[entry] = this.#covered[entry] = this.#coverInvoke[entry] = now;
+      }
+      if (this.#next[this.#head[sector]] !== 0) this.#markBusy(sector);
+    }
+  }
+
+  #keepOnly(sector: number, invokes: ReadonlySet<number>): void {
+    let kept = 0;
+    for (let e = this.#head[sector]; e !== 0;) {
+      const next = this.#next[e];
+      if (invokes.has(this.#invoke[e])) {
+        this.#next[e] = kept;
+        kept = e;
+      } else {
+        this.#next[e] = this.#spare;
+        this.#spare = e;
+      }
+      e = next;
+    }
+    this.#head[sector] = kept;
+  }
+
+  /** Something that was there before anything else. */
+  #addCertain(sector: number, value: number): number {
+    const entry = this.#add(sector, value, 0);
+    this.#certain[entry] = 0;
+    this.#acked[entry] = 1;
+    return entry;
   }
 
   /** The values a sector may have for a read that began at `invoke`, for people. */

@@ -49,6 +49,7 @@ export const Fault = {
   ROT_MAPS: 34,
   TAKE_OVER_APART: 35,
   CUT_PATH: 36,
+  FORCE_START: 37,
 } as const;
 
 /** Names, for traces. */
@@ -121,8 +122,33 @@ const KIB = 1024;
 /** Draws a plan. */
 export function drawPlan(seed: number): Plan {
   const prng = new Prng(seed);
-  const plan = drawSinglePaths(prng, seed);
+  const plan = drawUnforced(prng, seed);
   // Drawn last: the other worlds stay what they were.
+  return happens(prng, 0.1) ? { ...plan, ...forcedPlan(plan.faults, prng) } : plan;
+}
+
+/**
+ * Where an operator starts the pool by force, nobody changes the leg table, and nobody reads but the client that is started. The load lasts
+ * for long enough that legs can miss something, and a start can give up waiting for them.
+ */
+function forcedPlan(faults: readonly number[], prng: Prng): Partial<Plan> {
+  const left = faults.filter((fault) => fault < Fault.DRAIN || fault === Fault.LATENT || fault === Fault.CUT_PATH);
+  const forced = new Array(2 + Math.floor(left.length / 4)).fill(Fault.FORCE_START);
+  return {
+    faults: [...left, ...forced],
+    faultMeanMs: 1500 + 4000 * part(prng),
+    requestCount: between(prng, 200, 500),
+    thinkMeanMs: 50 + 200 * part(prng),
+    readerCount: 0,
+    // Of histories that were forced apart only an operator can say which one goes.
+    clientless: false,
+  };
+}
+
+/** A plan in which nobody starts by force. */
+function drawUnforced(prng: Prng, seed: number): Plan {
+  const plan = drawSinglePaths(prng, seed);
+  // Drawn after all that was there before: those worlds stay what they were.
   if (!happens(prng, 0.4)) return plan;
   const pathCounts = Array.from({ length: plan.legCount }, () => between(prng, 1, 2));
   const faults = [...plan.faults];

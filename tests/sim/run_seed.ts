@@ -7,7 +7,8 @@
 import { drawPlan, type Plan } from "./plan.ts";
 import { Trace } from "./trace.ts";
 import { Violation } from "./violation.ts";
-import { Lab, World } from "./world.ts";
+import { Lab } from "./lab.ts";
+import { World } from "./world.ts";
 
 /** How a seed went. */
 export interface SeedOutcome {

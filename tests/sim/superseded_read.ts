@@ -8,7 +8,8 @@
 import { RequestKind } from "../../lib/frontend/frontend.ts";
 import { drawPlan, type Plan } from "./plan.ts";
 import type { ClientProcess } from "./client_process.ts";
-import { Lab, World } from "./world.ts";
+import { Lab } from "./lab.ts";
+import { World } from "./world.ts";
 
 const CUT_MS = 60_000;
 const LIMIT_MS = 20_000;

@@ -15,6 +15,7 @@ export type Property =
   | "suspicion" // a completion came before the survivors durably knew what a missing leg lacks
   | "flushed" // a flush or FUA completed before its data was on stable storage
   | "applied" // a write completed that a leg of the in-sync set has not done
+  | "histories" // a history that was started by force began with what its founders did not hold
   | "superseded" // a client lost the pool though no other came after it
   | "table" // a record that no change of the leg table may lead to
   | "verify" // in-sync legs were found to differ under the lock of a verify

@@ -53,6 +53,14 @@ export function tableUnwholeness(world: World, { inSyncMask, legs, verify }: Cli
   return legsUnwholeness(world, false, all);
 }
 
+/** What is in a sector of each leg, in words. */
+export function describeSector(legs: readonly LegProcess[], sector: number): string {
+  return legs.map(({ name, disk }) => {
+    const [now, stable] = [disk.current[sector], disk.stable[sector]];
+    return `${name}: ${nameValue(now)}${now === stable ? "" : ` (stable: ${nameValue(stable)})`}`;
+  }).join("; ");
+}
+
 /** Every leg of the table holds the same, on stable storage, and holds no memory. */
 export function expectIdentical(world: World): void {
   const mask = maskOf(world.table.newest(false)!);

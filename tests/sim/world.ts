@@ -18,24 +18,27 @@ import { exponential, part, under } from "./chance.ts";
 import { Checks, maskOf } from "./checks.ts";
 import { ClientProcess } from "./client_process.ts";
 import { formatDisk, peekRecord, sectorsOf } from "./disk_image.ts";
-import { EventHeap, type SimEvent } from "./event_heap.ts";
+import type { EventHeap, SimEvent } from "./event_heap.ts";
 import { EventKind } from "./event_kind.ts";
 import { strike } from "./faults.ts";
+import { ForcedStarts } from "./forced_starts.ts";
+import { Histories } from "./histories.ts";
+import type { Lab } from "./lab.ts";
 import { LegProcess } from "./leg_process.ts";
 import { ReaderProcess } from "./reader_process.ts";
 import { LegTable } from "./leg_table.ts";
 import { Losses } from "./losses.ts";
 import { type Connection, type Frame, Network } from "./network.ts";
 import { OperatorProcess } from "./operator_process.ts";
-import { nameValue, Oracle } from "./oracle.ts";
+import type { Oracle } from "./oracle.ts";
 import { drawUuid, type Plan } from "./plan.ts";
 import type { Process } from "./process.ts";
 import { type DiskOperation, SimDisk } from "./sim_disk.ts";
 import { endStrangeFaults } from "./strange_faults.ts";
-import { SlotTable } from "./slots.ts";
+import type { SlotTable } from "./slots.ts";
 import type { Trace } from "./trace.ts";
 import { Violation } from "./violation.ts";
-import { expectIdentical, legsUnwholeness, tableUnwholeness } from "./wholeness.ts";
+import { describeSector, expectIdentical, legsUnwholeness, tableUnwholeness } from "./wholeness.ts";
 
 /** How long the load may last. */
 const LOAD_LIMIT_MS = 60_000;
@@ -46,14 +49,6 @@ const INSPECT_MS = 250;
 const EVENT_LIMIT = 1_000_000;
 /** Sectors of one read of the final check. */
 const VERIFY_SECTORS = 128;
-
-/** Memory that worlds hand on to each other. */
-export class Lab {
-  readonly heap = new EventHeap();
-  readonly slots = new SlotTable();
-  readonly oracle = new Oracle();
-  readonly disks: SimDisk[] = [];
-}
 
 /** See the module comment. */
 export class World {
@@ -76,6 +71,8 @@ export class World {
   readonly application: Application;
   readonly checks: Checks;
   readonly losses: Losses;
+  readonly histories: Histories;
+  readonly forced: ForcedStarts;
   readonly table: LegTable;
   readonly journal: Trace | null;
   readonly counts = { faults: 0, events: 0, clientStarts: 0 };
@@ -137,7 +134,10 @@ export class World {
     this.table = new LegTable(this);
     this.application = new Application(this);
     this.checks = new Checks(this, this.layout);
-    this.losses = new Losses(this, peekRecord(lab.disks[0], this.layout.epochOffset).shared);
+    const { shared } = peekRecord(lab.disks[0], this.layout.epochOffset);
+    this.losses = new Losses(this, shared);
+    this.histories = new Histories(this, shared);
+    this.forced = new ForcedStarts(this);
   }
 
   /** Whether disks and networks misbehave. */
@@ -206,10 +206,7 @@ export class World {
 
   /** Tells when a disk's idea of the watched sector changes. */
   #watch(): void {
-    const seen = this.legs.map(({ name, disk }) => {
-      const [now, stable] = [disk.current[this.watchedSector], disk.stable[this.watchedSector]];
-      return `${name}: ${nameValue(now)}${now === stable ? "" : ` (stable: ${nameValue(stable)})`}`;
-    }).join("; ");
+    const seen = describeSector(this.legs, this.watchedSector);
     if (seen !== this.#lastSeen) this.note(`sector ${this.watchedSector} ${seen}`);
     this.#lastSeen = seen;
   }
@@ -247,7 +244,7 @@ export class World {
         this.network.closedByPeer(event.target as Connection, event.a);
         return;
       case EventKind.FAULT:
-        this.#fault();
+        this.#fault(event.a === 1);
         return;
       case EventKind.CALM:
         this.#calmDown();
@@ -256,7 +253,7 @@ export class World {
         this.#inspect();
         return;
       case EventKind.START:
-        this.#start(event.target as Process, event.life, event.a === 1);
+        this.#start(event.target as Process, event.life, event.a);
         return;
     }
     const process = event.target as Process;
@@ -290,12 +287,13 @@ export class World {
     this.heap.push(this.nowMs + afterMs, EventKind.START, process, process.life).a = takeover ? 1 : 0;
   }
 
-  #start(process: Process, life: number, takeover: boolean): void {
+  #start(process: Process, life: number, how: number): void {
     if (process.alive || process.life !== life) return;
     if (process instanceof ReaderProcess) {
       if (this.faulty) process.start(false);
     } else if (process instanceof ClientProcess) {
-      if (process === this.client && !this.#isClientless) process.start(takeover);
+      const { takeover, force } = this.forced.orderOf(how);
+      if (process === this.client && !this.#isClientless) process.start(takeover, force);
     } else (process as LegProcess).start();
   }
 
@@ -312,12 +310,15 @@ export class World {
     const former = this.client;
     const next = this.clients.find((each) => each !== former)!;
     if (next.alive) next.kill(false);
+    // It must not begin a history of its own behind the other's back.
+    if (former.isForcing) former.kill(false);
     this.client = next;
     next.start(true);
   }
 
   /** A core tells something. In-sync legs are equal wherever no write is under way, so a verify finds no difference here. */
   onEvent(who: string, event: CoreEvent): void {
+    this.forced.heard(event);
     if (event.name !== "verify-difference" || this.stage === "scenario" || event.message.includes("cannot be read")) {
       return;
     }
@@ -328,8 +329,9 @@ export class World {
     this.heap.push(this.nowMs + exponential(this.prng, this.plan.faultMeanMs), EventKind.FAULT, this, 0);
   }
 
-  #fault(): void {
+  #fault(isSwap: boolean): void {
     if (this.stage !== "load") return;
+    if (isSwap) return this.forced.swap();
     strike(this, this.plan.faults[under(this.prng, this.plan.faults.length)]);
     this.#scheduleFault();
   }
@@ -352,16 +354,12 @@ export class World {
         burst-- > 0 && application.begun < this.plan.requestCount && client.inFlight.size < this.plan.queueDepth &&
         client.canSubmit
       ) client.submit(application.draw(client));
-      this.#endLoadWhenDone();
+      this.onRequestDone();
     } else if (this.stage === "verify" && this.client.canSubmit && application.inFlight.size === 0) this.#verify();
   }
 
+  /** The load may be over; not at once, for a client may be in the midst of completing requests. */
   onRequestDone(): void {
-    this.#endLoadWhenDone();
-  }
-
-  /** Not at once: a client may be in the midst of completing requests. */
-  #endLoadWhenDone(): void {
     const application = this.application;
     if (this.stage !== "load" || application.begun < this.plan.requestCount || application.inFlight.size > 0) return;
     this.heap.push(this.nowMs, EventKind.CALM, this, 0);
@@ -408,6 +406,7 @@ export class World {
   }
 
   #inspect(): void {
+    this.forced.help();
     if (this.stage === "verify" || this.stage === "calm") {
       const reason = this.unwholeness();
       if (this.#isClientless && reason === "") this.#endClientless();
@@ -504,6 +503,7 @@ export class World {
     if (this.stage !== "scenario") this.note(`the client is refused: ${this.#lastRefusal}`);
     if (this.stage === "scenario") return;
     this.client.kill(false);
+    if (this.forced.answers(this.#lastRefusal)) return;
     this.scheduleStart(this.client, 200 + part(this.prng) * 2000, part(this.prng) < 0.7);
   }
 
