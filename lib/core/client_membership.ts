@@ -149,6 +149,10 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       this.#pool.event("warning", "resync-failed", report.message ?? "The resync failed", link.legIndex);
       if (this.#pool.phase === "reconcile") {
         const pauseMs = this.#reconcile.failed(link, report.unreadableLeg ?? -1);
+        const stuck = this.#pool.wasReady || this.#pool.force !== null
+          ? ""
+          : this.#reconcile.stuckText(report.message ?? "");
+        if (stuck !== "") return this.#refuse("no-start", stuck);
         this.#restart(`leg ${link.legIndex} could not be reconciled`, pauseMs);
       } else this.failLeg(link.legIndex, report.message ?? "its resync failed");
       return;

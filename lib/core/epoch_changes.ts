@@ -39,7 +39,8 @@ const MAX_LISTED_EXTENTS = 65_536;
 
 /**
  * Plans a start from the legs that have granted the claim; those in `distrustMask`, and those that cannot say what they were writing, only if
- * it cannot be done without. `extentCount`: extents of the pool. `force` counts only where the start rule refuses.
+ * it cannot be done without. `extentCount`: extents of the pool. `force` counts only where the start rule refuses, or the
+ * minimum cannot be had without one of `distrustMask`.
  */
 export function planStart(
   granted: readonly GrantedLeg[],
@@ -55,7 +56,10 @@ export function planStart(
   }));
   const ordinary = decideStart(evidence);
   if (!ordinary.ok && force === null) return ordinary;
-  const forced = ordinary.ok || force === null ? null : decideForced(evidence, force.withoutMask);
+  // The minimum asks for a leg that could not be made equal to the others.
+  const isStuck = ordinary.ok && ordinary.record.minInSync > 1 &&
+    (membersToTrust(granted, evidence, ordinary, distrustMask) & distrustMask) !== 0;
+  const forced = (ordinary.ok && !isStuck) || force === null ? null : decideForced(evidence, force.withoutMask);
   if (forced !== null && !forced.ok) return forced;
   // Who forces wants to go on with what is here.
   const decision = forced === null

@@ -26,6 +26,8 @@ export class ReconcileRound {
   /** Members that could not read what they were the source of. */
   #unreadableMask = 0;
   #failures = 0;
+  /** Since when the minimum asks for a member that cannot be made equal, for nobody else can read what it lacks; -1 when it does not. */
+  #stuckSinceMs = -1;
 
   constructor(pool: ClientContext, sessions: ResyncSessions) {
     this.#pool = pool;
@@ -69,8 +71,22 @@ export class ReconcileRound {
     if (unreadableLeg >= 0) this.#unreadableMask |= 1 << unreadableLeg;
     const sources = possibleSources(this.#members());
     const hasOther = sources.some(({ legIndex }) => (this.#unreadableMask & (1 << legIndex)) === 0);
-    if (unreadableLeg < 0 || !hasOther) this.distrustMask |= 1 << target.legIndex;
+    const bit = 1 << target.legIndex;
+    const isStuck = unreadableLeg >= 0 && !hasOther && (this.distrustMask & bit) !== 0;
+    if (!isStuck) this.#stuckSinceMs = -1;
+    else if (this.#stuckSinceMs < 0) this.#stuckSinceMs = this.#pool.nowMs;
+    if (unreadableLeg < 0 || !hasOther) this.distrustMask |= bit;
     return Math.min(MOST_BACKOFF_MS, this.#failures++ * BACKOFF_MS);
+  }
+
+  /** Why the pool cannot start, when it has been tried for long enough; else "". `message`: what could not be read. */
+  stuckText(message: string): string {
+    const { nowMs, options, record } = this.#pool;
+    const isOverdue = this.#stuckSinceMs >= 0 && nowMs - this.#stuckSinceMs >= (options.assembleTimeoutMs ?? 5000);
+    if (!isOverdue) return "";
+    return `No leg can read what all must hold alike: ${message}. Fewer than ${record?.minInSync} legs would be in sync ` +
+      `without those that may lack it. With --force the pool would start from the leg that cannot read it: that is an error ` +
+      `until it is written anew`;
   }
 
   /** The pool is assembled anew. */
@@ -84,6 +100,7 @@ export class ReconcileRound {
     this.distrustMask = 0;
     this.#unreadableMask = 0;
     this.#failures = 0;
+    this.#stuckSinceMs = -1;
   }
 
   #members(): LegLink[] {

@@ -272,7 +272,9 @@ export class ResyncPull {
     if (status !== ESTALE && status !== EINVAL) job.unreadableLeg = job.source;
     this.#retryFailedAtMs = leg.nowMs + this.#retryFailedMs;
     this.#retryFailedMs = Math.min(RETRY_FAILED_MOST_MS, this.#retryFailedMs * 2);
-    job.message = `${job.failed.count * leg.chunkBytes} bytes could not be read from leg ${job.source} (${status})`;
+    const firstAt = job.failed.next(0) * leg.chunkBytes;
+    job.message = `${job.failed.count * leg.chunkBytes} bytes, the first at ${firstAt}, could not be read from leg ` +
+      `${job.source} (${status})`;
     leg.event("warning", "resync-chunk-failed", job.message, job.source);
   }
 
