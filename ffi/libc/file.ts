@@ -46,6 +46,8 @@ const STATX_BASIC = 0x7ff;
 const STATX_DIOALIGN = 0x2000;
 const BLKGETSIZE64 = 0x80081272n;
 const BLKSSZGET = 0x1268n;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
 const S_IFMT = 0o170000;
 
 /** Opens `path`; CLOSE_ON_EXEC is always added. Returns a descriptor or a negative errno. */
@@ -95,6 +97,16 @@ export function syncFile(descriptor: number, dataOnly = false): number {
 /** Sets the size in bytes; what is added is a hole. */
 export function truncateFile(descriptor: number, sizeBytes: number): number {
   return resultOrErrno(libc().ftruncate64(descriptor, BigInt(sizeBytes)));
+}
+
+/** Where the next data of a file (not a hole) begins at or after `offset`: a byte offset, -ENXIO when there is none, or another negative errno. */
+export function seekData(descriptor: number, offset: number): number {
+  return resultOrErrno(Number(libc().lseek64(descriptor, BigInt(offset), SEEK_DATA)));
+}
+
+/** Where the next hole of a file begins at or after `offset`; its end counts as one. A negative errno otherwise. */
+export function seekHole(descriptor: number, offset: number): number {
+  return resultOrErrno(Number(libc().lseek64(descriptor, BigInt(offset), SEEK_HOLE)));
 }
 
 /** fallocate(2). Offset and length in bytes. */

@@ -24,6 +24,7 @@ const SYMBOLS = {
   fsync: { parameters: ["i32"], result: "i32" },
   fdatasync: { parameters: ["i32"], result: "i32" },
   ftruncate64: { parameters: ["i32", "i64"], result: "i32" },
+  lseek64: { parameters: ["i32", "i64", "i32"], result: "i64" },
   fallocate64: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
   pread64: { parameters: ["i32", "pointer", "usize", "i64"], result: "isize" },
   pwrite64: { parameters: ["i32", "pointer", "usize", "i64"], result: "isize" },

@@ -16,7 +16,7 @@ import {
   type LegStatus,
   type NodeOperations,
 } from "../control/control_api.ts";
-import { formatLeg, probeDevice, StoreError, wipeLeg } from "../store/leg_device.ts";
+import { formatLeg, isPathFree, probeDevice, StoreError, wipeLeg } from "../store/leg_device.ts";
 import { errnoName } from "../../ffi/libc/errno.ts";
 import { unlinkPath } from "../../ffi/libc/file.ts";
 import type { LegSnapshot } from "../core/snapshot.ts";
@@ -124,7 +124,7 @@ export class LegRegistry {
           `"${request.path}" is a leg of this node already. Delete that pool first, or choose another path`,
         );
       }
-      const createdFile = probeDevice(request.path).kind === "absent";
+      const createdFile = isPathFree(request.path);
       // Legs that start in sync together must be equal, and only zeroes are. The first of several legs keeps its content.
       const isAlone = request.shared.inSyncMask === 1 << request.legIndex;
       const isInSync = (request.shared.inSyncMask & 1 << request.legIndex) !== 0;
@@ -162,7 +162,7 @@ export class LegRegistry {
       if (earlier !== undefined) await this.#expectUntouched(earlier);
       // A device can be formatted only when nobody has it open.
       if (earlier?.path === path) await this.#retire(earlier);
-      const createdFile = probeDevice(path).kind === "absent" || (earlier?.path === path && earlier.createdFile);
+      const createdFile = isPathFree(path) || (earlier?.path === path && earlier.createdFile);
       try {
         formatLeg({ ...request, zeroData: false, createdMs: Date.now() });
       } catch (error) {

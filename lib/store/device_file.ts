@@ -22,6 +22,8 @@ import {
   openFile,
   OpenFlag,
   readAt,
+  seekData,
+  seekHole,
   statusOf,
   syncFile,
   truncateFile,
@@ -139,6 +141,25 @@ export class DeviceFile {
   /** Whether it is a file without any data, all of it a hole: it reads as zeroes, with no need to look. */
   get isAllHole(): boolean {
     return this.kind === "file" && this.#allocatedBytes === 0;
+  }
+
+  /**
+   * Where there may be anything but zeroes before byte `end`, in order, as whole logical blocks: all but the holes of a file; all of a
+   * device. `end`: a multiple of the logical block.
+   */
+  dataRuns(end: number): { start: number; end: number }[] {
+    const runs: { start: number; end: number }[] = [];
+    const block = this.logicalBlockBytes;
+    for (let at = 0; at < end;) {
+      const found = this.kind === "file" ? seekData(this.descriptor, at) : at;
+      if (found === -Errno.ENXIO) break;
+      // A file system that does not know its holes: everything may be data.
+      const start = found < 0 ? at : found - found % block;
+      const hole = found < 0 || this.kind !== "file" ? end : seekHole(this.descriptor, found);
+      at = hole <= start ? end : Math.min(end, Math.ceil(hole / block) * block);
+      if (start < at) runs.push({ start, end: at });
+    }
+    return runs;
   }
 
   /**

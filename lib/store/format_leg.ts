@@ -58,8 +58,8 @@ export function formatLeg(options: FormatLegOptions): Superblock {
   const { device, created } = openForFormat(options.path);
   try {
     checkFits(device, options, layout);
-    const found = findContent(device);
-    if (found !== null && !options.force) {
+    const found = options.force ? null : findContent(device);
+    if (found !== null) {
       throw new StoreError("foreign-data", `"${options.path}" holds ${found}: use --force to overwrite it`);
     }
     write(device, options, superblock, layout);

@@ -11,5 +11,5 @@
 export { DeviceFile } from "./device_file.ts";
 export { formatLeg, type FormatLegOptions, wipeLeg } from "./format_leg.ts";
 export { type LoadedLeg, type LoadedMapPage, loadLeg } from "./load_leg.ts";
-export { probeDevice } from "./probe_leg.ts";
+export { isPathFree, probeDevice } from "./probe_leg.ts";
 export { StoreError, type StoreErrorCode } from "./store_error.ts";

@@ -17,8 +17,17 @@ import { StoreError } from "./store_error.ts";
 
 /** Makes an unnamed file in a directory, that vanishes when it is closed; O_DIRECTORY, which it includes, varies. */
 const OPEN_UNNAMED = 0o20000000 | (Deno.build.arch === "aarch64" ? 0o40000 : 0o200000);
-/** A device without known marks is looked at here and there; what all these places have as zeroes passes for empty. */
-const SAMPLE_COUNT = 16;
+/** How much of a device without known marks is looked at. */
+export interface Diligence {
+  /** Where no more than this is not known to be a hole, all of it is read. */
+  readonly wholeBytes: number;
+  /** Of more, so many places, evenly spread; what all these have as zeroes passes for empty. */
+  readonly sampleCount: number;
+}
+
+/** Some seconds on a slow disk. 4096 places find what fills a thousandth of a device, all but surely. */
+const DILIGENCE: Diligence = { wholeBytes: 1024 * 1024 * 1024, sampleCount: 4096 };
+const SAMPLE_BYTES = 64 * 1024;
 
 /**
  * What is at `path` now. Looks only; a device that is in use can be probed too.
@@ -51,8 +60,19 @@ function findLeg(device: DeviceFile): LegProbe["leg"] {
   return { poolUuid, legUuid, legIndex };
 }
 
+/** Whether there is nothing at `path`. Throws as {@link probeDevice} does. */
+export function isPathFree(path: string): boolean {
+  try {
+    DeviceFile.open(path, { access: "read" }).close();
+    return false;
+  } catch (error) {
+    if (error instanceof StoreError && error.code === "not-found") return true;
+    throw error;
+  }
+}
+
 /** What is on an open device, in words; null when nothing is. */
-export function findContent(device: DeviceFile): string | null {
+export function findContent(device: DeviceFile, diligence = DILIGENCE): string | null {
   if (device.isAllHole) return null;
   // What lies beyond the last whole block of a file cannot be read with O_DIRECT; a leg would overwrite it, so it counts.
   const end = device.sizeBytes - device.sizeBytes % device.logicalBlockBytes;
@@ -62,12 +82,37 @@ export function findContent(device: DeviceFile): string | null {
   const tail = device.read(end - tailBytes, tailBytes).slice();
   const name = nameContent(head, tail);
   if (name !== null) return name;
-  if (!isAllZero(head) || !isAllZero(tail) || end !== device.sizeBytes) return "data of an unknown kind";
-  const step = Math.max(Math.floor((end - SCRATCH_BYTES) / SAMPLE_COUNT / SCRATCH_BYTES), 1) * SCRATCH_BYTES;
-  for (let at = 0; at < end; at += step) {
-    if (!isAllZero(device.read(at, Math.min(SCRATCH_BYTES, end - at)))) return "data of an unknown kind";
+  const inHead = firstData(head);
+  const inTail = firstData(tail);
+  let at = inHead >= 0 ? inHead : findData(device, end, diligence);
+  if (at < 0 && inTail >= 0) at = end - tailBytes + inTail;
+  if (at < 0 && end !== device.sizeBytes) at = end;
+  return at < 0 ? null : `data of an unknown kind, at byte ${at}`;
+}
+
+/** The first byte before `end` that is found not to be zero; -1 when none is. */
+function findData(device: DeviceFile, end: number, { wholeBytes, sampleCount }: Diligence): number {
+  const runs = device.dataRuns(end);
+  const totalBytes = runs.reduce((sum, run) => sum + run.end - run.start, 0);
+  const isWhole = totalBytes <= Math.max(wholeBytes, sampleCount * SAMPLE_BYTES);
+  const readBytes = isWhole ? SCRATCH_BYTES : SAMPLE_BYTES;
+  const step = isWhole ? SCRATCH_BYTES : Math.floor(totalBytes / sampleCount / BLOCK_BYTES) * BLOCK_BYTES;
+  // Bytes of data to be stepped over before the next place.
+  let skipBytes = 0;
+  for (const run of runs) {
+    let at = run.start + skipBytes;
+    for (; at < run.end; at += step) {
+      const found = firstData(device.read(at, Math.min(readBytes, run.end - at)));
+      if (found >= 0) return at + found;
+    }
+    skipBytes = isWhole ? 0 : at - run.end;
   }
-  return null;
+  return -1;
+}
+
+/** The first byte that is not zero; -1 when all are. */
+function firstData(bytes: Uint8Array): number {
+  return isAllZero(bytes) ? -1 : bytes.findIndex((byte) => byte !== 0);
 }
 
 /** The logical block that a new file at `path` would have. */

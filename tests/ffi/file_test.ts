@@ -9,6 +9,8 @@ import {
   openFile,
   OpenFlag,
   readAt,
+  seekData,
+  seekHole,
   statusOf,
   syncFile,
   truncateFile,
@@ -38,6 +40,21 @@ Deno.test("openFile() gives a negative errno for what is not there or not allowe
     const flags = OpenFlag.READ_WRITE | OpenFlag.CREATE | OpenFlag.EXCLUSIVE;
     assert.equal(openFile(`${directory}/there`, flags), -Errno.EEXIST);
     assert.throws(() => openFile(`${directory}/a\0b`, OpenFlag.READ_ONLY), /NUL character/);
+  });
+});
+
+Deno.test("data and holes of a file are found, beyond 4 GiB too", () => {
+  withDirectory((directory) => {
+    const file = openFile(`${directory}/f`, OpenFlag.READ_WRITE | OpenFlag.CREATE);
+    const offset = 5 * 2 ** 30;
+    assert.equal(truncateFile(file, offset + 2 ** 20), 0);
+    const memory = mapAnonymous(65536);
+    assert.equal(writeAt(file, memory.address, 65536, offset), 65536);
+    assert.equal(seekData(file, 0), offset);
+    assert.equal(seekHole(file, offset), offset + 65536);
+    assert.equal(seekData(file, offset + 65536), -Errno.ENXIO);
+    assert.equal(seekData(file, offset + 2 ** 20), -Errno.ENXIO);
+    assert.equal(closeDescriptor(file), 0);
   });
 });
 

@@ -3,6 +3,8 @@ import { encodeEpochRecord } from "../../../lib/disk_format/epoch_record.ts";
 import { emptyIntentBlock, encodeIntentBlock } from "../../../lib/disk_format/intent_block.ts";
 import { computeLayout, intentBlockOffset, mapPageOffset } from "../../../lib/disk_format/layout.ts";
 import { encodeMapPage, WORDS_PER_MAP_PAGE } from "../../../lib/disk_format/map_page.ts";
+import { DeviceFile } from "../../../lib/store/device_file.ts";
+import { findContent } from "../../../lib/store/probe_leg.ts";
 import { formatLeg, type FormatLegOptions, loadLeg, probeDevice, wipeLeg } from "../../../lib/store/leg_device.ts";
 import { legOptions, load, refuses, setAside, withDevice, withDirectory } from "./store_fixture.ts";
 
@@ -121,12 +123,17 @@ Deno.test("wrong paths and properties are refused with what to do, and leave not
 
 Deno.test("data anywhere it is looked for is found and refused without force", () => {
   const makers: [RegExp, (path: string) => void][] = [
-    [/^data of an unknown kind$/, (path) => writeAt(path, 0, GARBAGE)],
-    [/^data of an unknown kind$/, (path) => writeAt(path, 64 * MIB - 4096, GARBAGE)],
-    [/^data of an unknown kind$/, (path) => writeAt(path, 3 * MIB, new Uint8Array(8 * MIB).fill(1))],
+    [/^data of an unknown kind, at byte 0$/, (path) => writeAt(path, 0, GARBAGE)],
+    [/^data of an unknown kind, at byte 67104768$/, (path) => writeAt(path, 64 * MIB - 4096, GARBAGE)],
+    [/^data of an unknown kind, at byte 3145728$/, (path) => writeAt(path, 3 * MIB, new Uint8Array(8 * MIB).fill(1))],
+    [/^data of an unknown kind, at byte 33334567$/, (path) => writeAt(path, 33_334_567, Uint8Array.of(1))],
+    [/^data of an unknown kind, at byte 33334567$/, (path) => {
+      Deno.writeFileSync(path, new Uint8Array(64 * MIB));
+      writeAt(path, 33_334_567, Uint8Array.of(1));
+    }],
     [/^a boot sector$/, (path) => writeAt(path, 510, Uint8Array.of(0x55, 0xaa))],
     [/^a damaged brmr leg \(/, (path) => writeAt(path, 4096, new TextEncoder().encode("BRMRMETA"))],
-    [/^data of an unknown kind$/, (path) => Deno.writeFileSync(path, new Uint8Array(5000))],
+    [/^data of an unknown kind, at byte 4\d\d\d$/, (path) => Deno.writeFileSync(path, new Uint8Array(5000))],
     [/^a file of 5 bytes$/, (path) => Deno.writeTextFileSync(path, "hello")],
   ];
   withDirectory((directory) => {
@@ -140,6 +147,30 @@ Deno.test("data anywhere it is looked for is found and refused without force", (
       refuses("foreign-data", /use --force/, () => formatLeg(legOptions(path)));
       Deno.removeSync(path);
     }
+  });
+});
+
+Deno.test("more data than is read in full is looked at in places spread evenly over it, holes left out", () => {
+  withDirectory((directory) => {
+    const path = `${directory}/disk.img`;
+    const made = [[0, 8], [40, 24]];
+    const look = () => {
+      const device = DeviceFile.open(path, { access: "read" });
+      try {
+        return findContent(device, { wholeBytes: MIB, sampleCount: 16 });
+      } finally {
+        device.close();
+      }
+    };
+    Deno.writeFileSync(path, new Uint8Array(0));
+    Deno.truncateSync(path, 64 * MIB);
+    for (const [at, mebibytes] of made) writeAt(path, at * MIB, new Uint8Array(mebibytes * MIB));
+    assert.equal(look(), null);
+    // 32 MiB of data: a place every 2 MiB of it. The sixth is 2 MiB into the second run.
+    writeAt(path, 43 * MIB, Uint8Array.of(1));
+    assert.equal(look(), null);
+    writeAt(path, 42 * MIB + 65535, Uint8Array.of(1));
+    assert.equal(look(), `data of an unknown kind, at byte ${42 * MIB + 65535}`);
   });
 });
 
