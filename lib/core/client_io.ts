@@ -15,8 +15,7 @@ import type { Message } from "../wire/message.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import { OutputKind } from "./output.ts";
 import { OwnFlush } from "./own_flush.ts";
-import { RangeCounter } from "./range_counter.ts";
-import { RangeLock } from "./range_lock.ts";
+import { Overlap } from "./overlap.ts";
 import {
   chooseReader,
   isInRange,
@@ -34,7 +33,7 @@ import { SequenceWindow } from "./sequence_window.ts";
 import { dropSlowLegs, type LegFailure } from "./slow_legs.ts";
 import type { ClientLoad } from "./snapshot.ts";
 import { type VerifyIo, VerifyRound } from "./verify_round.ts";
-import { WaitingLine } from "./waiting_line.ts";
+import type { WaitingLine } from "./waiting_line.ts";
 
 const EIO = -5;
 const EINVAL = -22;
@@ -48,17 +47,14 @@ export class ClientIo implements VerifyIo {
   readonly verify: VerifyRound;
   readonly #pool: ClientContext;
   readonly #requests: RequestTable;
-  readonly #readers = new RangeCounter();
-  readonly #writers = new RangeCounter();
+  readonly #overlap: Overlap;
   readonly #waiting: WaitingLine;
   readonly #confirmation: ReadConfirmation;
   readonly #held: number[] = [];
   readonly #window = new SequenceWindow();
-  #writeBytesInFlight = 0;
   readonly #ownFlush: OwnFlush;
   #lastRead = 0;
-  /** The requests of a verify: its lock, and under it its copy from one leg to all; -1 when there is none. */
-  readonly #lock = new RangeLock();
+  /** The requests of a verify: its comparison, and under its lock its copy from one leg to all; -1 when there is none. */
   #compareRequest = -1;
   #copyRequest = -1;
   #failure: LegFailure | null = null;
@@ -66,7 +62,8 @@ export class ClientIo implements VerifyIo {
   constructor(pool: ClientContext) {
     this.#pool = pool;
     this.#requests = new RequestTable(pool.options.maxRequests ?? 512);
-    this.#waiting = new WaitingLine(this.#requests);
+    this.#overlap = new Overlap(this.#requests, pool.options.maxWriteBytes ?? 32 * 1024 * 1024);
+    this.#waiting = this.#overlap.waiting;
     this.#confirmation = new ReadConfirmation(pool, this.#requests.capacity);
     this.#ownFlush = new OwnFlush(pool.options.flushIntervalMs);
     this.verify = new VerifyRound(pool, this);
@@ -88,7 +85,7 @@ export class ClientIo implements VerifyIo {
 
   get load(): ClientLoad {
     const waiting = this.#waiting.count + this.#held.length;
-    return { requests: this.#requests.count, waiting, writeBytes: this.#writeBytesInFlight };
+    return { requests: this.#requests.count, waiting, writeBytes: this.#overlap.writeBytes };
   }
 
   /** A request of an application. Completed exactly once by output COMPLETE. */
@@ -187,7 +184,7 @@ export class ClientIo implements VerifyIo {
     this.#copyRequest = request;
     requests.state[request] = RequestState.ACTIVE;
     requests.issuedMs[request] = this.#pool.nowMs;
-    this.#readers.add(offset, lengthBytes);
+    this.#overlap.enter(request);
     const link = chooseReader(this.#pool, ~(1 << legIndex), 0);
     if (link !== null) sendRead(this.#pool, requests, request, link);
     else this.#fail(request);
@@ -339,36 +336,22 @@ export class ClientIo implements VerifyIo {
   }
 
   #mustQueue(request: number): boolean {
-    const requests = this.#requests;
-    const kind = requests.kind[request];
-    if (kind === RequestKind.FLUSH) return false;
-    const offset = requests.offset[request];
-    const lengthBytes = requests.lengthBytes[request];
-    if (this.#waiting.overlaps(offset, lengthBytes)) return true;
-    if (this.#writers.any(offset, lengthBytes)) return true;
-    if (kind === RequestKind.READ || kind === COMPARE_KIND) return false;
-    return this.#readers.any(offset, lengthBytes) || this.#lock.overlaps(offset, lengthBytes) ||
-      this.#window.isFull(this.#pool.sequence) ||
-      (requests.slot[request] >= 0 && this.#writeBytesInFlight > 0 &&
-        this.#writeBytesInFlight + lengthBytes > (this.#pool.options.maxWriteBytes ?? 32 * 1024 * 1024));
+    return this.#overlap.mustWait(request, this.#window.isFull(this.#pool.sequence));
   }
 
   #issue(request: number): void {
     const requests = this.#requests;
     const pool = this.#pool;
     const kind = requests.kind[request];
-    const offset = requests.offset[request];
-    const lengthBytes = requests.lengthBytes[request];
     requests.state[request] = RequestState.ACTIVE;
     requests.issuedMs[request] = pool.nowMs;
+    if (kind !== RequestKind.FLUSH) this.#overlap.enter(request);
     if (kind === RequestKind.READ) {
-      this.#readers.add(offset, lengthBytes);
       requests.triedMask[request] = 0;
       if (!this.#sendRead(request)) this.#unissue(request);
       return;
     }
     if (kind === COMPARE_KIND) {
-      this.#lock.hold(offset, lengthBytes);
       requests.waitMask[request] = pool.inSyncMask & ~pool.lostMask;
       sendHash(pool, requests, request, requests.waitMask[request]);
       return;
@@ -379,8 +362,6 @@ export class ClientIo implements VerifyIo {
       sendFlush(pool, requests, request);
       return;
     }
-    this.#writers.add(offset, lengthBytes);
-    if (requests.slot[request] >= 0) this.#writeBytesInFlight += lengthBytes;
     requests.sequence[request] = ++pool.sequence;
     sendWrite(pool, requests, request);
   }
@@ -388,7 +369,7 @@ export class ClientIo implements VerifyIo {
   /** A read has found what another leg could not read: under the same lock it becomes a write of that to all legs. */
   #writeBack(request: number): void {
     const requests = this.#requests;
-    this.#release(request);
+    this.#overlap.leave(request);
     requests.renew(request);
     requests.kind[request] = RequestKind.WRITE;
     requests.flags[request] = 0;
@@ -401,7 +382,7 @@ export class ClientIo implements VerifyIo {
     const requests = this.#requests;
     for (const request of [this.#copyRequest, this.#compareRequest]) {
       if (request < 0) continue;
-      if (requests.state[request] === RequestState.ACTIVE) this.#release(request);
+      if (requests.state[request] === RequestState.ACTIVE) this.#overlap.leave(request);
       else this.#waiting.take().forEach((each) => each === request || this.#waiting.add(each));
       requests.free(request);
     }
@@ -433,7 +414,7 @@ export class ClientIo implements VerifyIo {
         this.#pool.watermark = Math.max(this.#pool.watermark, requests.sequence[request]);
       }
       this.#ownFlush.ended(requests.status[request], requests.tag[request] === INTERNAL_TAG);
-    } else this.#release(request);
+    } else this.#overlap.leave(request);
     if (isWriteKind(kind)) this.#window.markDone(requests.sequence[request]);
     if (requests.isRepair[request] === 1) noteRepaired(this.#pool, requests, request);
     const status = requests.status[request];
@@ -446,20 +427,6 @@ export class ClientIo implements VerifyIo {
       this.verify.pump();
     }
     if (this.#waiting.count > 0) this.#retryWaiting();
-  }
-
-  /** Takes a request off the counters that keep overlapping ones away. */
-  #release(request: number): void {
-    const requests = this.#requests;
-    const offset = requests.offset[request];
-    const lengthBytes = requests.lengthBytes[request];
-    const kind = requests.kind[request];
-    if (kind === COMPARE_KIND) this.#lock.release();
-    else if (kind === RequestKind.READ) this.#readers.remove(offset, lengthBytes);
-    else {
-      this.#writers.remove(offset, lengthBytes);
-      if (requests.slot[request] >= 0) this.#writeBytesInFlight -= lengthBytes;
-    }
   }
 
   #end(request: number): void {
@@ -484,7 +451,7 @@ export class ClientIo implements VerifyIo {
   /** An active request becomes a held one. */
   #unissue(request: number): void {
     const requests = this.#requests;
-    if (requests.kind[request] !== RequestKind.FLUSH) this.#release(request);
+    if (requests.kind[request] !== RequestKind.FLUSH) this.#overlap.leave(request);
     // What was read may be read anew: whoever serves the pool next knows best what is right.
     if (requests.isRepair[request] === 1) requests.kind[request] = RequestKind.READ;
     requests.isRepair[request] = 0;
