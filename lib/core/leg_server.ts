@@ -143,7 +143,10 @@ export class LegServer {
       if (this.#leg.session !== null) this.#io.makeRoom();
     } else if (done?.kind === "intents") this.#io.intentsWritten(result);
     else if (done?.kind === "page" && this.#leg.session !== null) this.#io.makeRoom();
-    if (result < 0) this.#leg.event("error", "metadata-failed", `A metadata write failed (${result})`);
+    if (result < 0) {
+      this.#leg.event("error", "metadata-failed", `A metadata write failed (${result})`);
+      this.#target.metadataFailed(result);
+    }
     this.#after();
   }
 

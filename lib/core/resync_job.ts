@@ -13,7 +13,7 @@ import { ResyncProgress } from "./resync_progress.ts";
 import { ResyncThrottle } from "./resync_throttle.ts";
 
 /** Where a resync stands. */
-export type ResyncPhase = "off" | "map" | "pull" | "maps" | "save" | "done";
+export type ResyncPhase = "off" | "record" | "map" | "pull" | "maps" | "save" | "done";
 
 /** One resync, or none (`phase` "off"). */
 export class ResyncJob {
@@ -151,6 +151,6 @@ export class ResyncJob {
 
   /** Bytes that are known to be missing. */
   get missingBytes(): number {
-    return this.phase === "map" ? 0 : this.todo.count * this.leg.chunkBytes;
+    return this.phase === "record" || this.phase === "map" ? 0 : this.todo.count * this.leg.chunkBytes;
   }
 }

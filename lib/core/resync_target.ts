@@ -55,6 +55,8 @@ export class ResyncTarget {
   readonly #pull: ResyncPull;
   readonly #clear: ResyncClear;
   #clientConnection = -1;
+  /** Whether the record on the disk may be of another history than what this leg is made equal to. */
+  #isForeign = false;
   #lastReportMs = 0;
   #nextTickMs = 0;
   #lastTickMs = 0;
@@ -109,12 +111,14 @@ export class ResyncTarget {
       this.#enterPull();
       return;
     }
+    // A leg of another history may be in sync by its own record: nothing of this one is written to it before that is over on the disk too.
+    this.#isForeign ||= leg.record.historyId !== order.shared.historyId;
     // The record in force does not have us in the in-sync set: from now on we know it ourselves.
     leg.record = order.shared;
     // Writes follow that are not flushed: after a loss of power it must not say that it has all it ever acked.
     leg.isStable = false;
     this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
-    job.phase = "map";
+    job.phase = this.#isForeign ? "record" : "map";
   }
 
   /** Ends whatever is under way. Disk I/O in flight ends by itself. */
@@ -159,6 +163,7 @@ export class ResyncTarget {
     const isRead = operations.kind[operation] === OperationKind.READ;
     if (isWriting && !isRead && job.writing.any(first, count)) return true;
     if (job.phase === "off" || job.phase === "done") return false;
+    if (job.phase === "record") return true;
     if (isRead) return job.todo.any(first, count);
     if (!job.todo.any(first, count)) return false;
     const fullFirst = Math.ceil(offset / leg.chunkBytes);
@@ -264,6 +269,11 @@ export class ResyncTarget {
     }
   }
 
+  /** Metadata could not be written. */
+  metadataFailed(result: number): void {
+    if (this.#job.phase === "record") this.#fail(`The record could not be written (${result})`);
+  }
+
   /** Our own data is hashed. */
   hashed(operation: number, words: Uint32Array): void {
     this.#pull.ownHashed(operation, words);
@@ -286,6 +296,10 @@ export class ResyncTarget {
     const job = this.#job;
     if (job.phase === "off") return;
     this.#connect();
+    if (job.phase === "record" && this.#metadata.isRecordSaved) {
+      this.#isForeign = false;
+      job.phase = "map";
+    }
     if (job.phase === "map") {
       if (this.#map.canAsk) this.#map.askOwn();
     } else if (job.phase === "pull") {
