@@ -5,6 +5,7 @@
  * - intent log: a hot set that fits it, beside one that never does;
  * - flush: a load that flushes after every write, or after every 32;
  * - min-in-sync 2 beside 1, a pool that misses a leg beside a whole one;
+ * - reads that legs confirm (min-in-sync 2) beside reads that need not be;
  * - payloads that travel (TCP, summed by sender and receiver) beside payloads in shared memory;
  * - a drop: what the epoch record of a lost leg makes the others write;
  * - durable writes: O_DSYNC beside a write and a flush of its own, on a plain file;
@@ -29,6 +30,8 @@ import { formatTable, median, writeJson } from "./statistics.ts";
 
 const QD32: FioProfile = { title: "QD32", rw: "randwrite", blockBytes: 4096, depth: 32 };
 const QD1: FioProfile = { title: "QD1", rw: "randwrite", blockBytes: 4096, depth: 1 };
+const READS_QD32: FioProfile = { ...QD32, rw: "randread" };
+const READS_QD1: FioProfile = { ...QD1, rw: "randread" };
 /** A quarter of the default hot set: extents of 1 MiB. */
 const FEW_EXTENTS = "64";
 /** Runs per pool before the first round, in seconds; the program is compiled while it runs. */
@@ -49,7 +52,7 @@ const SHAPES: readonly Shape[] = [
   { name: "tcp", options: { attachArguments: ["--transport", "tcp"] } },
 ];
 
-/** One line of the table: which pool, which load. */
+/** One line of the table: which pool, which load. Held against the first line of the same kind of I/O and depth. */
 interface Case {
   readonly title: string;
   readonly shape: string;
@@ -66,9 +69,13 @@ const CASES: readonly Case[] = [
   { title: "QD1, the hot set in the intent log", shape: "whole", profile: QD1 },
   { title: "QD1, a flush after every write", shape: "whole", profile: { ...QD1, flushEvery: 1 } },
   { title: "QD1, one of two legs missing", shape: "degraded", profile: QD1 },
+  { title: "reads QD32, min-in-sync 1", shape: "whole", profile: READS_QD32 },
+  { title: "reads QD32, min-in-sync 2: confirmed", shape: "min-in-sync 2", profile: READS_QD32 },
+  { title: "reads QD1, min-in-sync 1", shape: "whole", profile: READS_QD1 },
+  { title: "reads QD1, min-in-sync 2: confirmed", shape: "min-in-sync 2", profile: READS_QD1 },
 ];
 
-/** One run. CPU in microseconds per I/O; metadata in blocks of 4 KiB per million writes and leg. */
+/** One run. CPU in microseconds per I/O; metadata in blocks of 4 KiB per million I/Os and leg. */
 interface Sample {
   readonly iops: number;
   readonly cpuUs: number;
@@ -85,7 +92,8 @@ async function measure(cluster: Cluster, profile: FioProfile, seconds: number, a
   const [cpuBefore, bytesBefore] = [await cpuSeconds(pids), await written()];
   const { iops, ioCount } = await runFio({ uri: cluster.uri }, profile, seconds, areaBytes);
   const legs = cluster.nodePids.length;
-  const metadataBytes = await written() - bytesBefore - legs * ioCount * profile.blockBytes;
+  const dataBytes = profile.rw === "randread" ? 0 : legs * ioCount * profile.blockBytes;
+  const metadataBytes = await written() - bytesBefore - dataBytes;
   return {
     iops,
     cpuUs: (await cpuSeconds(pids) - cpuBefore) * 1e6 / ioCount,
@@ -175,7 +183,8 @@ try {
 }
 
 const results = CASES.map(({ title, profile }) => {
-  const base = samples.get(CASES.find((other) => other.profile.depth === profile.depth)!.title)!;
+  const isAlike = ({ profile: other }: Case) => other.depth === profile.depth && other.rw === profile.rw;
+  const base = samples.get(CASES.find(isAlike)!.title)!;
   const mine = samples.get(title)!;
   return {
     case: title,
@@ -188,7 +197,7 @@ const results = CASES.map(({ title, profile }) => {
 });
 const checksums = await checksumNanoseconds();
 console.log(formatTable([
-  ["4k randwrite", "IOPS", "of the first", "CPU us/IO, all", "metadata blocks / million writes, leg"],
+  ["4k, at random", "IOPS", "of the first", "CPU us/IO, all", "metadata blocks / million I/Os, leg"],
   ...results.map((row) => [
     row.case,
     row.iops.toFixed(0),
