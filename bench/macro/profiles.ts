@@ -1,7 +1,8 @@
 /**
  * Speed, side by side with QEMU's quorum driver: two legs each, all four stores O_DIRECT files on the same disk, fio
- * through each unix socket, rounds interleaved so that a slow minute of the machine hits both. Reports medians, their
- * ratio, CPU per I/O of client and storage nodes, and the share of what two raw files give when both are written at once.
+ * through each unix socket, rounds interleaved so that a slow minute of the machine hits both, the disk's cache flushed
+ * before each run. Reports medians, their ratio, CPU per I/O of client and storage nodes, and the share of what two raw
+ * files give when both are written at once.
  *
  *     deno task bench [--rounds 3] [--seconds 4] [--size-mib 1024] [--directory DIR | --ram-disk MIB]
  *         [--only brmr|qemu] [--profile TEXT] [--transport auto|tcp] [--json FILE]
@@ -17,7 +18,7 @@
 
 import { parseArgs } from "node:util";
 import { Cluster } from "../../tests/integration/cluster.ts";
-import { fillOnce, type FioProfile, type FioResult, type FioTarget, PROFILES, runFio } from "./fio.ts";
+import { fillOnce, type FioProfile, type FioResult, type FioTarget, PROFILES, runFio, runTool } from "./fio.ts";
 import { cpuSeconds } from "./process_usage.ts";
 import { startQuorum } from "./qemu_quorum.ts";
 import { makeRamDisk } from "./ram_disk.ts";
@@ -51,7 +52,13 @@ interface Summary {
   readonly nodesCpuUs: number;
 }
 
+/** What one run left in the disk's cache is not for the next one to pay. */
+async function settle(): Promise<void> {
+  await runTool("sync", ["--file-system", directory]);
+}
+
 async function measure(side: Side, profile: FioProfile, seconds: number, sizeBytes: number): Promise<Sample> {
+  await settle();
   const clientBefore = await cpuSeconds([side.clientPid]);
   const nodesBefore = await cpuSeconds(side.nodePids);
   const result = await runFio(side.target, profile, seconds, sizeBytes);
@@ -149,6 +156,7 @@ try {
         samples.set(key, [...samples.get(key) ?? [], sample]);
         console.error(`round ${round + 1} ${profile.title} ${side.name}: ${Math.round(sample.iops)} IOPS`);
       }
+      await settle();
       const rate = (await runFio(raw, profile, seconds, sizeBytes)).iops;
       rawRates.set(profile.title, [...rawRates.get(profile.title) ?? [], rate]);
     }

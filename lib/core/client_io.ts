@@ -413,7 +413,7 @@ export class ClientIo implements VerifyIo {
       if (requests.status[request] === 0) {
         this.#pool.watermark = Math.max(this.#pool.watermark, requests.sequence[request]);
       }
-      this.#ownFlush.ended(requests.status[request], requests.tag[request] === INTERNAL_TAG);
+      this.#ownFlush.ended(requests.status[request], requests.tag[request] === INTERNAL_TAG, this.#pool.nowMs);
     } else this.#overlap.leave(request);
     if (isWriteKind(kind)) this.#window.markDone(requests.sequence[request]);
     if (requests.isRepair[request] === 1) noteRepaired(this.#pool, requests, request);
