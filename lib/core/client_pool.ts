@@ -44,7 +44,6 @@ export class ClientPool {
   readonly #membership: ClientMembership;
   readonly #byConnection = new Map<number, LegLink>();
   #nextTickMs: number;
-  #lastTickMs: number;
   #detachMask = 0;
   #detachSent = false;
 
@@ -54,7 +53,6 @@ export class ClientPool {
     this.#membership = new ClientMembership(this.#pool, this.#io, (link, reason) => this.#closeLink(link, reason));
     this.#io.failure = this.#membership;
     this.#nextTickMs = options.nowMs;
-    this.#lastTickMs = options.nowMs;
   }
 
   /** Begins to assemble the pool. `force`: goes on from what is here when the start rule refuses (see forced_start.ts). */
@@ -104,6 +102,7 @@ export class ClientPool {
   handleConnectionClosed(connection: number): void {
     const link = this.#byConnection.get(connection);
     if (link === undefined) return;
+    this.#tickSoon();
     this.#byConnection.delete(connection);
     if (link.connection === connection) {
       this.#linkDown(link);
@@ -120,6 +119,7 @@ export class ClientPool {
     const link = this.#byConnection.get(connection);
     if (link === undefined || link.connection !== connection) return;
     link.lastHeardMs = pool.nowMs;
+    if (message.type !== MessageType.PONG) this.#tickSoon();
     switch (message.type) {
       case MessageType.ACK:
         if (message.requestId < CONTROL_REQUEST_IDS) this.#io.handleAck(link, message);
@@ -164,16 +164,19 @@ export class ClientPool {
 
   /** A request of an application; only while `canSubmit`. Completed exactly once by output COMPLETE with `tag`. */
   submit(kind: number, flags: number, offset: number, lengthBytes: number, slot: number, tag: number): void {
+    this.#tickSoon();
     this.#io.submit(kind, flags, offset, lengthBytes, slot, tag);
   }
 
   /** Asks for a change of the leg table; output CHANGE_DONE with `token` tells how it ends. */
   changeLegs(change: LegChange, token: number): void {
+    this.#tickSoon();
     this.#membership.changes.request(change, token);
   }
 
   /** Begins to compare the in-sync legs. Returns why that cannot be, or "". `rateBytesPerSecond` 0: no limit. */
   startVerify(options: { readonly repair: boolean; readonly rateBytesPerSecond: number }): string {
+    this.#tickSoon();
     return this.#io.verify.start(options.repair, options.rateBytesPerSecond);
   }
 
@@ -206,6 +209,7 @@ export class ClientPool {
   detach(): void {
     const pool = this.#pool;
     if (this.#isOver || pool.phase === "detaching") return;
+    this.#tickSoon();
     if (pool.phase === "ready") {
       pool.phase = "detaching";
       this.#advanceDetach();
@@ -224,9 +228,8 @@ export class ClientPool {
     if (nowMs < this.#nextTickMs) return;
     // While we ourselves are stopped, silence says nothing about the legs: that time does not count. What they were silent before still
     // does, or a client that is starved again and again would never notice.
-    const sinceTickMs = nowMs - this.#lastTickMs;
-    const stoppedMs = sinceTickMs > pool.heartbeatLimitMs / 2 ? sinceTickMs : 0;
-    this.#lastTickMs = nowMs;
+    const lateMs = nowMs - this.#nextTickMs + TICK_MS;
+    const stoppedMs = lateMs > pool.heartbeatLimitMs / 2 ? lateMs : 0;
     this.#nextTickMs = nowMs + TICK_MS;
     if (this.#isOver) return;
     for (const link of pool.links) {
@@ -250,6 +253,7 @@ export class ClientPool {
     const isDone = pool.isCaretaker && !pool.isOrdered && this.#membership.changes.isIdle && isCareDone(pool);
     if (isDone) this.detach();
     this.#advanceDetach();
+    if (this.#isQuiet) this.#nextTickMs = Math.max(this.#nextTickMs, this.#nextHeartbeatMs);
   }
 
   /** When `handleTick` wants to be called, at the latest. */
@@ -350,6 +354,27 @@ export class ClientPool {
   checkInvariants(): void {
     this.#io.checkInvariants();
     this.#membership.checkInvariants();
+  }
+
+  /** Whether there is nothing that time alone could change, but for a leg's silence. */
+  get #isQuiet(): boolean {
+    const pool = this.#pool;
+    if (pool.phase !== "ready" || pool.isCaretaker || this.#io.count > 0 || this.#io.verify.isRunning) return false;
+    if (pool.watermark < pool.sequence || pool.inSyncMask !== pool.configuredMask) return false;
+    return this.#membership.isSettled && this.#membership.changes.isIdle;
+  }
+
+  /** When the next heartbeat is due. */
+  get #nextHeartbeatMs(): number {
+    let nextMs = Infinity;
+    for (const link of this.#pool.links) if (link !== null) nextMs = Math.min(nextMs, link.lastPingMs);
+    return nextMs + this.#pool.heartbeatLimitMs / 3;
+  }
+
+  /** Something happens: time may change something again. */
+  #tickSoon(): void {
+    const soonMs = this.#pool.nowMs + TICK_MS;
+    if (soonMs < this.#nextTickMs) this.#nextTickMs = soonMs;
   }
 
   get #isOver(): boolean {

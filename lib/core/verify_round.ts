@@ -116,6 +116,10 @@ export class VerifyRound {
     return this.#isBusy;
   }
 
+  get isRunning(): boolean {
+    return this.#state === "running";
+  }
+
   /** Starts the next range when it is time. */
   pump(): void {
     const pool = this.#pool;

@@ -40,7 +40,7 @@
  *     throttle leg-N BYTES             pause-resync leg-N                     resume-resync leg-N
  *     expect in-sync MASK | expect dirty leg-N leg-M CHUNKS | expect value leg-N SECTOR write N | expect identical
  *     expect failed COUNT | expect state WORD | expect refusal TEXT (of the client) | expect leg leg-N STATE
- *     expect members leg-N MASK | expect in-flight WHO COUNT
+ *     expect members leg-N MASK | expect in-flight WHO COUNT | expect next-tick within|after MS
  *
  * MASK is written with leg 0 on the right. A scenario ends well when all it expects holds and no checker complains.
  *
@@ -344,6 +344,11 @@ function expect(world: World, words: readonly string[]): void {
     }
     case "state":
       return equal(core?.state ?? "down", words[2]);
+    case "next-tick":
+      return equal(
+        String(core!.nextDeadlineMs - client.clockMs <= Number(words[3])),
+        words[2] === "within" ? "true" : "false",
+      );
     case "in-flight":
       return equal(String((processOf(world, words[2]) as ClientProcess).inFlight.size), words[3]);
     case "failed":
