@@ -54,6 +54,10 @@ export class ClientLife {
 
   /** When `afterTurn` wants to be called at the latest. */
   get deadlineMs(): number {
+    // Whoever is through with the pool has no deadline of its own, and perhaps nothing under way that could end a turn.
+    const { state } = this.#worker.core;
+    if (this.#phase <= Phase.SERVING && state === "refused") return 0;
+    if (this.#phase === Phase.DETACHING && state === "detached") return 0;
     let deadlineMs = this.#limitMs;
     for (const frontend of this.#worker.frontends) deadlineMs = Math.min(deadlineMs, frontend.deadlineMs ?? Infinity);
     return deadlineMs;

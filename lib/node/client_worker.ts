@@ -150,6 +150,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   /** Begins to assemble the pool. */
   start(takeover: boolean, force?: ForceOrder): void {
+    // The time that it took to set everything up, devices and memory, is not the legs'.
+    this.tick(this.#reactor.clockMs());
     this.core.start({ takeover, force });
     this.drain();
   }

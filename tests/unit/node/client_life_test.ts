@@ -1,0 +1,38 @@
+/** When the life of a client's data plane wants to go on, and how it ends. */
+
+import assert from "node:assert/strict";
+import type { Reactor } from "../../../lib/io/reactor.ts";
+import { ClientLife } from "../../../lib/node/client_life.ts";
+import type { ClientWorker } from "../../../lib/node/client_worker.ts";
+import type { WorkerReport } from "../../../lib/node/worker_messages.ts";
+
+function setUp() {
+  const core = { state: "assembling", refusal: "" };
+  const reports: WorkerReport[] = [];
+  const worker = { core, frontends: [], detach() {} } as unknown as ClientWorker;
+  const life = new ClientLife(worker, { nowMs: 1 } as Reactor, () => [], (report) => reports.push(report));
+  return { core, life, reports };
+}
+
+Deno.test("a refusal is told although nothing is under way that could end a turn", () => {
+  const { core, life, reports } = setUp();
+  life.afterTurn();
+  assert.equal(life.deadlineMs, Infinity);
+  core.state = "refused";
+  core.refusal = "No leg of the pool is reachable";
+  assert.equal(life.deadlineMs, 0, "The next turn does not wait");
+  life.afterTurn();
+  assert.ok(life.isOver);
+  assert.deepEqual(reports, [{ kind: "refused", error: { code: "refused", message: core.refusal } }]);
+});
+
+Deno.test("the end of a detach is noticed although nothing is under way that could end a turn", () => {
+  const { core, life } = setUp();
+  life.stop();
+  life.afterTurn();
+  assert.ok(!life.isOver && life.deadlineMs > 0);
+  core.state = "detached";
+  assert.equal(life.deadlineMs, 0);
+  life.afterTurn();
+  assert.ok(life.isOver);
+});
