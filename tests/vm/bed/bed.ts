@@ -50,9 +50,12 @@ export class Bed implements AsyncDisposable {
   readonly guests: readonly Guest[];
   readonly #keeps: boolean;
   readonly #hub: QemuProcess | null;
+  readonly #nicCount: number;
 
-  private constructor(plan: GuestPlan, keeps: boolean, hub: QemuProcess | null) {
+  private constructor(sharedPlan: Omit<GuestPlan, "powered">, keeps: boolean, hub: QemuProcess | null) {
+    const plan = { ...sharedPlan, powered: (number: number, isOn: boolean) => this.#powered(number, isOn) };
     this.directory = plan.directory;
+    this.#nicCount = plan.nics;
     this.#keeps = keeps;
     this.#hub = hub;
     this.guests = Array.from({ length: plan.count }, (_, index) => new Guest(index + 1, plan));
@@ -64,7 +67,7 @@ export class Bed implements AsyncDisposable {
     // Unix socket paths end at 107 characters, so the directory is near the root.
     const directory = options.directory ?? await Deno.makeTempDir({ prefix: "brmr-vm-" });
     const count = options.guests ?? 1;
-    const plan: GuestPlan = {
+    const plan: Omit<GuestPlan, "powered"> = {
       kernel,
       directory,
       count,
@@ -110,6 +113,18 @@ export class Bed implements AsyncDisposable {
     return this.#setPort(number, nic, true);
   }
 
+  /**
+   * The hub sends every frame to every port and waits for those whose QEMU takes none: one whose guest is still booting would
+   * stop the others' frames until it is up. So its port is closed meanwhile, on the side of the hub: the other one opens by
+   * itself when QEMU connects.
+   */
+  async #powered(number: number, isOn: boolean): Promise<void> {
+    if (this.#hub === null) return;
+    for (let nic = 0; nic < this.#nicCount; nic++) {
+      await this.#hub.command("set_link", { name: `hub${nic}-${number}`, up: isOn });
+    }
+  }
+
   async #setPort(number: number, nic: number, up: boolean): Promise<void> {
     if (this.#hub === null) throw new Error("A guest alone has no network to be cut from");
     await this.#hub.command("set_link", { name: `port${nic}-${number}`, up });
@@ -128,7 +143,7 @@ export class Bed implements AsyncDisposable {
 }
 
 /** A switch: a QEMU without a machine, with a hub for each network and a unix socket for each guest's interface. */
-async function startHub({ directory, count, nics }: GuestPlan): Promise<QemuProcess> {
+async function startHub({ directory, count, nics }: Omit<GuestPlan, "powered">): Promise<QemuProcess> {
   const args = ["-machine", "none", "-nodefaults", "-display", "none"];
   for (let k = 0; k < nics; k++) {
     for (let number = 1; number <= count; number++) {

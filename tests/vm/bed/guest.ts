@@ -38,6 +38,8 @@ export interface GuestPlan {
   readonly layer: string | null;
   readonly environment: Readonly<Record<string, string>>;
   readonly kernelArguments: string;
+  /** A guest takes frames, or does not any longer. */
+  readonly powered: (guest: number, isOn: boolean) => Promise<void>;
 }
 
 /** How a command in a guest ended. Status 137 and `wasCut` when the guest's power was. */
@@ -176,6 +178,7 @@ export class Guest {
       await this.powerCut();
       throw new Error(`Guest ${this.number} ${failure}\n${await this.console()}`);
     }
+    await this.#plan.powered(this.number, true);
   }
 
   /** Ends it as a power cut does: what it had not written to its disks is lost. */
@@ -184,6 +187,7 @@ export class Guest {
     if (qemu === null) return;
     this.#qemu = null;
     await qemu.kill();
+    await this.#plan.powered(this.number, false);
     await this.#control?.close();
     this.#control = null;
     for (const end of this.#running.values()) end({ status: 137, wasCut: true });
