@@ -134,6 +134,22 @@ export class CmId {
     rdmaCm().rdma_destroy_qp(this.#pointer);
   }
 
+  /**
+   * The same without waiting: a device may take seconds, because a packet is still queued for a machine that is gone.
+   * `hasQueuePair` tells when it is done. Until then nothing else may be asked of the id.
+   */
+  destroyQueuePairAside(): void {
+    if (!this.#hasQueuePair) return;
+    // The promise is of no use: a data plane does not return to its event loop. The library clears the field when it is done.
+    rdmaCm().destroyQueuePairAside(this.#pointer);
+    this.#hasQueuePair = false;
+  }
+
+  /** Whether the queue pair exists, as the library has it. */
+  get hasQueuePair(): boolean {
+    return readAddress(this.#pointer, AT["rdma_cm_id.qp"]) !== 0;
+  }
+
   /** 0 or a negative errno. After what was made with it, but for its queue pair. */
   close(): number {
     if (this.#isClosed) return 0;

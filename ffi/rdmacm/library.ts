@@ -21,6 +21,8 @@ const SYMBOLS = {
   rdma_set_option: { parameters: ["pointer", "i32", "i32", "buffer", "usize"], result: "i32" },
   rdma_create_qp: { parameters: ["pointer", "pointer", "pointer"], result: "i32" },
   rdma_destroy_qp: { parameters: ["pointer"], result: "void" },
+  /** The same on a thread of its own. */
+  destroyQueuePairAside: { name: "rdma_destroy_qp", parameters: ["pointer"], result: "void", nonblocking: true },
   rdma_connect: { parameters: ["pointer", "pointer"], result: "i32" },
   rdma_accept: { parameters: ["pointer", "pointer"], result: "i32" },
   rdma_reject: { parameters: ["pointer", "pointer", "u8"], result: "i32" },

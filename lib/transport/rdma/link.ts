@@ -37,8 +37,18 @@ export interface RdmaLink {
   byteLength(index: number): number;
   /** The network shall tell (`onReadable`) of the next completion. False when that was asked already. */
   arm(): boolean;
-  /** Ends the connection. From when it returns no device reads or writes memory for it. */
+  /**
+   * Ends the connection, whether or not the peer answers: what is under way completes, with an error if nothing else, and
+   * is polled as before. A completion tells that the device does not read the request's memory any more.
+   */
+  stop(): void;
+  /** Lets the link go. From when it returns no device reads or writes memory for it. Waits for the device. */
   close(): void;
+  /**
+   * The same without waiting: a device may be busy for seconds with what it still wants to send to a peer that is gone.
+   * `released` is called within a later turn, when no device reads or writes memory for the link. Nothing is polled any more.
+   */
+  abandon(released: () => void): void;
 }
 
 /** Hears how a connection fares: either `onFailed`, or `onEstablished` and later perhaps `onDisconnected`. */

@@ -65,7 +65,11 @@ const CONNECTING = 0;
 const OPEN = 1;
 /** The end was asked for: what is under way may still leave, then the link is closed. */
 const CLOSING = 2;
-const CLOSED = 3;
+/** The link was stopped: what is under way completes, whether or not it left. */
+const STOPPING = 3;
+/** It did not: the device has memory until the link is gone. */
+const STUCK = 4;
+const CLOSED = 5;
 
 /** See the module's description. */
 export class RdmaConnection implements LinkUser {
@@ -89,7 +93,10 @@ export class RdmaConnection implements LinkUser {
   #reason: number = CloseReason.ORDERLY;
   /** The link is not to be waited for: the peer or the device is gone, or the peer broke the rules. */
   #isBroken = false;
+  /** The peer has said that it ends the connection. */
+  #hasPeerLeft = false;
   #closedMs = 0;
+  #stoppedMs = 0;
   #paused = false;
   /** Packets received and not taken apart yet: buffer and end, by place in a ring. */
   readonly #inbox = new Int32Array(2 * RECEIVE_COUNT);
@@ -154,7 +161,7 @@ export class RdmaConnection implements LinkUser {
   /** Posts what waits, as far as there is room. */
   flush(): void {
     const link = this.link;
-    if (link === null || this.#state === CLOSED || this.#isBroken) return;
+    if (link === null || this.#state >= STOPPING || this.#isBroken) return;
     this.#sender!.fill();
     if (link.post() !== 0) this.#break(CloseReason.RESET, "its send queue refuses requests");
   }
@@ -162,7 +169,8 @@ export class RdmaConnection implements LinkUser {
   /** Takes completions and frames. Whether there were any. */
   service(): boolean {
     const link = this.link;
-    if (link === null || this.#state === CONNECTING || this.#state === CLOSED) return false;
+    if (link === null || this.#state === CONNECTING || this.#state >= STUCK) return false;
+    if (this.#state === STOPPING) return this.#takeStopped(link);
     let any = false;
     for (;;) {
       const count = this.#isBroken ? 0 : link.poll();
@@ -178,13 +186,43 @@ export class RdmaConnection implements LinkUser {
 
   /** Ends a connection whose end was asked for, once nothing is left to wait for. */
   progressEnd(): void {
+    if (this.#state === STOPPING) return this.#progressStop();
     if (this.#state !== CLOSING) return;
     const isDrained = this.#sender === null || this.#sender.underWayCount === 0;
     if (!isDrained && !this.#isBroken && this.#owner.nowMs - this.#closedMs < DRAIN_LIMIT_MS) return;
-    this.#state = CLOSED;
+    // A device that is gone completes nothing. It waits for nobody then, nor for a peer that was there a moment ago.
+    const isQuick = this.#hasPeerLeft || this.#reason === CloseReason.NO_DEVICE || (isDrained && !this.#isBroken);
+    if (this.link !== null && !isQuick) {
+      this.#state = STOPPING;
+      this.#stoppedMs = this.#owner.nowMs;
+      this.link.stop();
+      this.#takeStopped(this.link);
+      return this.#progressStop();
+    }
     this.pending?.cancel();
     this.link?.close();
     this.landing.release(this.#owner.nowMs);
+    this.#finish();
+  }
+
+  /**
+   * Lets a stopped link go when the device has nothing to read any more. To let go of it can take the device seconds, for
+   * which nobody waits: only the landing does.
+   */
+  #progressStop(): void {
+    const isDrained = this.#sender!.underWayCount === 0;
+    if (!isDrained && this.#owner.nowMs - this.#stoppedMs < DRAIN_LIMIT_MS) return;
+    this.#state = STUCK;
+    this.link!.abandon(() => {
+      this.landing.release(this.#owner.nowMs);
+      if (!isDrained) this.#finish();
+    });
+    if (isDrained) this.#finish();
+  }
+
+  /** What the device reads no more is returned, then nothing is left. */
+  #finish(): void {
+    this.#state = CLOSED;
     while (!this.#queue.isEmpty) {
       if (this.#queue.token >= 0) this.#onSent(this.#queue.token);
       this.#queue.drop();
@@ -254,13 +292,28 @@ export class RdmaConnection implements LinkUser {
       this.#reason = isCutOff ? CloseReason.RESET : reason;
       this.#state = CLOSING;
     }
+    this.#hasPeerLeft = reason === 0;
     this.#isBroken = true;
+  }
+
+  /** Takes the completions of a link that was stopped. Whether there were any. */
+  #takeStopped(link: RdmaLink): boolean {
+    let any = false;
+    for (let count = link.poll(); count > 0; count = link.poll()) {
+      any = true;
+      for (let i = 0; i < count; i++) {
+        if (link.workId(i) >= FIRST_SEND_ID) this.#sender!.completed(link.workId(i), this.#onSent);
+      }
+    }
+    return any;
   }
 
   // ---- what arrives -----------------------------------------------------------------------------------------------
 
   #complete(workId: number, status: number, lengthBytes: number): void {
     if (status !== 0) {
+      // However it ended, its memory is not read any more.
+      if (workId >= FIRST_SEND_ID) this.#sender!.completed(workId, this.#onSent);
       // Requests of a queue pair that is in error already tell nothing new.
       if (status !== VERBS_LAYOUT.IBV_WC_WR_FLUSH_ERR) this.#break(reasonOf(status), `a request failed (${status})`);
       else this.#break(CloseReason.RESET, "");

@@ -32,6 +32,14 @@ const EIO = -CloseReason.IO_ERROR;
 /** A completion queue has slack: a device may be late to notice that entries were taken. */
 const SLACK = 64;
 
+/** What a link asks of its network. */
+export interface LinkHost {
+  /** `progressEnd` of the link is to be called now and then until it says that it is over. */
+  ending(link: VerbsLink): void;
+  /** Nothing is left of the link. */
+  closed(): void;
+}
+
 /** See the module's description. */
 export class VerbsLink implements RdmaLink {
   readonly inlineBytes: number;
@@ -39,7 +47,7 @@ export class VerbsLink implements RdmaLink {
   readonly offer: Offer;
   readonly #id: CmId;
   readonly #device: DeviceInUse;
-  readonly #closed: () => void;
+  readonly #host: LinkHost;
   readonly #domain: ProtectionDomain;
   readonly #pool: MemoryRegion;
   readonly #landing: MemoryRegion;
@@ -48,16 +56,18 @@ export class VerbsLink implements RdmaLink {
   #peer: Offer | null = null;
   readonly #lent: Landing;
   #isArmed = false;
+  #isStopped = false;
   #isClosed = false;
+  #released: () => void = () => undefined;
   /** An errno of a chain that had to be posted because it was full. */
   #postResult = 0;
   #description: LinkDescription | null = null;
 
   /** Throws `RdmaUnavailable`; nothing is left behind then. */
-  constructor(id: CmId, device: DeviceInUse, memory: SendMemory, landing: Landing, closed: () => void) {
+  constructor(id: CmId, device: DeviceInUse, memory: SendMemory, landing: Landing, host: LinkHost) {
     this.#id = id;
     this.#device = device;
-    this.#closed = closed;
+    this.#host = host;
     this.#lent = landing;
     const made: { close(): number }[] = [];
     const keep = <T extends { close(): number }>(object: T): T => {
@@ -156,12 +166,40 @@ export class VerbsLink implements RdmaLink {
     this.#isArmed = false;
   }
 
+  stop(): void {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    // Puts the queue pair into its error state too.
+    this.#id.disconnect();
+  }
+
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#id.disconnect();
-    // LIFETIME: from when the queue pair is destroyed and the registrations are taken back, no device reaches the memory.
+    this.stop();
     this.#id.destroyQueuePair();
+    this.#letGo();
+  }
+
+  abandon(released: () => void): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.stop();
+    this.#released = released;
+    this.#id.destroyQueuePairAside();
+    this.#host.ending(this);
+  }
+
+  /** @internal Whether the end that `abandon` began is over. */
+  progressEnd(): boolean {
+    if (this.#id.hasQueuePair) return false;
+    this.#letGo();
+    this.#released();
+    return true;
+  }
+
+  /** LIFETIME: from when the queue pair is destroyed and the registrations are taken back, no device reaches the memory. */
+  #letGo(): void {
     // Closing the queue waits for its events to be acknowledged, which is done when they are taken.
     this.#device.drainEvents();
     for (const object of [this.#landing, this.#pool, this.#queue, this.#domain]) {
@@ -171,7 +209,7 @@ export class VerbsLink implements RdmaLink {
       if (result === EIO) this.#lent.mayStillBeReached();
     }
     this.#id.close();
-    this.#closed();
+    this.#host.closed();
   }
 
   #roomToSend(): void {

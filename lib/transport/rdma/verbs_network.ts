@@ -16,13 +16,13 @@ import { CompletionChannel } from "../../../ffi/verbs/completion_channel.ts";
 import { VerbsContext } from "../../../ffi/verbs/device.ts";
 import { VERBS_LAYOUT } from "../../../ffi/verbs/layout.ts";
 import { errnoName } from "../../../ffi/libc/errno.ts";
-import type { Reactor } from "../../io/reactor.ts";
+import type { UringReactor } from "../../io/uring_reactor.ts";
 import { AddressError, formatSocketAddress, parseSocketAddress } from "../../io/socket_address.ts";
 import { CloseReason } from "../close_reason.ts";
 import type { AcceptLink, LinkListener, LinkUser, PendingLink, RdmaNetwork } from "./link.ts";
 import { decodeOffer, encodeOffer, OFFER_BYTES } from "./packet.ts";
 import type { DeviceInUse, SendMemory } from "./device_in_use.ts";
-import { VerbsLink } from "./verbs_link.ts";
+import { type LinkHost, VerbsLink } from "./verbs_link.ts";
 
 /** How long a name of the fabric may take to be found. */
 const RESOLVE_LIMIT_MS = 1000;
@@ -31,8 +31,12 @@ const BACKLOG = 64;
 const ACK_TIMEOUT_EXPONENT = 16;
 
 const TOKEN_CM = 0;
-/** Odd: completions of a device; even: its events. */
-const FIRST_DEVICE_TOKEN = 1;
+const TOKEN_ENDING = 1;
+/** Even: completions of a device; odd: its events. */
+const FIRST_DEVICE_TOKEN = 2;
+/** How often links that are ending are looked at: after this, then after twice as long each time, up to the most. */
+const FIRST_LOOK_MS = 1;
+const MOST_LOOK_MS = 64;
 
 /** What is waited for on a descriptor has not come, and never will. */
 const POLLERR = 8;
@@ -61,7 +65,7 @@ interface Attempt {
 /** See the module's description. Addresses as `parseSocketAddress` reads them, "rdma://" optional. */
 export class VerbsNetwork implements RdmaNetwork {
   onReadable: () => void = () => {};
-  readonly #reactor: Reactor;
+  readonly #reactor: UringReactor;
   readonly #memory: SendMemory;
   readonly #report: (text: string) => void;
   readonly #owner: number;
@@ -71,11 +75,18 @@ export class VerbsNetwork implements RdmaNetwork {
   readonly #lostListeners: Listener[] = [];
   #relistenMs = 0;
   readonly #devices: DeviceInUse[] = [];
+  /** Links that were let go of and have not ended. */
+  #ending: VerbsLink[] = [];
+  #lookMs = FIRST_LOOK_MS;
+  #isLooking = false;
+  /** LIFETIME: read by the kernel when a look is submitted. */
+  readonly #lookTime = new HeldMemory(16);
   #isClosing = false;
+  #isClosed = false;
   #pollCount = 0;
 
   /** Throws `RdmaUnavailable` that says what is missing. */
-  constructor(reactor: Reactor, memory: SendMemory, report: (text: string) => void) {
+  constructor(reactor: UringReactor, memory: SendMemory, report: (text: string) => void) {
     this.#channel = new CmEventChannel();
     this.#reactor = reactor;
     this.#memory = memory;
@@ -103,6 +114,7 @@ export class VerbsNetwork implements RdmaNetwork {
   }
 
   turn(nowMs: number): void {
+    this.#progressEnds();
     if (this.#lostListeners.length === 0 || nowMs < this.#relistenMs) return;
     this.#relistenMs = nowMs + RELISTEN_MS;
     for (const listener of this.#lostListeners.splice(0)) {
@@ -154,17 +166,21 @@ export class VerbsNetwork implements RdmaNetwork {
 
   /** Whether `close` has come to its end. */
   get isClosed(): boolean {
-    return this.#isClosing && this.#pollCount === 0;
+    return this.#isClosed;
   }
 
   onCompletion(token: number, result: number): void {
-    this.#pollCount--;
+    if (token === TOKEN_ENDING) this.#isLooking = false;
+    else this.#pollCount--;
+    this.#progressEnds();
     if (this.#isClosing) {
-      if (this.#pollCount > 0) return;
+      if (this.#pollCount > 0 || this.#isLooking || this.#ending.length > 0) return;
+      this.#isClosed = true;
       for (const { channel, isDead } of this.#devices) if (!isDead) channel.close();
       this.#channel.close();
       return;
     }
+    if (token === TOKEN_ENDING) return this.onReadable();
     if (token === TOKEN_CM) {
       for (let event = this.#channel.takeEvent(); event !== null; event = this.#channel.takeEvent()) {
         this.#happened(event);
@@ -183,6 +199,20 @@ export class VerbsNetwork implements RdmaNetwork {
       }
     }
     this.onReadable();
+  }
+
+  /** Ends the links that can be ended, and looks again later at those that cannot. */
+  #progressEnds(): void {
+    if (this.#ending.length === 0) return;
+    this.#ending = this.#ending.filter((link) => !link.progressEnd());
+    if (this.#ending.length > 0 && !this.#isLooking) this.#lookLater();
+  }
+
+  #lookLater(): void {
+    this.#isLooking = true;
+    this.#lookTime.view.setUint32(8, this.#lookMs * 1e6, true);
+    this.#reactor.delay(this.#owner, TOKEN_ENDING, this.#lookTime.address);
+    this.#lookMs = Math.min(MOST_LOOK_MS, 2 * this.#lookMs);
   }
 
   #poll(token: number, descriptor: number): void {
@@ -264,7 +294,15 @@ export class VerbsNetwork implements RdmaNetwork {
     try {
       attempt.device = this.#deviceOf(attempt.id);
       const { landing } = attempt.user!;
-      const link = new VerbsLink(attempt.id, attempt.device, this.#memory, landing, () => this.#forget(attempt));
+      const host: LinkHost = {
+        ending: (link) => {
+          this.#ending.push(link);
+          this.#lookMs = FIRST_LOOK_MS;
+          if (!this.#isLooking) this.#lookLater();
+        },
+        closed: () => this.#forget(attempt),
+      };
+      const link = new VerbsLink(attempt.id, attempt.device, this.#memory, landing, host);
       attempt.link = link;
       const parameters = new HeldMemory(OFFER_BYTES);
       encodeOffer(link.offer, parameters.view);

@@ -38,6 +38,7 @@ class MemoryLink implements RdmaLink {
   readonly #done: { workId: number; lengthBytes: number; status: number }[] = [];
   #shown: { workId: number; lengthBytes: number; status: number }[] = [];
   #isPosted = true;
+  #isStopped = false;
   #isArmed = false;
 
   constructor(
@@ -115,10 +116,20 @@ class MemoryLink implements RdmaLink {
     this.#isArmed = true;
     return isNews;
   }
+  stop(): void {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    this.#isPosted = true;
+    for (const { workId } of this.#sending.splice(0)) this.#done.push({ workId, lengthBytes: 0, status: 5 });
+  }
   close(): void {
     assert.ok(!this.isClosed);
     this.isClosed = true;
     this.#fabric.ended(this);
+  }
+  abandon(released: () => void): void {
+    this.close();
+    this.#fabric.released(released);
   }
 }
 
@@ -130,6 +141,9 @@ export class MemoryFabric {
   readonly #listeners = new Map<string, AcceptLink>();
   readonly #events: (() => void)[] = [];
   readonly #networks: RdmaNetwork[] = [];
+  /** While set, devices do not let go of links that are abandoned. */
+  isHeldUp = false;
+  readonly #heldUp: (() => void)[] = [];
   #nextPort = 1000;
 
   /** The network of one transport, whose memory is `pool`. */
@@ -160,11 +174,19 @@ export class MemoryFabric {
 
   /** Moves one thing, and lets the transports look. False when nothing moves. */
   step(): boolean {
-    const event = this.#events.shift();
+    const event = this.#events.shift() ?? (this.isHeldUp ? undefined : this.#heldUp.shift());
     const moved = event !== undefined || this.#links.some((link) => link.step());
     event?.();
     for (const network of this.#networks) network.onReadable();
     return moved;
+  }
+
+  get hasReleasedAll(): boolean {
+    return this.#heldUp.length === 0;
+  }
+
+  released(tell: () => void): void {
+    this.#heldUp.push(tell);
   }
 
   write(peer: MemoryLink, address: number, bytes: Uint8Array): void {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
 import { RdmaTransport } from "../../../lib/transport/rdma/rdma_transport.ts";
 import { CONFORMANCE_TESTS, DAMAGE_TESTS, registerConformance } from "./conformance.ts";
-import { join, write } from "./conformance_steps.ts";
+import { connect, join, write } from "./conformance_steps.ts";
 import { checkClean, type Harness, type HarnessOptions, makeSides } from "./harness.ts";
 import { MemoryFabric } from "./memory_links.ts";
 
@@ -13,8 +13,12 @@ new SlabBufferPool({ totalBytes: 1 << 20 });
 
 const LANDING_BYTES = 12 << 20;
 
-function rdmaHarness(options: HarnessOptions, takesLanded: boolean, clock = { nowMs: 1 }): Harness {
-  const fabric = new MemoryFabric();
+function rdmaHarness(
+  options: HarnessOptions,
+  takesLanded: boolean,
+  clock = { nowMs: 1 },
+  fabric = new MemoryFabric(),
+): Harness {
   const transports: RdmaTransport[] = [];
   const sides = makeSides((pool, handler) => {
     const lending = pool as SlabBufferPool;
@@ -57,7 +61,7 @@ function rdmaHarness(options: HarnessOptions, takesLanded: boolean, clock = { no
     },
     close(): void {
       for (const transport of transports) transport.closeAll();
-      until(() => transports.every((transport) => transport.connectionCount === 0));
+      until(() => transports.every((transport) => transport.connectionCount === 0) && fabric.hasReleasedAll);
       checkClean(sides, LANDING_BYTES);
     },
   };
@@ -90,4 +94,37 @@ Deno.test("a close does not wait for a peer that has been silent, nor long for a
     a.pool.free(slot);
     harness.close();
   }
+});
+
+Deno.test("a device that does not let go of a link to a peer that is gone holds up nobody, and keeps the landing", () => {
+  const clock = { nowMs: 1 };
+  const fabric = new MemoryFabric();
+  const harness = rdmaHarness({}, true, clock, fabric);
+  const [a, b] = harness.sides;
+  const { boundAddress } = b.transport.listen(harness.anyAddress);
+  const { ca } = connect(harness, boundAddress);
+  fabric.isHeldUp = true;
+  const slot = a.pool.allocate(4096);
+  assert.ok(a.transport.send(ca, write(1, 4096), slot, slot));
+  a.transport.flushSends(); // from here on the fabric stands still, as when the peer is gone
+  clock.nowMs += 3000;
+  a.transport.close(ca);
+  a.transport.flushSends();
+  assert.deepEqual(a.handler.closed.map(({ connection }) => connection), [ca], "It is told at once");
+  assert.equal(a.handler.sentCounts.get(slot), 1, "The payload is not read any more");
+  a.pool.free(slot);
+  // Others go on, in memory of their own: when all other is taken, one more is refused rather than given this.
+  const tryAgain = (): boolean => {
+    const count = a.handler.closed.length;
+    const next = a.transport.connect(boundAddress);
+    harness.until(() => a.handler.connected.at(-1) === next || a.handler.closed.length > count);
+    return a.handler.closed.length === count;
+  };
+  let standing = 0;
+  while (tryAgain()) standing++;
+  assert.equal(standing, 3);
+  fabric.isHeldUp = false;
+  harness.until(() => fabric.hasReleasedAll);
+  assert.ok(tryAgain(), "Let go of, the memory serves again");
+  harness.close();
 });
