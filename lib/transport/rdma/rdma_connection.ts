@@ -13,6 +13,7 @@ import { assert } from "../../base/assert.ts";
 import { decodeHeader, HEADER_BYTES, Message, MessageFlag } from "../../wire/message.ts";
 import { VERBS_LAYOUT } from "../../../ffi/verbs/layout.ts";
 import { CloseReason } from "../close_reason.ts";
+import { reasonOf } from "./completion_status.ts";
 import { frameFault } from "../frame_rules.ts";
 import { payloadCrc } from "../payload_crc.ts";
 import type { ConnectionStats, TransportHandler } from "../transport.ts";
@@ -509,21 +510,5 @@ export class RdmaConnection implements LinkUser {
     if (this.#state >= CLOSING) return;
     this.#state = CLOSING;
     this.#reason = reason;
-  }
-}
-
-/** The errno that says best what a completion's status means. */
-function reasonOf(status: number): number {
-  switch (status) {
-    case VERBS_LAYOUT.IBV_WC_RETRY_EXC_ERR:
-      return CloseReason.TIMED_OUT;
-    case VERBS_LAYOUT.IBV_WC_RNR_RETRY_EXC_ERR:
-      return CloseReason.QUEUE_FULL;
-    case VERBS_LAYOUT.IBV_WC_REM_INV_REQ_ERR:
-    case VERBS_LAYOUT.IBV_WC_REM_ACCESS_ERR:
-    case VERBS_LAYOUT.IBV_WC_REM_OP_ERR:
-      return CloseReason.PROTOCOL;
-    default:
-      return CloseReason.IO_ERROR;
   }
 }

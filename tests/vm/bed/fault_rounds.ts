@@ -32,10 +32,10 @@ export class FaultRounds implements AsyncDisposable {
 
   /**
    * Boots everything and attaches the pool in guest 1.
-   * @param transport of the client; with "rdma" nodes listen on TCP too
+   * @param transport of the client
+   * @param rdma whether nodes listen on RDMA as well as on TCP
    */
-  static async open(transport: "tcp" | "rdma"): Promise<FaultRounds> {
-    const rdma = transport === "rdma";
+  static async open(transport: "tcp" | "rdma", rdma = transport === "rdma"): Promise<FaultRounds> {
     // The second disk is for a node's state, which must outlive a power cut as its leg does.
     const disks = [{ sizeMib: 256 }, { sizeMib: 16 }];
     const bed = await Bed.open({ guests: 3, modules: ["ublk_drv"], rdma, memoryMib: 1536, disks });

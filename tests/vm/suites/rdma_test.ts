@@ -11,6 +11,7 @@ Deno.test("RDMA keeps the transport contract on a device", async () => {
   const output = await guest.run(
     `export NO_COLOR=1; exec ${DENO} test --quiet --no-check --no-prompt --allow-ffi --allow-run --allow-read ` +
       `--allow-env tests/vm/guest/rdma_conformance.ts`,
+    400_000,
   );
   assert.equal(output.status, 0, output.stdout + output.stderr + await guest.console());
 });
