@@ -45,7 +45,7 @@ export class Admission {
   /** Every claimed leg of the table that is not active, and not drained, is admitted to resync. */
   admitAll(): void {
     const pool = this.#pool;
-    if (pool.phase !== "ready") return;
+    if (pool.phase !== "ready" || pool.unreachableMask !== 0) return;
     for (const link of pool.links) {
       if (link === null || link.state !== "claimed" || (pool.activeMask & (1 << link.legIndex)) !== 0) continue;
       const latest = this.#host.latest;

@@ -8,6 +8,7 @@ import { MessageType } from "../wire/message.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
 import { indicesOf } from "./start_rule.ts";
+import { mayReturn } from "./path_changes.ts";
 
 const CLAIM_TIMEOUT_MS = 15_000;
 
@@ -60,6 +61,8 @@ export class ClaimRound {
       takeover: (pool.takeover && !link.hasGranted) || (isLate && !pool.isCaretaker),
       caretaker: pool.isCaretaker ? true : undefined,
       ordered: pool.isOrdered ? true : undefined,
+      // The leg may hear of the loss much sooner than this end.
+      returnMs: mayReturn(pool, link) ? Math.ceil(pool.heartbeatLimitMs + pool.pathChangeMs) : undefined,
     };
   }
 

@@ -71,7 +71,7 @@ export interface ClientPoolOptions {
 }
 
 /** How far a link to a leg is. */
-export type LinkState = "down" | "connecting" | "greeting" | "greeted" | "claiming" | "claimed";
+export type LinkState = "down" | "connecting" | "greeting" | "greeted" | "claiming" | "claimed" | "returning";
 
 /** The link to one leg. */
 export interface LegLink {
@@ -86,6 +86,10 @@ export interface LegLink {
   /** Counts attempts to connect; what is told of an older one is not heeded. */
   attempt: number;
   connectUntilMs: number;
+  /** Until when it may be reached by another path and stay in the in-sync set; 0 when it need not. */
+  changeUntilMs: number;
+  /** The run of the leg that has our session, while its path changes. */
+  instance: string;
   legUuid: string;
   state: LinkState;
   connection: number;
@@ -165,6 +169,9 @@ export class ClientContext {
   activeMask = 0;
   /** Active legs that are lost; they leave with the next epoch. */
   lostMask = 0;
+  /** In-sync legs whose connection is lost and that are looked for by other paths; legs that are lost for good meanwhile (path_changes.ts). */
+  changingMask = 0;
+  failedMask = 0;
   sequence = 1;
   watermark = 0;
   counters = { reads: 0, writes: 0, flushes: 0, readBytes: 0, writtenBytes: 0, failed: 0, legDrops: 0, readRepairs: 0 };
@@ -192,6 +199,16 @@ export class ClientContext {
   /** A caretaker that acts on an operator's orders. */
   get isOrdered(): boolean {
     return this.options.isOrdered === true;
+  }
+
+  /** How long a leg may take to be reached by another path: with what it takes to notice its silence, less than four seconds by default. */
+  get pathChangeMs(): number {
+    return this.heartbeatLimitMs / 5;
+  }
+
+  /** Active legs that take no frames now. */
+  get unreachableMask(): number {
+    return this.changingMask | this.failedMask;
   }
 
   get heartbeatLimitMs(): number {
@@ -234,6 +251,9 @@ export class ClientContext {
     this.inSyncMask = 0;
     this.activeMask = 0;
     this.lostMask = 0;
+    this.changingMask = 0;
+    this.failedMask = 0;
+    for (const link of this.links) if (link !== null) link.changeUntilMs = 0;
   }
 
   /** A frame to leg `link`. */
@@ -275,6 +295,8 @@ export function newLink(legIndex: number, address: string): LegLink {
     pathsLeft: 1,
     attempt: 0,
     connectUntilMs: Infinity,
+    changeUntilMs: 0,
+    instance: "",
     legUuid: "",
     state: "down",
     connection: -1,

@@ -27,7 +27,8 @@ import {
   sendRead,
   sendWrite,
 } from "./request_frames.ts";
-import { checkRequests, RequestState, RequestTable } from "./request_table.ts";
+import { resend } from "./request_resend.ts";
+import { activeInOrder, checkRequests, RequestState, RequestTable } from "./request_table.ts";
 import { ReadConfirmation } from "./read_confirmation.ts";
 import { SequenceWindow } from "./sequence_window.ts";
 import { dropSlowLegs, type LegFailure } from "./slow_legs.ts";
@@ -153,7 +154,7 @@ export class ClientIo implements VerifyIo {
       `A read failed (${message.status}); another leg is tried`,
       link.legIndex,
     );
-    if (request === this.#copyRequest || !this.#sendRead(request)) this.#fail(request);
+    if (request === this.#copyRequest || !this.#sendOrPark(request)) this.#fail(request);
   }
 
   /** A leg has said that it is ours. */
@@ -211,14 +212,27 @@ export class ClientIo implements VerifyIo {
   /** Nothing more will come on `connection`: reads that were sent on it go elsewhere. */
   connectionLost(connection: number): void {
     const requests = this.#requests;
-    for (let request = 0; request < requests.capacity; request++) {
-      if (requests.state[request] !== RequestState.ACTIVE || requests.readLeg[request] < 0) continue;
-      if (requests.readConnection[request] !== connection) continue;
+    for (const request of requests.readsOn(connection)) {
       requests.readLeg[request] = -1;
       requests.renew(request);
       // Legs that it has not tried are none that it could wait for: it fails rather than hang.
       if (!this.#isServing) this.#unissue(request);
-      else if (request === this.#copyRequest || !this.#sendRead(request)) this.#fail(request);
+      else if (request === this.#copyRequest || !this.#sendOrPark(request)) this.#fail(request);
+    }
+  }
+
+  /** A leg is reached by another path, and has these writes under way: what else it has not answered is sent again. */
+  pathChanged(link: LegLink, underWay: readonly number[]): void {
+    resend(this.#pool, this.#requests, link, underWay);
+  }
+
+  /** A leg changes its path no more: reads that waited for it are sent, to it or to others. */
+  retryParked(): void {
+    const requests = this.#requests;
+    for (let request = 0; request < requests.capacity; request++) {
+      if (requests.state[request] !== RequestState.ACTIVE || requests.isParked[request] === 0) continue;
+      requests.isParked[request] = 0;
+      if (!this.#sendOrPark(request)) this.#fail(request);
     }
   }
 
@@ -240,13 +254,7 @@ export class ClientIo implements VerifyIo {
     const requests = this.#requests;
     this.#confirmation.reset();
     this.#dropVerify();
-    const active: number[] = [];
-    for (let request = 0; request < requests.capacity; request++) {
-      if (requests.state[request] === RequestState.ACTIVE) active.push(request);
-    }
-    active.sort((a, b) =>
-      requests.submittedMs[a] - requests.submittedMs[b] || requests.sequence[a] - requests.sequence[b]
-    );
+    const active = activeInOrder(requests);
     const waiting = this.#waiting.take();
     const heldBefore = this.#held.splice(0);
     for (const request of active) this.#unissue(request);
@@ -323,16 +331,7 @@ export class ClientIo implements VerifyIo {
   }
 
   #newRequest(kind: number, flags: number, offset: number, lengthBytes: number, slot: number, tag: number): number {
-    const requests = this.#requests;
-    const request = requests.allocate();
-    requests.kind[request] = kind;
-    requests.flags[request] = flags;
-    requests.offset[request] = offset;
-    requests.lengthBytes[request] = lengthBytes;
-    requests.slot[request] = slot;
-    requests.tag[request] = tag;
-    requests.submittedMs[request] = this.#pool.nowMs;
-    return request;
+    return this.#requests.begin(kind, flags, offset, lengthBytes, slot, tag, this.#pool.nowMs);
   }
 
   #mustQueue(request: number): boolean {
@@ -348,7 +347,7 @@ export class ClientIo implements VerifyIo {
     if (kind !== RequestKind.FLUSH) this.#overlap.enter(request);
     if (kind === RequestKind.READ) {
       requests.triedMask[request] = 0;
-      if (!this.#sendRead(request)) this.#unissue(request);
+      if (!this.#sendOrPark(request)) this.#unissue(request);
       return;
     }
     if (kind === COMPARE_KIND) {
@@ -399,6 +398,13 @@ export class ClientIo implements VerifyIo {
     this.#confirmation.begin(request);
     sendRead(this.#pool, this.#requests, request, link);
     return true;
+  }
+
+  /** Where no leg can be asked now, but one may be soon, the read waits. */
+  #sendOrPark(request: number): boolean {
+    if (this.#sendRead(request)) return true;
+    if (this.#pool.changingMask !== 0) this.#requests.isParked[request] = 1;
+    return this.#pool.changingMask !== 0;
   }
 
   #fail(request: number): void {
@@ -452,14 +458,7 @@ export class ClientIo implements VerifyIo {
   #unissue(request: number): void {
     const requests = this.#requests;
     if (requests.kind[request] !== RequestKind.FLUSH) this.#overlap.leave(request);
-    // What was read may be read anew: whoever serves the pool next knows best what is right.
-    if (requests.isRepair[request] === 1) requests.kind[request] = RequestKind.READ;
-    requests.isRepair[request] = 0;
-    requests.waitMask[request] = 0;
-    requests.readLeg[request] = -1;
-    requests.isUnconfirmed[request] = 0;
-    requests.status[request] = 0;
-    requests.renew(request);
+    requests.undo(request);
     this.#hold(request);
   }
 

@@ -180,8 +180,17 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     else if ((pool.phase === "establish" || pool.phase === "reconcile") && (pool.activeMask & bit) !== 0) {
       this.#restart(`leg ${link.legIndex} was lost while the pool was being assembled`);
     } else if (pool.phase === "ready" || pool.phase === "detaching") {
-      if ((pool.activeMask & ~pool.lostMask & bit) !== 0) this.#drop(bit);
+      if ((pool.activeMask & ~pool.lostMask & bit) !== 0) this.dropWhenSettled(bit);
     }
+  }
+
+  /** Legs are lost for good, or none: they leave when no leg changes its path any more. */
+  dropWhenSettled(mask: number): void {
+    const pool = this.#pool;
+    const failedMask = pool.failedMask |= mask;
+    if (failedMask === 0 || pool.changingMask !== 0) return;
+    pool.failedMask = 0;
+    this.#drop(failedMask);
   }
 
   /** An active leg has failed: it leaves the active legs. */
@@ -215,15 +224,21 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   }
 
   get isSettled(): boolean {
-    return this.#pool.phase === "ready" && this.#proposal === null && this.#pool.lostMask === 0;
+    return this.#pool.phase === "ready" && this.#proposal === null && this.#pool.lostMask === 0 &&
+      this.#pool.unreachableMask === 0;
   }
 
   get droppingMask(): number {
     return this.#proposal?.droppedMask ?? 0;
   }
 
+  /** Whether the pool is served, with no record on its way. */
+  get isSteady(): boolean {
+    return (this.#pool.phase === "ready" || this.#pool.phase === "detaching") && this.#proposal === null;
+  }
+
   get isProposing(): boolean {
-    return this.#proposal !== null;
+    return this.#proposal !== null || this.#pool.unreachableMask !== 0;
   }
 
   propose(shared: SharedEpoch, suspectExtents: number[] = []): void {
@@ -255,6 +270,8 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     const pool = this.#pool;
     assert((pool.inSyncMask & ~pool.activeMask) === 0, "In-sync legs are active", pool.inSyncMask, pool.activeMask);
     assert((pool.lostMask & ~pool.activeMask) === 0, "Lost legs leave with the next epoch", pool.lostMask);
+    assert((pool.unreachableMask & ~pool.activeMask) === 0, "Legs that change paths are active", pool.unreachableMask);
+    assert(pool.failedMask === 0 || pool.changingMask !== 0, "Failed legs wait for those that change paths");
     if (pool.phase === "ready") {
       assert(pool.inSyncMask !== 0, "A served pool has an in-sync leg");
       assert(pool.lostMask === 0 || this.#proposal !== null, "A lost leg is being dropped", pool.lostMask);
@@ -333,6 +350,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   /** Sends a record to every active leg that is not lost. */
   #send(shared: SharedEpoch, droppedMask: number, suspectExtents: number[]): void {
     const pool = this.#pool;
+    assert(pool.unreachableMask === 0, "No record is made while a leg changes its path", pool.unreachableMask);
     this.#own.made(shared);
     const waitMask = pool.activeMask & ~pool.lostMask;
     this.#latest = shared;
@@ -362,12 +380,8 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       link.report = null;
       link.doneEpoch = -1;
       link.admitBackoffMs = 100;
-      pool.event(
-        "info",
-        "leg-in-sync",
-        `Leg ${index} (${link.address}) is in sync at epoch ${proposal.shared.epoch}`,
-        index,
-      );
+      const text = `Leg ${index} (${link.address}) is in sync at epoch ${proposal.shared.epoch}`;
+      pool.event("info", "leg-in-sync", text, index);
     }
     for (const index of indicesOf(proposal.droppedMask)) {
       pool.event("warning", "leg-dropped", `Leg ${index} is out of the set at epoch ${proposal.shared.epoch}`, index);

@@ -11,7 +11,7 @@
  */
 
 import { MAX_LEGS } from "../disk_format/records.ts";
-import type { Grant, Refusal, ResyncReport, Welcome } from "../wire/bodies.ts";
+import type { Grant, Refusal, ResyncReport, Returned, Welcome } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { checkAnswer } from "../wire/negotiate.ts";
 import { isCareDone } from "./care_rules.ts";
@@ -22,6 +22,7 @@ import type { ForceOrder } from "./forced_start.ts";
 import type { LegChange } from "./leg_table_changes.ts";
 import { connectLink, giveUpOverdue, learnPaths, nextPath, pathInUse } from "./link_paths.ts";
 import { type Output, OutputKind } from "./output.ts";
+import { PathChanges } from "./path_changes.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
 import type { ClientLegSnapshot, ClientLoad, ClientSnapshot, LegState, RefusalCode } from "./snapshot.ts";
 import { indicesOf } from "./start_rule.ts";
@@ -42,6 +43,7 @@ export class ClientPool {
   readonly #pool: ClientContext;
   readonly #io: ClientIo;
   readonly #membership: ClientMembership;
+  readonly #changes: PathChanges;
   readonly #byConnection = new Map<number, LegLink>();
   #nextTickMs: number;
   #detachMask = 0;
@@ -52,6 +54,17 @@ export class ClientPool {
     this.#io = new ClientIo(this.#pool);
     this.#membership = new ClientMembership(this.#pool, this.#io, (link, reason) => this.#closeLink(link, reason));
     this.#io.failure = this.#membership;
+    this.#changes = new PathChanges(this.#pool, {
+      isSteady: () => this.#membership.isSteady && !this.#detachSent,
+      epoch: () => this.#membership.epoch,
+      lost: (link) => this.#lost(link),
+      returned: (link, underWay) => {
+        this.#io.pathChanged(link, underWay);
+        this.#membership.dropWhenSettled(0);
+        this.#io.retryParked();
+        this.#advanceDetach();
+      },
+    });
     this.#nextTickMs = options.nowMs;
   }
 
@@ -93,8 +106,8 @@ export class ClientPool {
   handleConnectFailed(legIndex: number, attempt?: number): void {
     const link = this.#pool.links[legIndex];
     if (link === null || link.state !== "connecting" || (attempt ?? link.attempt) !== link.attempt) return;
-    this.#linkDown(link);
-    this.#membership.linkLost(link);
+    if (link.changeUntilMs > 0) this.#changes.pathFailed(link);
+    else this.#lost(link);
     this.#connect();
   }
 
@@ -105,8 +118,8 @@ export class ClientPool {
     this.#tickSoon();
     this.#byConnection.delete(connection);
     if (link.connection === connection) {
-      this.#linkDown(link);
-      this.#membership.linkLost(link);
+      if (link.changeUntilMs > 0) this.#changes.pathFailed(link);
+      else if (!this.#changes.begin(link)) this.#lost(link);
     }
     // Only now can nothing of a read's answer arrive any more.
     this.#io.connectionLost(connection);
@@ -142,7 +155,11 @@ export class ClientPool {
       case MessageType.GRANT:
         this.#membership.handleGrant(link, body as Grant);
         return;
+      case MessageType.RETURNED:
+        this.#changes.returned(link, body as Returned);
+        return;
       case MessageType.REFUSE:
+        if (link.changeUntilMs > 0) return this.#changes.end(link, (body as Refusal).message);
         this.#membership.handleRefusal(link, message, body as Refusal);
         return;
       case MessageType.EPOCH_DONE:
@@ -235,13 +252,14 @@ export class ClientPool {
     for (const link of pool.links) {
       if (link === null) continue;
       if (giveUpOverdue(pool, link)) {
-        this.#linkDown(link);
-        this.#membership.linkLost(link);
+        if (link.changeUntilMs > 0) this.#changes.pathFailed(link);
+        else this.#lost(link);
       }
+      this.#changes.tick(link, stoppedMs);
       if (link.connection < 0) continue;
       link.lastHeardMs = Math.min(nowMs, link.lastHeardMs + stoppedMs);
       if (nowMs - link.lastHeardMs > pool.heartbeatLimitMs) {
-        this.#closeLink(link, `it has been silent for ${pool.heartbeatLimitMs} ms`);
+        this.#silent(link);
       } else if (nowMs - link.lastPingMs >= pool.heartbeatLimitMs / 3) {
         link.lastPingMs = nowMs;
         pool.send(link, MessageType.PING, 0);
@@ -383,6 +401,7 @@ export class ClientPool {
 
   #legState(link: LegLink): LegState {
     const bit = 1 << link.legIndex;
+    if ((this.#pool.changingMask & bit) !== 0) return "in-sync";
     if (link.connection < 0 || (this.#pool.lostMask & bit) !== 0) return "away";
     if ((this.#pool.inSyncMask & bit) !== 0) return "in-sync";
     return (this.#pool.activeMask & bit) !== 0 ? "resyncing" : "stale";
@@ -399,6 +418,9 @@ export class ClientPool {
 
   #handleWelcome(link: LegLink, welcome: Welcome): void {
     if (link.state !== "greeting") return;
+    if (link.changeUntilMs > 0 && checkAnswer(this.#pool.dialect, welcome).ok) {
+      return this.#changes.greeted(link, welcome);
+    }
     const pool = this.#pool;
     const agreement = checkAnswer(pool.dialect, welcome);
     if (!agreement.ok) {
@@ -418,11 +440,29 @@ export class ClientPool {
   /** Ends a link ourselves. What is in flight on it is dealt with at once, but for reads (see handleConnectionClosed). */
   #closeLink(link: LegLink, reason: string): void {
     const pool = this.#pool;
+    if (link.changeUntilMs > 0) return this.#changes.end(link, reason);
     if (link.connection < 0) return;
     pool.event("warning", "link-closed", `The connection to leg ${link.legIndex} is closed: ${reason}`, link.legIndex);
     pool.outputs.push(OutputKind.CLOSE).connection = link.connection;
+    this.#lost(link);
+    this.#advanceDetach();
+  }
+
+  /** Nothing comes from a leg any more. */
+  #silent(link: LegLink): void {
+    const pool = this.#pool;
+    const { connection } = link;
+    if (link.changeUntilMs === 0 && this.#changes.begin(link)) {
+      this.#changes.tick(link, 0);
+      pool.outputs.push(OutputKind.CLOSE).connection = connection;
+    } else this.#closeLink(link, `it has been silent for ${pool.heartbeatLimitMs} ms`);
+  }
+
+  /** A link is down, and its leg lost. */
+  #lost(link: LegLink): void {
     this.#linkDown(link);
     this.#membership.linkLost(link);
+    this.#io.retryParked();
     this.#advanceDetach();
   }
 
@@ -457,7 +497,7 @@ export class ClientPool {
         this.#closeAll("detached");
         return;
       }
-      if (this.#io.flushAll()) return;
+      if (this.#io.flushAll() || pool.unreachableMask !== 0) return;
       this.#detachSent = true;
       for (const index of indicesOf(pool.activeMask & ~pool.lostMask)) {
         this.#detachMask |= 1 << index;

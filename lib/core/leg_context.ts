@@ -73,11 +73,17 @@ export interface Peer {
   readonly role: "client" | "peer" | "reader";
   /** Role peer: its leg index. */
   readonly legIndex: number;
+  /** Role client: whether it may go on with its session on another connection. */
+  readonly canReturn: boolean;
 }
 
 /** The client that holds the pool. */
 export interface Session {
-  readonly connection: number;
+  connection: number;
+  /** How long it is kept when its connection is lost, for the client to come back by another path; 0 when it is not. */
+  readonly returnMs: number;
+  /** When its connection was lost; -1 while it is there. */
+  lostMs: number;
   readonly generation: number;
   readonly clientUuid: string;
   readonly clientName: string;

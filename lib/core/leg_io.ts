@@ -51,7 +51,8 @@ export class LegIo {
     const lengthBytes = message.length;
     if (
       !this.#isInRange(offset, lengthBytes) || (kind === OperationKind.WRITE) !== (slot >= 0) ||
-      (slot >= 0 && message.payloadLength !== lengthBytes) || message.sequence <= leg.receivedSequence
+      (slot >= 0 && message.payloadLength !== lengthBytes) ||
+      (message.sequence <= leg.receivedSequence && (message.flags & MessageFlag.AGAIN) === 0)
     ) {
       this.#reject(connection, message, slot);
       return;
@@ -63,10 +64,11 @@ export class LegIo {
     }
     const operations = leg.operations;
     operations.requestId[operation] = message.requestId;
-    operations.flags[operation] = message.flags;
+    operations.flags[operation] = message.flags & ~MessageFlag.AGAIN;
     operations.slot[operation] = slot;
     operations.sequence[operation] = message.sequence;
-    leg.receivedSequence = message.sequence;
+    const isKnown = message.sequence <= leg.receivedSequence;
+    if (!isKnown) leg.receivedSequence = message.sequence;
     leg.lastWriteMs = leg.nowMs;
     leg.clientOperations++;
     leg.counters.writes++;
@@ -78,7 +80,8 @@ export class LegIo {
     for (let mask = message.mask; mask !== 0; mask &= mask - 1) {
       leg.maps[31 - Math.clz32(mask & -mask)]?.add(firstChunk, chunkCount);
     }
-    if (this.#waitRoom.length > 0) {
+    // One that was done before, and whose answer was lost, has its extents in the log still; those in line may wait for it to be answered.
+    if (this.#waitRoom.length > 0 && !isKnown) {
       // In order of arrival, or a stream of writes to other extents could starve the first in line.
       operations.state[operation] = OperationState.WAIT_ROOM;
       this.#waitRoom.push(operation);
@@ -86,6 +89,21 @@ export class LegIo {
       return;
     }
     this.#pin(operation);
+  }
+
+  /**
+   * The client has moved from one connection to another: its writes under way are answered on that. Returns their sequences. Other operations
+   * are asked again, and not answered.
+   */
+  moveWrites(from: number, to: number): number[] {
+    const { operations } = this.#leg;
+    const sequences: number[] = [];
+    for (let operation = 0; operation < operations.capacity; operation++) {
+      if (operations.connection[operation] !== from || !isWriteKind(operations.kind[operation])) continue;
+      operations.connection[operation] = to;
+      sequences.push(operations.sequence[operation]);
+    }
+    return sequences;
   }
 
   /** READ of the session in force. */
@@ -438,4 +456,8 @@ export class LegIo {
     );
     this.#leg.close(connection);
   }
+}
+
+function isWriteKind(kind: number): boolean {
+  return kind === OperationKind.WRITE || kind === OperationKind.ZERO || kind === OperationKind.DISCARD;
 }

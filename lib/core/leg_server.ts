@@ -12,7 +12,7 @@
 
 import { assert } from "../base/assert.ts";
 import { MAX_LEGS } from "../disk_format/records.ts";
-import type { Claim, EpochChange, Hello, ResyncOrder } from "../wire/bodies.ts";
+import type { Claim, EpochChange, Hello, ResyncOrder, Return } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { LegContext, type LegServerOptions } from "./leg_context.ts";
 import { LegHash } from "./leg_hash.ts";
@@ -334,6 +334,13 @@ export class LegServer {
       }
       case MessageType.CLAIM:
         this.#session.handleClaim(connection, message.requestId, body as Claim);
+        return;
+      case MessageType.RETURN:
+        this.#session.handleReturn(connection, message.requestId, body as Return);
+        if (leg.session?.connection !== connection) return;
+        // What a lost frame would have told, and what is asked of the client once more.
+        this.#io.handleWatermark(message.watermark);
+        this.#io.makeRoom();
         return;
       case MessageType.EPOCH:
         this.#session.handleEpoch(connection, message.requestId, body as EpochChange);

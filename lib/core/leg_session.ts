@@ -8,9 +8,9 @@
  */
 
 import { MAX_LEGS } from "../disk_format/records.ts";
-import type { Claim, EpochChange, Hello } from "../wire/bodies.ts";
+import type { Claim, EpochChange, Hello, Return } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
-import { answerOffer } from "../wire/negotiate.ts";
+import { answerOffer, Feature } from "../wire/negotiate.ts";
 import type { LegContext, Session } from "./leg_context.ts";
 import type { LegIo } from "./leg_io.ts";
 import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
@@ -75,9 +75,11 @@ export class LegSession {
         leg.refuse(connection, requestId, "unknown-leg", `Leg ${index} of the caller is not in the leg table`);
         return;
       }
-      leg.peers.set(connection, { role: "peer", legIndex: index });
-    } else if (hello.role !== "control") leg.peers.set(connection, { role: hello.role, legIndex: -1 });
-    else {
+      leg.peers.set(connection, { role: "peer", legIndex: index, canReturn: false });
+    } else if (hello.role !== "control") {
+      const canReturn = hello.role === "client" && (agreement.features & Feature.RETURN) !== 0;
+      leg.peers.set(connection, { role: hello.role, legIndex: -1, canReturn });
+    } else {
       leg.refuse(connection, requestId, "bad-request", "Only clients, readers and peers speak to a leg");
       return;
     }
@@ -91,7 +93,7 @@ export class LegSession {
       creditRequests: leg.creditRequests,
       creditBytes: leg.creditBytes,
       addresses: leg.options.addresses?.length ? [...leg.options.addresses] : undefined,
-      heldBy: leg.session === null ? undefined : leg.session.clientName,
+      heldBy: leg.session === null || leg.session.lostMs >= 0 ? undefined : leg.session.clientName,
       unclean: leg.intentsLost || leg.suspectedExtents().length > 0 ? true : undefined,
       whole: leg.isWhole || (!leg.intentsLost && leg.suspectedExtents().length === 0),
     };
@@ -115,7 +117,10 @@ export class LegSession {
     }
     const old = leg.session;
     const isCaretaker = claim.caretaker === true;
-    const givesWay = old === null || old.clientUuid === claim.clientUuid || rightOf(old) < rightOf(claimantOf(claim));
+    const right = rightOf(claimantOf(claim));
+    // Who has lost its connection has no better right to the pool than before there was a way back, but for caretakers.
+    const isLost = old !== null && old.lostMs >= 0 && right > 0;
+    const givesWay = old === null || isLost || old.clientUuid === claim.clientUuid || rightOf(old) < right;
     if (!givesWay && (!claim.takeover || isCaretaker)) {
       leg.refuse(connection, requestId, "held", heldText(old));
       return;
@@ -315,22 +320,58 @@ export class LegSession {
     const leg = this.#leg;
     leg.peers.delete(connection);
     if (this.#pendingClaim?.connection === connection) this.#pendingClaim = null;
-    if (leg.session?.connection === connection) {
-      leg.event("info", "session-lost", `The session of ${leg.session.clientName} is gone`);
-      this.#endSession();
-      // What it acked becomes stable soon, so that less depends on this leg's staying up.
-      this.#flushAfterLoss = true;
+    const { session } = leg;
+    if (session === null || session.connection !== connection || session.lostMs >= 0) return;
+    if (session.returnMs > 0 && session.isMember && this.#detach === null) session.lostMs = leg.nowMs;
+    else this.#sessionLost(session);
+  }
+
+  #sessionLost({ clientName }: Session): void {
+    this.#leg.event("info", "session-lost", `The session of ${clientName} is gone`);
+    this.#endSession();
+    // What it acked becomes stable soon, so that less depends on this leg's staying up.
+    this.#flushAfterLoss = true;
+  }
+
+  /**
+   * Client: RETURN. The client goes on here with what it has begun on another connection, of which nothing more is taken: what has arrived on
+   * that has arrived whole, and is done as if nothing had happened; what has not will be sent again. Writes under way are answered here.
+   * Nothing that is told to others depends on which connection it is, and the record and the session are what they were.
+   */
+  handleReturn(connection: number, requestId: number, { generation, clientUuid, epoch }: Return): void {
+    const leg = this.#leg;
+    const { session, record } = leg;
+    const isSame = session !== null && session.clientUuid === clientUuid && session.generation === generation &&
+      session.isMember && record.generation === generation && record.epoch === epoch;
+    const isQuiet = this.#pendingClaim === null && this.#detach === null && this.#pendingEpochs.length === 0;
+    if (!isSame || !isQuiet || session.returnMs === 0) {
+      return leg.refuse(connection, requestId, "not-in-sync", "The session that the client returns to is over");
     }
+    const former = session.connection;
+    if (former !== connection && session.lostMs < 0) {
+      leg.peers.delete(former);
+      leg.close(former);
+    }
+    session.connection = connection;
+    session.lostMs = -1;
+    session.lastHeardMs = leg.nowMs;
+    leg.askedFlushAt = -1;
+    const underWay = this.#io.moveWrites(former, connection);
+    leg.send(connection, MessageType.RETURNED, requestId).body = { underWay };
+    leg.event("info", "session-moved", `${session.clientName} is back by another path`);
   }
 
   /** Time passes: a client that has been silent too long is gone. */
   tick(): void {
     const session = this.#leg.session;
     const limitMs = this.#leg.options.sessionSilenceMs ?? 10_000;
-    if (session !== null && this.#leg.nowMs - session.lastHeardMs > limitMs) {
+    if (session !== null && session.lostMs >= 0) {
+      if (this.#leg.nowMs - session.lostMs > session.returnMs) this.#sessionLost(session);
+    } else if (session !== null && this.#leg.nowMs - session.lastHeardMs > limitMs) {
       const connection = session.connection;
       this.#leg.event("warning", "session-silent", `${session.clientName} has been silent for ${limitMs} ms`);
-      this.handleClosed(connection);
+      this.#leg.peers.delete(connection);
+      this.#sessionLost(session);
       this.#leg.close(connection);
     }
   }
@@ -357,6 +398,8 @@ export class LegSession {
     leg.session = {
       ...claimantOf(claim.claim),
       connection: claim.connection,
+      returnMs: leg.peers.get(claim.connection)?.canReturn ? claim.claim.returnMs ?? 0 : 0,
+      lostMs: -1,
       generation: claim.claim.generation,
       clientUuid: claim.claim.clientUuid,
       clientName: claim.claim.clientName,

@@ -55,7 +55,8 @@ export class OperationTable {
   readonly kind: Uint8Array;
   readonly state: Uint8Array;
   readonly flags: Uint8Array;
-  readonly connection: Int32Array;
+  /** Float64: keys of connections grow for as long as the node lives. */
+  readonly connection: Float64Array;
   readonly requestId: Uint32Array;
   readonly offset: Float64Array;
   readonly lengthBytes: Uint32Array;
@@ -73,7 +74,7 @@ export class OperationTable {
     this.kind = new Uint8Array(capacity);
     this.state = new Uint8Array(capacity);
     this.flags = new Uint8Array(capacity);
-    this.connection = new Int32Array(capacity);
+    this.connection = new Float64Array(capacity);
     this.requestId = new Uint32Array(capacity);
     this.offset = new Float64Array(capacity);
     this.lengthBytes = new Uint32Array(capacity);

@@ -127,7 +127,7 @@ export class ReadConfirmation {
     let missing = all ? MAX_LEGS : this.#least;
     for (let step = 0; step < MAX_LEGS && missing > 0; step++) {
       const index = (this.#nextLeg + step) % MAX_LEGS;
-      if ((pool.inSyncMask & ~pool.lostMask & (1 << index)) === 0) continue;
+      if ((pool.inSyncMask & ~pool.lostMask & ~pool.unreachableMask & (1 << index)) === 0) continue;
       pool.send(pool.links[index] as LegLink, MessageType.PING, idOf(this.#round));
       missing--;
     }

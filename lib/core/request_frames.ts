@@ -43,48 +43,64 @@ export function noteRepaired(pool: ClientContext, requests: RequestTable, reques
   }
 }
 
-/** Sends a write, write-zeroes or discard to every active leg. */
+/** Sends a write, write-zeroes or discard to every active leg; one that takes no frames now gets it later. */
 export function sendWrite(pool: ClientContext, requests: RequestTable, request: number): void {
+  const active = pool.activeMask & ~pool.lostMask;
+  requests.skipMask[request] = pool.configuredMask & ~active;
+  for (let mask = active & ~pool.unreachableMask; mask !== 0; mask &= mask - 1) {
+    sendWriteTo(pool, requests, request, pool.links[31 - Math.clz32(mask & -mask)] as LegLink, 0);
+  }
+}
+
+/** Sends it to one leg. `moreFlags`: of {@link MessageFlag}. */
+export function sendWriteTo(
+  pool: ClientContext,
+  requests: RequestTable,
+  request: number,
+  link: LegLink,
+  moreFlags: number,
+): void {
   const kind = requests.kind[request];
-  const skipMask = pool.configuredMask & ~(pool.activeMask & ~pool.lostMask);
-  let flags = 0;
-  if ((requests.flags[request] & RequestFlag.FUA) !== 0) flags |= MessageFlag.FUA;
-  if ((requests.flags[request] & RequestFlag.NO_HOLE) !== 0) flags |= MessageFlag.NO_HOLE;
-  for (let mask = pool.activeMask & ~pool.lostMask; mask !== 0; mask &= mask - 1) {
-    const link = pool.links[31 - Math.clz32(mask & -mask)] as LegLink;
-    const output = pool.send(link, MESSAGE_TYPE[kind], requests.requestId(request));
-    const message = output.message;
-    message.flags = flags;
-    message.sequence = requests.sequence[request];
-    message.offset = requests.offset[request];
-    message.length = requests.lengthBytes[request];
-    message.mask = skipMask;
-    if (kind === RequestKind.WRITE) {
-      message.payloadLength = requests.lengthBytes[request];
-      output.slot = requests.slot[request];
-      output.tag = requests.tag[request];
-      if (requests.isRepair[request] === 1) output.flags = FRESH_PAYLOAD;
-    }
-  }
+  const output = pool.send(link, MESSAGE_TYPE[kind], requests.requestId(request));
+  const message = output.message;
+  message.flags = moreFlags;
+  if ((requests.flags[request] & RequestFlag.FUA) !== 0) message.flags |= MessageFlag.FUA;
+  if ((requests.flags[request] & RequestFlag.NO_HOLE) !== 0) message.flags |= MessageFlag.NO_HOLE;
+  message.sequence = requests.sequence[request];
+  message.offset = requests.offset[request];
+  message.length = requests.lengthBytes[request];
+  message.mask = requests.skipMask[request];
+  if (kind !== RequestKind.WRITE) return;
+  message.payloadLength = requests.lengthBytes[request];
+  output.slot = requests.slot[request];
+  output.tag = requests.tag[request];
+  if (requests.isRepair[request] === 1) output.flags = FRESH_PAYLOAD;
 }
 
-/** Sends a flush to every active leg. */
+/** Sends a flush to every active leg; one that takes no frames now gets it later. */
 export function sendFlush(pool: ClientContext, requests: RequestTable, request: number): void {
-  for (let mask = pool.activeMask & ~pool.lostMask; mask !== 0; mask &= mask - 1) {
-    const link = pool.links[31 - Math.clz32(mask & -mask)] as LegLink;
-    const { message } = pool.send(link, MessageType.FLUSH, requests.requestId(request));
-    message.sequence = requests.sequence[request];
+  for (let mask = pool.activeMask & ~pool.lostMask & ~pool.unreachableMask; mask !== 0; mask &= mask - 1) {
+    sendFlushTo(pool, requests, request, pool.links[31 - Math.clz32(mask & -mask)] as LegLink);
   }
 }
 
-/** Has the legs of `legMask` hash the range of a request. */
+/** Sends it to one leg. */
+export function sendFlushTo(pool: ClientContext, requests: RequestTable, request: number, link: LegLink): void {
+  pool.send(link, MessageType.FLUSH, requests.requestId(request)).message.sequence = requests.sequence[request];
+}
+
+/** Has the legs of `legMask` hash the range of a request; those that take no frames now are asked later. */
 export function sendHash(pool: ClientContext, requests: RequestTable, request: number, legMask: number): void {
-  for (let mask = legMask; mask !== 0; mask &= mask - 1) {
-    const link = pool.links[31 - Math.clz32(mask & -mask)] as LegLink;
-    const { message } = pool.send(link, MessageType.HASH, requests.requestId(request));
-    message.offset = requests.offset[request];
-    message.length = requests.lengthBytes[request];
+  for (let mask = legMask & ~pool.unreachableMask; mask !== 0; mask &= mask - 1) {
+    sendHashTo(pool, requests, request, pool.links[31 - Math.clz32(mask & -mask)] as LegLink);
   }
+}
+
+/** Asks one leg. */
+export function sendHashTo(pool: ClientContext, requests: RequestTable, request: number, link: LegLink): void {
+  const { message } = pool.send(link, MessageType.HASH, requests.requestId(request));
+  message.offset = requests.offset[request];
+  message.length = requests.lengthBytes[request];
 }
 
 /** Sends a read to one leg. */

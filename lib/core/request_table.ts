@@ -48,6 +48,10 @@ export class RequestTable {
   readonly isRepair: Uint8Array;
   /** Whether a read has been answered and waits to be confirmed. */
   readonly isUnconfirmed: Uint8Array;
+  /** Whether a read waits for a leg that changes its path. */
+  readonly isParked: Uint8Array;
+  /** Legs that a write was not sent to when it began, and that are to note so. */
+  readonly skipMask: Uint8Array;
   readonly status: Int32Array;
   /** When it was submitted, in ms; for time limits. */
   readonly submittedMs: Float64Array;
@@ -77,6 +81,8 @@ export class RequestTable {
     this.unreadableMask = new Uint8Array(capacity);
     this.isRepair = new Uint8Array(capacity);
     this.isUnconfirmed = new Uint8Array(capacity);
+    this.isParked = new Uint8Array(capacity);
+    this.skipMask = new Uint8Array(capacity);
     this.status = new Int32Array(capacity);
     this.submittedMs = new Float64Array(capacity);
     this.issuedMs = new Float64Array(capacity);
@@ -105,9 +111,54 @@ export class RequestTable {
     this.unreadableMask[request] = 0;
     this.isRepair[request] = 0;
     this.isUnconfirmed[request] = 0;
+    this.isParked[request] = 0;
     this.status[request] = 0;
     this.sequence[request] = 0;
     return request;
+  }
+
+  /** A new request of an application. There must be room. */
+  begin(
+    kind: number,
+    flags: number,
+    offset: number,
+    lengthBytes: number,
+    slot: number,
+    tag: number,
+    nowMs: number,
+  ): number {
+    const request = this.allocate();
+    this.kind[request] = kind;
+    this.flags[request] = flags;
+    this.offset[request] = offset;
+    this.lengthBytes[request] = lengthBytes;
+    this.slot[request] = slot;
+    this.tag[request] = tag;
+    this.submittedMs[request] = nowMs;
+    return request;
+  }
+
+  /** The request has not begun after all: it will be sent anew, from the start. */
+  undo(request: number): void {
+    // What was read may be read anew: whoever serves the pool next knows best what is right.
+    if (this.isRepair[request] === 1) this.kind[request] = RequestKind.READ;
+    this.isRepair[request] = 0;
+    this.waitMask[request] = 0;
+    this.readLeg[request] = -1;
+    this.isUnconfirmed[request] = 0;
+    this.isParked[request] = 0;
+    this.status[request] = 0;
+    this.renew(request);
+  }
+
+  /** Reads that were sent on `connection`. */
+  readsOn(connection: number): number[] {
+    const reads: number[] = [];
+    for (let request = 0; request < this.capacity; request++) {
+      if (this.state[request] !== RequestState.ACTIVE || this.readLeg[request] < 0) continue;
+      if (this.readConnection[request] === connection) reads.push(request);
+    }
+    return reads;
   }
 
   /** The request is done. */
@@ -141,6 +192,17 @@ export function epochRequestId(epoch: number): number {
   return 0xf1000000 + (epoch % 0x1000000);
 }
 
+/** The active requests in the order in which they came. */
+export function activeInOrder(requests: RequestTable): number[] {
+  const active: number[] = [];
+  for (let request = 0; request < requests.capacity; request++) {
+    if (requests.state[request] === RequestState.ACTIVE) active.push(request);
+  }
+  return active.sort((a, b) =>
+    requests.submittedMs[a] - requests.submittedMs[b] || requests.sequence[a] - requests.sequence[b]
+  );
+}
+
 /** Asserts what must hold between inputs. `lock`: the request that holds a range for a verify, -1 for none. */
 export function checkRequests(requests: RequestTable, lock: number, isServing: boolean): void {
   let used = 0;
@@ -150,7 +212,7 @@ export function checkRequests(requests: RequestTable, lock: number, isServing: b
     used++;
     if (state !== RequestState.ACTIVE) continue;
     const isWaiting = requests.kind[request] === RequestKind.READ
-      ? requests.readLeg[request] >= 0 || requests.isUnconfirmed[request] === 1
+      ? requests.readLeg[request] >= 0 || requests.isUnconfirmed[request] === 1 || requests.isParked[request] === 1
       : requests.waitMask[request] !== 0;
     assert(isWaiting || request === lock, "Active requests wait", request);
     assert(isServing, "Only a served pool has active requests");

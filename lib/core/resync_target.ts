@@ -191,7 +191,7 @@ export class ResyncTarget {
       leg.close(connection);
       return;
     }
-    leg.peers.set(connection, { role: "peer", legIndex });
+    leg.peers.set(connection, { role: "peer", legIndex, canReturn: false });
     leg.send(connection, MessageType.HELLO, 0).body = {
       protocol: leg.dialect.newestProtocol,
       features: leg.dialect.features,

@@ -108,6 +108,20 @@ export const claimSchema = v.object({
   caretaker: v.optional(v.boolean()),
   /** A caretaker that carries out an operator's orders: its claim ends the session of one that does not. */
   ordered: v.optional(v.boolean()),
+  /** How long the claimant may take to RETURN when its connection is lost; absent when it will not. */
+  returnMs: v.optional(v.pipe(uint, v.maxValue(60_000))),
+});
+/** Goes on with a session on another connection. */
+export const returnSchema = v.object({
+  generation: uint,
+  clientUuid: uuid,
+  /** The epoch in force. */
+  epoch: uint,
+});
+/** The session goes on. */
+export const returnedSchema = v.object({
+  /** Sequences of writes that the leg has under way: they are answered on the new connection. */
+  underWay: v.pipe(v.array(uint), v.maxLength(8192)),
 });
 /** The claim stands: the old session is drained, the leg flushed. */
 export const grantSchema = v.object({
@@ -159,6 +173,8 @@ export type Hello = v.InferOutput<typeof helloSchema>;
 export type Welcome = v.InferOutput<typeof welcomeSchema>;
 export type Refusal = v.InferOutput<typeof refusalSchema>;
 export type Claim = v.InferOutput<typeof claimSchema>;
+export type Return = v.InferOutput<typeof returnSchema>;
+export type Returned = v.InferOutput<typeof returnedSchema>;
 export type Grant = v.InferOutput<typeof grantSchema>;
 export type EpochChange = v.InferOutput<typeof epochChangeSchema>;
 export type ResyncOrder = v.InferOutput<typeof resyncOrderSchema>;

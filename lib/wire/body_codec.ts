@@ -20,6 +20,8 @@ import {
   refusalSchema,
   resyncOrderSchema,
   resyncReportSchema,
+  returnedSchema,
+  returnSchema,
   welcomeSchema,
 } from "./bodies.ts";
 import { MAX_PAYLOAD_BYTES, MessageType } from "./message.ts";
@@ -78,6 +80,8 @@ RULES[MessageType.HELLO] = json(helloSchema, MAX_GREETING_BYTES);
 RULES[MessageType.WELCOME] = json(welcomeSchema, MAX_GREETING_BYTES);
 RULES[MessageType.REFUSE] = json(refusalSchema, MAX_GREETING_BYTES);
 RULES[MessageType.CLAIM] = json(claimSchema, MAX_GREETING_BYTES);
+RULES[MessageType.RETURN] = json(returnSchema, MAX_GREETING_BYTES);
+RULES[MessageType.RETURNED] = json(returnedSchema, MAX_JSON_BYTES);
 RULES[MessageType.GRANT] = json(grantSchema, MAX_LIST_BYTES);
 RULES[MessageType.EPOCH] = json(epochChangeSchema, MAX_LIST_BYTES);
 RULES[MessageType.RESYNC] = json(resyncOrderSchema, MAX_LIST_BYTES);

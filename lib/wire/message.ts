@@ -75,12 +75,16 @@ export const MessageType = {
   DATA: 17,
   /** Leg to client: the intent log is nearly full of extents that only a flush lets it forget. Not answered. */
   WANT_FLUSH: 18,
+  /** Client to leg, on a new connection: go on with my session, here. JSON payload `Return`. Needs feature RETURN. */
+  RETURN: 19,
   /** Client to in-sync legs: from here on leg `legIndex` gets every write; `resyncSession` may clear its dirty map. */
   JOIN: 20,
   /** Client to a leg: pull what you lack. JSON payload `ResyncOrder`. Acked when taken up. */
   RESYNC: 21,
   /** Leg to client: JSON payload `ResyncReport` (progress, done, failed). */
   RESYNC_REPORT: 22,
+  /** Answer to RETURN: the session goes on. JSON payload `Returned`. */
+  RETURNED: 23,
   /** Leg to peer leg: send the dirty map of leg `legIndex`, from chunk `sequence` on. */
   MAP_FETCH: 30,
   /** Answer: payload is pairs of u32 (first chunk, count); `sequence` is where to go on, 0 when complete. */
@@ -120,6 +124,8 @@ export const MessageFlag = {
   NO_HOLE: 4,
   /** On WRITE, where ends share memory: no payload follows; `payloadCrc` is the page of the sender's memory at which it lies. */
   SHARED_PAYLOAD: 8,
+  /** On WRITE, WRITE_ZEROES, DISCARD after RETURNED: it may have been sent on the connection before. */
+  AGAIN: 16,
 } as const;
 
 /** Why a header was not accepted. */

@@ -32,11 +32,17 @@ export type Agreement =
   | { readonly ok: true; readonly protocol: number; readonly features: number }
   | { readonly ok: false; readonly code: "protocol-version" | "features"; readonly message: string };
 
+/** Feature bits, as integers. See `version_log.md`. */
+export const Feature = {
+  /** A client may go on with its session on another connection. */
+  RETURN: 1,
+} as const;
+
 /** What this code speaks. */
 export const OUR_DIALECT: Dialect = {
   oldestProtocol: PROTOCOL_VERSION,
   newestProtocol: PROTOCOL_VERSION,
-  features: 0,
+  features: Feature.RETURN,
   requiredFeatures: 0,
 };
 

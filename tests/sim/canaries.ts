@@ -268,6 +268,17 @@ export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
   name: "a leg of another history is asked while the pool is assembled anew",
   scenario: "other_history_greets_while_assembling.txt",
   plant: (run) => withPatch(OwnHistory, "greeted", () => () => "", run),
+}, {
+  name: "a write that is still under way on a leg is sent to it again",
+  scenario: "write_under_way_when_the_path_changes.txt",
+  plant: (run) => {
+    const forget = (original: Patchable) =>
+      function (this: Patchable, from: number, to: number) {
+        original.call(this, from, to);
+        return [];
+      };
+    withPatch(LegIo, "moveWrites", forget, run);
+  },
 }];
 
 if (import.meta.main) {

@@ -20,6 +20,8 @@ export const DIALECTS: Record<string, Dialect> = {
   ours: OUR_DIALECT,
   /** Speaks what we speak, and more. */
   newer: { ...OUR_DIALECT, newestProtocol: OUR_DIALECT.newestProtocol + 1, features: 0b101 },
+  /** Does not know that a client may come back by another path. */
+  older: { ...OUR_DIALECT, features: 0 },
   /** Has forgotten what we speak. */
   "much-newer": {
     oldestProtocol: OUR_DIALECT.newestProtocol + 1,
@@ -102,7 +104,10 @@ export function install(world: World, process: Process, dialect: string): void {
 /** A frame comes on a connection in use that nobody waits for, or that cannot be carried out. */
 function stray(world: World): void {
   const { prng } = world;
-  const live = [...world.network.live].filter(({ ends }) => ends.every((end) => end.open && end.process.alive));
+  // What a stranger is told must have been said by the leg itself.
+  const live = [...world.network.live].filter(({ ends }) =>
+    ends.every((end) => end.open && end.process.alive && !(end.process instanceof Stranger))
+  );
   if (live.length === 0) return;
   const connection = live[under(prng, live.length)];
   const fromClient = connection.ends[0].process instanceof ClientProcess;

@@ -59,9 +59,10 @@ const welcome: Welcome = {
   record,
   creditRequests: 256,
   creditBytes: 33554432,
+  addresses: ["127.0.0.1:7701", "rdma://10.0.0.1:7701"],
 };
 const refusal: Refusal = { code: "stale-generation", message: "Generation 4 is older than 5", generation: 5 };
-const claim: Claim = { generation: 6, clientUuid: UUID_B, clientName: "host", takeover: false };
+const claim: Claim = { generation: 6, clientUuid: UUID_B, clientName: "host", takeover: false, returnMs: 600 };
 const grant: Grant = {
   generation: 6,
   record,
@@ -70,7 +71,14 @@ const grant: Grant = {
   unbroken: true,
 };
 const epochChange: EpochChange = { shared, droppedMask: 2, suspectExtents: [7] };
-const resyncOrder: ResyncOrder = { resyncSession: 11, mode: "dirty", sources: [0], extents: [], shared };
+const resyncOrder: ResyncOrder = {
+  resyncSession: 11,
+  mode: "dirty",
+  sources: [0],
+  extents: [],
+  shared,
+  addresses: [["127.0.0.1:7701"], []],
+};
 const resyncReport: ResyncReport = {
   resyncSession: 11,
   epoch: 9,
@@ -87,6 +95,8 @@ export const SAMPLE_BODIES: readonly (readonly [number, object])[] = [
   [MessageType.REFUSE, refusal],
   [MessageType.CLAIM, claim],
   [MessageType.GRANT, grant],
+  [MessageType.RETURN, { generation: 6, clientUuid: UUID_B, epoch: 9 }],
+  [MessageType.RETURNED, { underWay: [17, 19] }],
   [MessageType.EPOCH, epochChange],
   [MessageType.RESYNC, resyncOrder],
   [MessageType.RESYNC_REPORT, resyncReport],
