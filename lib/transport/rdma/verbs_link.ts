@@ -2,7 +2,8 @@
  * A link of a real queue pair: protection domain, registrations, completion queue and queue pair of one connection.
  *
  * The domain is the connection's own, so that the peer reaches nothing but what was registered in it for remote access: its
- * landing. The whole pool is registered in it once more, for this end to send from; the peer has no access to that.
+ * landing. The whole pool is registered in it once more, for this end to send from; the peer has no access to that. It is
+ * when the connection stands: to pin so much takes milliseconds, which attempts in vain are not to cost, one after the other.
  *
  * @module
  */
@@ -49,7 +50,10 @@ export class VerbsLink implements RdmaLink {
   readonly #device: DeviceInUse;
   readonly #host: LinkHost;
   readonly #domain: ProtectionDomain;
-  readonly #pool: MemoryRegion;
+  readonly #memory: SendMemory;
+  /** Null until the connection stands. */
+  #pool: MemoryRegion | null = null;
+  readonly #packets: MemoryRegion;
   readonly #landing: MemoryRegion;
   readonly #queue: CompletionQueue;
   readonly #pair: QueuePair;
@@ -69,6 +73,7 @@ export class VerbsLink implements RdmaLink {
     this.#device = device;
     this.#host = host;
     this.#lent = landing;
+    this.#memory = memory;
     const made: { close(): number }[] = [];
     const keep = <T extends { close(): number }>(object: T): T => {
       made.push(object);
@@ -77,7 +82,7 @@ export class VerbsLink implements RdmaLink {
     try {
       this.#domain = keep(new ProtectionDomain(device.context));
       const { IBV_ACCESS_LOCAL_WRITE: LOCAL, IBV_ACCESS_REMOTE_WRITE: REMOTE } = VERBS_LAYOUT;
-      this.#pool = keep(new MemoryRegion(this.#domain, memory.baseAddress, memory.totalBytes, LOCAL));
+      this.#packets = keep(new MemoryRegion(this.#domain, landing.packetAddress, landing.packets.length, LOCAL));
       const landingBytes = landing.pageCount * PAGE_BYTES;
       this.#landing = keep(new MemoryRegion(this.#domain, landing.address, landingBytes, LOCAL | REMOTE));
       const capacity = SEND_REQUEST_COUNT + RECEIVE_COUNT + SLACK;
@@ -105,8 +110,10 @@ export class VerbsLink implements RdmaLink {
     this.post();
   }
 
-  /** The connection stands. */
+  /** The connection stands. Throws `RdmaUnavailable`. */
   begin(peer: Offer): void {
+    const { baseAddress, totalBytes } = this.#memory;
+    this.#pool = new MemoryRegion(this.#domain, baseAddress, totalBytes, VERBS_LAYOUT.IBV_ACCESS_LOCAL_WRITE);
     this.#peer = peer;
   }
 
@@ -118,17 +125,17 @@ export class VerbsLink implements RdmaLink {
     const { landingAddress, landingKey } = this.#peer!;
     const remoteAddress = landingAddress + remotePage * PAGE_BYTES;
     this.#roomToSend();
-    this.#pair.sends.addWrite(address, lengthBytes, this.#pool.localKey, remoteAddress, landingKey);
+    this.#pair.sends.addWrite(address, lengthBytes, this.#pool!.localKey, remoteAddress, landingKey);
   }
 
   addSend(workId: number, address: number, lengthBytes: number): void {
     this.#roomToSend();
-    this.#pair.sends.addSend(workId, address, lengthBytes, this.#pool.localKey, lengthBytes <= this.inlineBytes);
+    this.#pair.sends.addSend(workId, address, lengthBytes, this.#packets.localKey, lengthBytes <= this.inlineBytes);
   }
 
   addReceive(workId: number, address: number, lengthBytes: number): void {
     if (this.#pair.receives.isFull) this.#postResult ||= this.#pair.postReceives();
-    this.#pair.receives.add(workId, address, lengthBytes, this.#pool.localKey);
+    this.#pair.receives.add(workId, address, lengthBytes, this.#packets.localKey);
   }
 
   post(): number {
@@ -202,8 +209,8 @@ export class VerbsLink implements RdmaLink {
   #letGo(): void {
     // Closing the queue waits for its events to be acknowledged, which is done when they are taken.
     this.#device.drainEvents();
-    for (const object of [this.#landing, this.#pool, this.#queue, this.#domain]) {
-      const result = object.close();
+    for (const object of [this.#landing, this.#packets, this.#pool, this.#queue, this.#domain]) {
+      const result = object?.close() ?? 0;
       // A device that is being removed answers nothing but EIO. The kernel ends by itself what was made on it, in a moment.
       assert(result === 0 || result === EIO, "What a link made can be closed", result);
       if (result === EIO) this.#lent.mayStillBeReached();
@@ -224,7 +231,7 @@ export class VerbsLink implements RdmaLink {
       gid: groups.join(":"),
       mtuBytes: this.#pair.pathMtuBytes(),
       path: `${formatSocketAddress(id.localAddress)} -> ${formatSocketAddress(id.peerAddress)}`,
-      registeredBytes: this.#pool.lengthBytes + this.#landing.lengthBytes,
+      registeredBytes: this.#memory.totalBytes + this.#landing.lengthBytes + this.#packets.lengthBytes,
     };
   }
 }

@@ -322,8 +322,13 @@ export class VerbsNetwork implements RdmaNetwork {
       this.#report(`The peer at ${formatSocketAddress(attempt.id.peerAddress)} does not speak this protocol`);
       return this.#fail(attempt, CloseReason.PROTOCOL);
     }
+    try {
+      link.begin(offer);
+    } catch (error) {
+      this.#report(`No RDMA connection: ${error instanceof Error ? error.message : error}`);
+      return this.#fail(attempt, CloseReason.IO_ERROR);
+    }
     attempt.isUp = true;
-    link.begin(offer);
     user.onEstablished(link, offer);
   }
 
