@@ -4,6 +4,7 @@
  * @module
  */
 
+import { MOST_RETURN_MS } from "../wire/bodies.ts";
 import { MessageType } from "../wire/message.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
@@ -61,9 +62,14 @@ export class ClaimRound {
       takeover: (pool.takeover && !link.hasGranted) || (isLate && !pool.isCaretaker),
       caretaker: pool.isCaretaker ? true : undefined,
       ordered: pool.isOrdered ? true : undefined,
-      // The leg may hear of the loss much sooner than this end.
-      returnMs: mayReturn(pool, link) ? Math.ceil(pool.heartbeatLimitMs + pool.pathChangeMs) : undefined,
+      returnMs: mayReturn(pool, link) ? this.#returnMs : undefined,
     };
+  }
+
+  /** The leg may hear of a loss much sooner than this end. Who takes longer to notice it than legs wait has lost the leg. */
+  get #returnMs(): number {
+    const { heartbeatLimitMs, pathChangeMs } = this.#pool;
+    return Math.min(MOST_RETURN_MS, Math.ceil(heartbeatLimitMs + pathChangeMs));
   }
 
   /** This leg has answered, or is gone. */

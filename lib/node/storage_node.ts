@@ -7,6 +7,7 @@
 import { ControlError } from "../control/control_api.ts";
 import { formatNodeAddress, isWildcard, parseNodeAddress } from "../control/node_address.ts";
 import type { CoreEvent } from "../core/output.ts";
+import { MOST_NODE_ADDRESSES } from "../wire/bodies.ts";
 import { ControlService } from "./control_service.ts";
 import { LegRegistry } from "./leg_registry.ts";
 import { LegRetries } from "./leg_retries.ts";
@@ -55,6 +56,13 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     throw new ControlError("bad-request", "A storage node needs a TCP address to listen on: operators reach it there");
   }
   const advertise = options.advertise?.map(advertisedAddress);
+  const { length } = advertise ?? listen;
+  if (length > MOST_NODE_ADDRESSES) {
+    throw new ControlError(
+      "bad-request",
+      `${length} addresses are more than a node can tell others of (${MOST_NODE_ADDRESSES}). Name the best ones with --advertise`,
+    );
+  }
   const state = await NodeState.open(options.stateDir, options.nodeName);
   const onEvent = options.onEvent ?? (() => undefined);
   let service: ControlService | null = null;

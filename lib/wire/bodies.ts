@@ -14,7 +14,13 @@ const legIndex = v.pipe(uint, v.maxValue(7));
 const uuid = v.pipe(v.string(), v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "Not a lower-case UUID"));
 const text = v.pipe(v.string(), v.maxLength(1024));
 
-const nodeAddresses = v.pipe(v.array(v.pipe(v.string(), v.maxBytes(266))), v.maxLength(16));
+/** Most addresses that a node may tell of itself. */
+export const MOST_NODE_ADDRESSES = 16;
+
+const nodeAddresses = v.pipe(v.array(v.pipe(v.string(), v.maxBytes(266))), v.maxLength(MOST_NODE_ADDRESSES));
+
+/** Most that a claimant may ask a leg to keep its session for while it is away, in ms. */
+export const MOST_RETURN_MS = 60_000;
 
 const legEntry = v.object({
   uuid,
@@ -109,7 +115,7 @@ export const claimSchema = v.object({
   /** A caretaker that carries out an operator's orders: its claim ends the session of one that does not. */
   ordered: v.optional(v.boolean()),
   /** How long the claimant may take to RETURN when its connection is lost; absent when it will not. */
-  returnMs: v.optional(v.pipe(uint, v.maxValue(60_000))),
+  returnMs: v.optional(v.pipe(uint, v.maxValue(MOST_RETURN_MS))),
 });
 /** Goes on with a session on another connection. */
 export const returnSchema = v.object({

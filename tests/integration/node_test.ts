@@ -46,6 +46,19 @@ Deno.test("an address that other machines reach needs --insecure", async () => {
   });
 });
 
+Deno.test("a node advertises no wildcard, and no more addresses than a greeting holds", async () => {
+  await startWithoutPool(async (cluster) => {
+    const serve = ["serve", "--state", `${cluster.directory}/other`, "--listen", "tcp://127.0.0.1:0"];
+    const wildcard = await cluster.brmr([...serve, "--advertise", "0.0.0.0:7701"]);
+    assert.notEqual(wildcard.code, 0);
+    assert.match(wildcard.stderr, /stands for every address/);
+    const many = Array.from({ length: 17 }, (_, i) => ["--advertise", `10.0.0.${i + 1}:7701`]).flat();
+    const refused = await cluster.brmr([...serve, ...many]);
+    assert.notEqual(refused.code, 0);
+    assert.match(refused.stderr, /17 addresses.*16/);
+  });
+});
+
 Deno.test("a taken port is refused with what to do, and the state directory is free again", async () => {
   await startWithoutPool(async (cluster) => {
     const args = ["serve", "--state", `${cluster.directory}/other`, "--listen", `tcp://${cluster.addresses[0]}`];

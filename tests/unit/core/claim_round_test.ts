@@ -1,0 +1,50 @@
+/** What a client's claim says, as a leg reads it. */
+
+import assert from "node:assert/strict";
+import { ClaimRound } from "../../../lib/core/claim_round.ts";
+import { ClientContext, type LegLink } from "../../../lib/core/client_context.ts";
+import type { Claim, Welcome } from "../../../lib/wire/bodies.ts";
+import { encodeBody, parseBody } from "../../../lib/wire/body_codec.ts";
+import { MessageType } from "../../../lib/wire/message.ts";
+import { Feature } from "../../../lib/wire/negotiate.ts";
+
+const UUID = "11111111-2222-4333-8444-555555555555";
+
+/** The claim of a leg with two paths, by a client with this heartbeat limit. */
+function claimWith(heartbeatLimitMs: number): Claim {
+  const pool = new ClientContext({
+    poolUuid: UUID,
+    poolName: "vol1",
+    sizeBytes: 1 << 20,
+    logicalBlockBytes: 512,
+    extentBytes: 65536,
+    hotExtentCount: 16,
+    clientUuid: UUID,
+    clientName: "test",
+    legs: [{ legIndex: 0, address: "10.0.0.1:1", told: ["10.0.0.1:1", "10.0.1.1:1"] }],
+    nowMs: 0,
+    nextRandom: () => 0,
+    heartbeatLimitMs,
+  });
+  const link = pool.links[0] as LegLink;
+  link.welcome = {
+    protocol: 1,
+    features: Feature.RETURN,
+    instance: UUID,
+    creditRequests: 1,
+    creditBytes: 1,
+  } as Welcome;
+  link.connection = 1;
+  new ClaimRound(pool).send(link);
+  const body = parseBody(MessageType.CLAIM, encodeBody(MessageType.CLAIM, pool.outputs.poll()!.body));
+  assert.ok(body.ok, body.ok ? "" : body.message);
+  return body.body as Claim;
+}
+
+Deno.test("a client asks for the time that it takes to notice a loss, and to come back", () => {
+  assert.equal(claimWith(3000).returnMs, 3600);
+});
+
+Deno.test("a client with a very long heartbeat asks for no more than a leg grants", () => {
+  assert.equal(claimWith(600_000).returnMs, 60_000);
+});
