@@ -332,14 +332,7 @@ export class ReaderPool {
   }
 
   #newRequest(kind: number, offset: number, lengthBytes: number, slot: number, tag: number): void {
-    const requests = this.#requests;
-    const request = requests.allocate();
-    requests.kind[request] = kind;
-    requests.offset[request] = offset;
-    requests.lengthBytes[request] = lengthBytes;
-    requests.slot[request] = slot;
-    requests.tag[request] = tag;
-    requests.submittedMs[request] = this.#pool.nowMs;
+    const request = this.#requests.begin(kind, 0, offset, lengthBytes, slot, tag, this.#pool.nowMs);
     this.#againMs[request] = AGAIN_MS;
     this.#hold(request, 0);
     if (this.#links.view !== null) this.#retryHeld();

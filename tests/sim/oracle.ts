@@ -196,17 +196,7 @@ export class Oracle {
     return {
       sectorCount: this.sectorCount,
       head: this.#head.slice(0, this.sectorCount),
-      entries: [
-        this.#next,
-        this.#value,
-        this.#invoke,
-        this.#certain,
-        this.#acked,
-        this.#dead,
-        this.#covered,
-        this.#coverInvoke,
-      ]
-        .map((array) => array.slice(0, this.#used)),
+      entries: this.#arrays().map((array) => array.slice(0, this.#used)),
       spare: this.#spare,
       used: this.#used,
       busy: [...this.#busy],
@@ -214,11 +204,9 @@ export class Oracle {
     };
   }
 
-  /** What was known when `state` was saved is so again; the clock goes on. */
-  restore(state: OracleState): void {
-    while (this.#next.length < state.used) this.#grow();
-    this.#head.set(state.head);
-    const arrays = [
+  /** What is kept of each entry; anew each time, for they grow. */
+  #arrays() {
+    return [
       this.#next,
       this.#value,
       this.#invoke,
@@ -228,7 +216,13 @@ export class Oracle {
       this.#covered,
       this.#coverInvoke,
     ];
-    arrays.forEach((array, i) => array.set(state.entries[i]));
+  }
+
+  /** What was known when `state` was saved is so again; the clock goes on. */
+  restore(state: OracleState): void {
+    while (this.#next.length < state.used) this.#grow();
+    this.#head.set(state.head);
+    this.#arrays().forEach((array, i) => array.set(state.entries[i]));
     this.#spare = state.spare;
     this.#used = state.used;
     this.#busy = [...state.busy];
