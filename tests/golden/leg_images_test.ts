@@ -156,14 +156,14 @@ for (const name of IMAGE_NAMES) {
       const image = imageOf(name);
       const expected = expectedOf(name);
       for (const { offset, name: kind } of recordsOf(image)) {
-        for (let bit = 5; bit < BLOCK_BYTES * 8; bit += 4099) {
+        for (let bit = 5; bit < BLOCK_BYTES * 8; bit += 8209) {
           const damaged = blockAt(image, offset);
           damaged[bit >> 3] ^= 1 << (bit & 7);
           for (const copy of [0, 1]) {
             const { told, leg, after } = open(directory, withBlocks(image, offset, [copy], damaged));
             assert.deepEqual(told, expected, `${kind}, bit ${bit} of copy ${copy}`);
             assert.equal(leg.findings.length, 1);
-            assert.deepEqual(after.findIndex((byte, at) => byte !== image[at]), -1, `${kind}, bit ${bit} of copy ${copy}: mended to the byte`);
+            assert.equal(Buffer.compare(after, image), 0, `${kind}, bit ${bit} of copy ${copy}: mended to the byte`);
           }
           const both = withBlocks(image, offset, [0, 1], damaged);
           if (kind === "superblock" || kind === "epoch record") {

@@ -57,8 +57,8 @@ function withPatch(target: Patchable, method: string, make: (original: Patchable
 /** One broken core. */
 export interface Canary {
   readonly name: string;
-  /** Runs worlds until one of them fails; returns how many it took, or Infinity. */
-  readonly seedsUntilCaught: () => number;
+  /** Runs worlds, from `first` or 1 on, until one of them fails; returns how many it took, or Infinity. */
+  readonly seedsUntilCaught: (first?: number) => number;
   /** Runs something with the core broken. */
   readonly plant: (run: () => void) => void;
 }
@@ -74,11 +74,11 @@ function plantedCanary(name: string, plant: Canary["plant"]): void {
   CANARIES.push({
     name,
     plant,
-    seedsUntilCaught: () => {
+    seedsUntilCaught: (first = 1) => {
       let seeds = Infinity;
       plant(() => {
-        for (let seed = 1; seed <= MOST_SEEDS && seeds === Infinity; seed++) {
-          if (runSeed(seed).violation !== null) seeds = seed;
+        for (let tried = 1; tried <= MOST_SEEDS && seeds === Infinity; tried++) {
+          if (runSeed(first + tried - 1).violation !== null) seeds = tried;
         }
       });
       return seeds;

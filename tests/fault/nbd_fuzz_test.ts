@@ -6,9 +6,19 @@
 
 import { Buffer } from "node:buffer";
 import { deepStrictEqual, strictEqual } from "node:assert/strict";
-import { Cmd, Flag, NbdClient, NbdHarness, Opt, pattern } from "./nbd_harness.ts";
-import { MemoryStream } from "./memory_stream.ts";
-import { be32, concat, contextData, infoData, option, readAnswer, request, text, WireReader } from "./nbd_wire.ts";
+import { Cmd, Flag, NbdClient, NbdHarness, Opt, pattern } from "../unit/frontend/nbd_harness.ts";
+import { MemoryStream } from "../unit/frontend/memory_stream.ts";
+import {
+  be32,
+  concat,
+  contextData,
+  infoData,
+  option,
+  readAnswer,
+  request,
+  text,
+  WireReader,
+} from "../unit/frontend/nbd_wire.ts";
 
 /** xorshift32: small, seeded, good enough to choose with. */
 class Chooser {
