@@ -16,7 +16,8 @@ export interface Measured {
   readonly fioCpuPercent: number;
 }
 
-const PROFILES: Readonly<Record<string, string>> = {
+/** What can be run, and fio's options for it. */
+export const PROFILES: Readonly<Record<string, string>> = {
   "randwrite QD32": "--rw=randwrite --iodepth=32",
   "write QD512 batch 128": "--rw=write --iodepth=512 --iodepth_batch_submit=128 --iodepth_batch_complete_min=1 " +
     "--iodepth_batch_complete_max=128",

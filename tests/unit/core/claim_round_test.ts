@@ -7,33 +7,16 @@ import type { Claim, Welcome } from "../../../lib/wire/bodies.ts";
 import { encodeBody, parseBody } from "../../../lib/wire/body_codec.ts";
 import { MessageType } from "../../../lib/wire/message.ts";
 import { Feature } from "../../../lib/wire/negotiate.ts";
-
-const UUID = "11111111-2222-4333-8444-555555555555";
+import { clientOptions, welcomeBody } from "./client_fixture.ts";
 
 /** The claim of a leg with two paths, by a client with this heartbeat limit. */
 function claimWith(heartbeatLimitMs: number): Claim {
-  const pool = new ClientContext({
-    poolUuid: UUID,
-    poolName: "vol1",
-    sizeBytes: 1 << 20,
-    logicalBlockBytes: 512,
-    extentBytes: 65536,
-    hotExtentCount: 16,
-    clientUuid: UUID,
-    clientName: "test",
+  const pool = new ClientContext(clientOptions({
     legs: [{ legIndex: 0, address: "10.0.0.1:1", told: ["10.0.0.1:1", "10.0.1.1:1"] }],
-    nowMs: 0,
-    nextRandom: () => 0,
     heartbeatLimitMs,
-  });
+  }));
   const link = pool.links[0] as LegLink;
-  link.welcome = {
-    protocol: 1,
-    features: Feature.RETURN,
-    instance: UUID,
-    creditRequests: 1,
-    creditBytes: 1,
-  } as Welcome;
+  link.welcome = welcomeBody({ features: Feature.RETURN }) as Welcome;
   link.connection = 1;
   new ClaimRound(pool).send(link);
   const body = parseBody(MessageType.CLAIM, encodeBody(MessageType.CLAIM, pool.outputs.poll()!.body));

@@ -4,9 +4,9 @@ import assert from "node:assert/strict";
 import { ClientPool } from "../../../lib/core/client_pool.ts";
 import { pathsOf } from "../../../lib/core/leg_addresses.ts";
 import { type Output, OutputKind } from "../../../lib/core/output.ts";
-import { Message, MessageType, PROTOCOL_VERSION } from "../../../lib/wire/message.ts";
+import { Message, MessageType } from "../../../lib/wire/message.ts";
+import { clientOptions, welcomeBody } from "./client_fixture.ts";
 
-const UUID = "11111111-2222-4333-8444-555555555555";
 const TABLE = "10.0.0.1:1";
 const BOTH = { tcp: true, rdma: true };
 const TOLD = [TABLE, "10.0.1.1:1", "rdma://10.0.0.1:1"];
@@ -26,21 +26,11 @@ Deno.test("where the leg table leads is always a path, the only one to a node th
 });
 
 function poolOf(told: readonly string[]): ClientPool {
-  const pool = new ClientPool({
-    poolUuid: UUID,
-    poolName: "vol1",
-    sizeBytes: 1 << 20,
-    logicalBlockBytes: 512,
-    extentBytes: 65536,
-    hotExtentCount: 16,
-    clientUuid: UUID,
-    clientName: "test",
+  const pool = new ClientPool(clientOptions({
     legs: [{ legIndex: 0, address: TABLE, told }],
-    nowMs: 0,
-    nextRandom: () => 0,
     connectLimitMs: 1000,
     assembleTimeoutMs: 60_000,
-  });
+  }));
   pool.start({ takeover: false });
   return pool;
 }
@@ -56,16 +46,8 @@ function wanted(pool: ClientPool): string[] {
   return all;
 }
 
-function welcome(pool: ClientPool, connection: number, addresses?: readonly string[]): void {
-  const body = {
-    protocol: PROTOCOL_VERSION,
-    features: 0,
-    instance: UUID,
-    creditRequests: 1,
-    creditBytes: 1,
-    addresses,
-  };
-  pool.handleMessage(connection, new Message().reset(MessageType.WELCOME), -1, body);
+function welcome(pool: ClientPool, connection: number, addresses?: string[]): void {
+  pool.handleMessage(connection, new Message().reset(MessageType.WELCOME), -1, welcomeBody({ addresses }));
 }
 
 Deno.test("every path is tried once, at once; then there is a pause, and the best comes first again", () => {

@@ -4,29 +4,15 @@ import assert from "node:assert/strict";
 import { ClientPool } from "../../../lib/core/client_pool.ts";
 import { type Output, OutputKind } from "../../../lib/core/output.ts";
 import { Message, MessageType, PROTOCOL_VERSION } from "../../../lib/wire/message.ts";
-
-const UUID = "11111111-2222-4333-8444-555555555555";
+import { clientOptions, welcomeBody } from "./client_fixture.ts";
 
 function greetedWith(protocol: number, features: number): { pool: ClientPool; kinds: number[] } {
-  const pool = new ClientPool({
-    poolUuid: UUID,
-    poolName: "vol1",
-    sizeBytes: 1 << 20,
-    logicalBlockBytes: 512,
-    extentBytes: 65536,
-    hotExtentCount: 16,
-    clientUuid: UUID,
-    clientName: "test",
-    legs: [{ legIndex: 0, address: "127.0.0.1:1" }],
-    nowMs: 0,
-    nextRandom: () => 0,
-    assembleTimeoutMs: 1000,
-  });
+  const pool = new ClientPool(clientOptions({ assembleTimeoutMs: 1000 }));
   pool.start({ takeover: false });
   pool.handleConnected(0, 7);
   drain(pool);
   const message = new Message().reset(MessageType.WELCOME);
-  pool.handleMessage(7, message, -1, { protocol, features, instance: UUID, creditRequests: 1, creditBytes: 1 });
+  pool.handleMessage(7, message, -1, welcomeBody({ protocol, features }));
   return { pool, kinds: drain(pool) };
 }
 

@@ -4,10 +4,12 @@
  * @module
  */
 
+import assert from "node:assert/strict";
+import type { GuestPool } from "./brmr.ts";
 import type { Guest } from "./guest.ts";
 
 /** File systems: how to make and to check one. */
-export const FILE_SYSTEMS = {
+const FILE_SYSTEMS = {
   ext4: { make: "mkfs.ext4 -q -F", check: "e2fsck -f -n" },
   xfs: { make: "mkfs.xfs -q -f", check: "xfs_repair -n" },
 } as const;
@@ -16,8 +18,39 @@ export const FILE_SYSTEMS = {
 const LVM_CONFIG = "devices { use_devicesfile=0 } " +
   "activation { udev_sync=0 udev_rules=0 verify_udev_operations=0 monitoring=0 }";
 
+/** What every device must be good for, step by step. A detach that a volume stands in the way of is refused by name. */
+export async function ordinarySteps(
+  step: (name: string, body: () => Promise<void>) => Promise<void>,
+  pool: GuestPool,
+  guest: Guest,
+  device: string,
+): Promise<void> {
+  await step("discarded and zeroed ranges read as zeroes", () => expectDiscards(guest, device));
+  await step("ext4 keeps what is put into it", () => expectFileSystem(guest, device, "ext4"));
+  await step("xfs keeps what is put into it", () => expectFileSystem(guest, device, "xfs"));
+  await step("partitions appear", () => expectPartitions(guest, device));
+  await step("LVM on it works, and a detach names it", () =>
+    expectVolume(guest, device, async () => {
+      assert.ok((await pool.failure(guest, `detach ${pool.name}`, 4)).includes(`${device} is held by dm-0.`));
+    }));
+}
+
+/** The kernel lets nobody write to a device that is attached read-only; it reads as the pool does. */
+export async function expectReadOnly(guest: Guest, device: string): Promise<void> {
+  await guest.expect(`
+    set -e
+    [ "$(lsblk --noheadings --nodeps -o RO ${device} | tr -d ' ')" = 1 ]
+    sum() { dd if=${device} bs=1M count=4 iflag=direct status=none | sha256sum; }
+    before=$(sum)
+    for command in "dd if=/dev/urandom of=${device} bs=4k count=1 oflag=direct" "blkdiscard -o 0 -l 1M ${device}" \
+      "blkdiscard -z -o 0 -l 1M ${device}" "mkfs.ext4 -q -F ${device}"; do
+      if $command 2>/tmp/refused; then echo "$command did not fail"; exit 1; fi
+    done
+    [ "$before" = "$(sum)" ]`);
+}
+
 /** Discarded and zeroed ranges read as zeroes, their neighbours as before. */
-export async function expectDiscards(guest: Guest, device: string): Promise<void> {
+async function expectDiscards(guest: Guest, device: string): Promise<void> {
   await guest.expect(`
     set -e
     head -c 4M /dev/urandom >/tmp/random
@@ -32,7 +65,7 @@ export async function expectDiscards(guest: Guest, device: string): Promise<void
 }
 
 /** A file system keeps what is put into it, and gives back what is freed. */
-export async function expectFileSystem(guest: Guest, device: string, kind: keyof typeof FILE_SYSTEMS): Promise<void> {
+async function expectFileSystem(guest: Guest, device: string, kind: keyof typeof FILE_SYSTEMS): Promise<void> {
   const { make, check } = FILE_SYSTEMS[kind];
   await guest.expect(`
     set -e
@@ -53,7 +86,7 @@ export async function expectFileSystem(guest: Guest, device: string, kind: keyof
 }
 
 /** The kernel finds partitions, and they are devices of their own. */
-export async function expectPartitions(guest: Guest, device: string): Promise<void> {
+async function expectPartitions(guest: Guest, device: string): Promise<void> {
   const name = device.slice("/dev/".length);
   await guest.expect(`
     set -e
@@ -74,7 +107,7 @@ export async function expectPartitions(guest: Guest, device: string): Promise<vo
 }
 
 /** A logical volume on it carries a file system. `whileHeld` runs with the volume in use. */
-export async function expectVolume(guest: Guest, device: string, whileHeld: () => Promise<void>): Promise<void> {
+async function expectVolume(guest: Guest, device: string, whileHeld: () => Promise<void>): Promise<void> {
   const lvm = (command: string) => `${command} --config '${LVM_CONFIG}'`;
   await guest.expect(`
     set -e

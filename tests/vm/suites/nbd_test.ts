@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { Bed } from "../bed/bed.ts";
 import { GuestPool } from "../bed/brmr.ts";
-import { expectDiscards, expectFileSystem, expectPartitions, expectVolume } from "../bed/device_steps.ts";
+import { expectReadOnly, ordinarySteps } from "../bed/device_steps.ts";
 import { expectVerified, startFioVerify } from "../bed/fio.ts";
 
 const SIZE_MIB = 320;
@@ -41,15 +41,7 @@ Deno.test("a pool is a block device by nbd, and outlives its process", async (t)
     );
   });
 
-  await step("discarded and zeroed ranges read as zeroes", () => expectDiscards(guest, device));
-  await step("ext4 keeps what is put into it", () => expectFileSystem(guest, device, "ext4"));
-  await step("xfs keeps what is put into it", () => expectFileSystem(guest, device, "xfs"));
-  await step("partitions appear", () => expectPartitions(guest, device));
-
-  await step("LVM on it works, and a detach names it", () =>
-    expectVolume(guest, device, async () => {
-      assert.match(await pool.failure(guest, `detach ${pool.name}`, 4), /\/dev\/nbd0 is held by dm-0\./);
-    }));
+  await ordinarySteps(step, pool, guest, device);
 
   await step("a mounted device is listed with its place, and left alone", async () => {
     await guest.expect(`mkfs.ext4 -q -F ${device} && mkdir -p "/mnt/a b" && mount /dev/brmr/vol1 "/mnt/a b"`);
@@ -77,6 +69,12 @@ Deno.test("a pool is a block device by nbd, and outlives its process", async (t)
     await guest.expect("[ ! -e /dev/brmr/vol1 ]");
     assert.deepEqual(await list(), []);
     await pool.expectLegsIdentical();
+  });
+
+  await step("a read-only attach is a read-only device", async () => {
+    const readOnly = await pool.attach(guest, "--device nbd --read-only");
+    await expectReadOnly(guest, readOnly);
+    assert.equal(await pool.detach(), 0);
   });
 
   await step("udev makes the names of the device and of its partitions", async () => {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { Bed } from "../bed/bed.ts";
 import { GuestPool } from "../bed/brmr.ts";
-import { expectDiscards, expectFileSystem, expectPartitions, expectVolume } from "../bed/device_steps.ts";
+import { expectReadOnly, ordinarySteps } from "../bed/device_steps.ts";
 import { expectVerified, startFioVerify } from "../bed/fio.ts";
 
 const SIZE_MIB = 320;
@@ -37,15 +37,7 @@ Deno.test("a pool is a block device by ublk, and outlives its process", async (t
     assert.notEqual((await guest.expect("cat /sys/block/ublkb0/queue/write_zeroes_max_bytes")).trim(), "0");
   });
 
-  await step("discarded and zeroed ranges read as zeroes", () => expectDiscards(guest, device));
-  await step("ext4 keeps what is put into it", () => expectFileSystem(guest, device, "ext4"));
-  await step("xfs keeps what is put into it", () => expectFileSystem(guest, device, "xfs"));
-  await step("partitions appear", () => expectPartitions(guest, device));
-
-  await step("LVM on it works, and a detach names it", () =>
-    expectVolume(guest, device, async () => {
-      assert.match(await pool.failure(guest, `detach ${pool.name}`, 4), /\/dev\/ublkb0 is held by dm-0\./);
-    }));
+  await ordinarySteps(step, pool, guest, device);
 
   await step("a node dies and returns under fio; no error, no wrong block", async () => {
     const fio = await startFioVerify(guest, device, 12);
@@ -72,6 +64,12 @@ Deno.test("a pool is a block device by ublk, and outlives its process", async (t
       "for ((i = 0; i < 100; i++)); do [ -e /dev/ublkb0 ] || [ -e /dev/ublkc0 ] || exit 0; sleep 0.1; done; exit 1",
     );
     await pool.expectLegsIdentical();
+  });
+
+  await step("a read-only attach is a read-only device", async () => {
+    const readOnly = await pool.attach(guest, "--device ublk --read-only");
+    await expectReadOnly(guest, readOnly);
+    assert.equal(await pool.detach(), 0);
   });
 
   await step("what a killed attach has left is listed, and removed by detach", async () => {

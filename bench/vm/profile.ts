@@ -1,0 +1,57 @@
+/**
+ * Where the processors' time goes while a pool is written in one guest: by process, by what kind of code, by function.
+ * perf samples the guest; JavaScript functions have their names. Needs perf (Debian: linux-perf).
+ *
+ *     deno task bench:vm-profile [--transport rdma] [--profile "randwrite QD32"] [--warm-up 120] [--seconds 20]
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+import { Bed } from "../../tests/vm/bed/bed.ts";
+import { GuestPool } from "../../tests/vm/bed/brmr.ts";
+import { BlockFio, measured, PROFILES } from "./block_fio.ts";
+
+const POOL_MIB = 128;
+/** fio needs this long under emulation until its I/O is under way. */
+const FIO_START_SECONDS = 15;
+const VIEWS = [["comm"], ["comm", "dso"], ["comm", "symbol"]];
+const LINES = 40;
+
+const { values } = parseArgs({
+  options: {
+    transport: { type: "string", default: "rdma" },
+    profile: { type: "string", default: "randwrite QD32" },
+    "warm-up": { type: "string", default: "120" },
+    seconds: { type: "string", default: "20" },
+  },
+});
+if (!Object.hasOwn(PROFILES, values.profile)) {
+  console.error(`There is no profile "${values.profile}". There are ${Object.keys(PROFILES).join(", ")}`);
+  Deno.exit(2);
+}
+
+await using bed = await Bed.open({ memoryMib: 3072, modules: ["ublk_drv"] });
+const guest = bed.guest(1);
+await guest.expect(`modprobe brd rd_nr=2 rd_size=${(POOL_MIB + 32) << 10} max_part=0`);
+const legs = ["/dev/ram0", "/dev/ram1"].map((leg) => ({ guest, leg }));
+const pool = await GuestPool.create(bed.directory, legs, POOL_MIB, {
+  rdma: true,
+  runtimeFlags: ["--v8-flags=--perf-basic-prof"],
+});
+const device = await pool.attach(guest, `--device ublk --transport ${values.transport}`);
+const fio = new BlockFio(guest, POOL_MIB - 8);
+await fio.fill(device);
+await fio.run(device, values.profile, Number(values["warm-up"]));
+const seconds = Number(values.seconds);
+const run = await fio.start(device, values.profile, 2 * FIO_START_SECONDS + seconds);
+await guest.expect(
+  `sleep ${FIO_START_SECONDS}; perf record -q -F 299 -e cpu-clock -a -o /run/perf.data -- sleep ${seconds}`,
+);
+const { iops } = await measured(run);
+console.log(`${values.transport}, ${values.profile}: ${Math.round(iops)} IOPS while perf sampled`);
+for (const keys of VIEWS) {
+  console.log(`\nby ${keys.join(", ")}`);
+  const report = `perf report -i /run/perf.data --no-children --sort ${keys.join(",")} --stdio 2>/dev/null`;
+  console.log((await guest.expect(`${report} | grep -v -e '^#' -e '^ *$' | head -n ${LINES}; true`)).trimEnd());
+}
