@@ -38,6 +38,7 @@ export interface AttachOptions extends NodeChoice {
   readonly nbdSockets?: number;
   readonly heartbeat?: number;
   readonly ioTimeout?: number;
+  readonly startTimeout?: number;
   readonly memory?: number;
   readonly clientName?: string;
   readonly takeover?: boolean;
@@ -86,6 +87,12 @@ export function defineAttach(host: CommandHost) {
     .option(
       "--io-timeout <duration>",
       "how long I/O waits for legs before it fails (default: the pool's)",
+      asDurationMs,
+    )
+    .option(
+      "--start-timeout <duration>",
+      "how long to wait for a node that answers, and for a leg that the pool may not start without (default: nodes are " +
+        "asked once, legs are waited for 5s)",
       asDurationMs,
     )
     .addOption(
@@ -144,6 +151,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
       workerUrl: options.workerUrl,
       heartbeatMs: options.heartbeat,
       ioTimeoutMs: options.ioTimeout,
+      startTimeoutMs: options.startTimeout,
       memoryBytes: options.memory,
       takeover: options.takeover,
       readOnly: options.readOnly,

@@ -8,7 +8,7 @@
 import { ControlError } from "../control/control_api.ts";
 import { connectNode } from "../control/node_control_client.ts";
 import { NodeConnections } from "../control/node_connections.ts";
-import { findPool } from "../control/pool_lookup.ts";
+import { findPool, type FoundPool } from "../control/pool_lookup.ts";
 import type { TransportPolicy } from "../transport/transport_choice.ts";
 import { clientSocketPath, makeRuntimeDir } from "../control/runtime_dir.ts";
 import type { CoreEvent } from "../core/output.ts";
@@ -31,6 +31,8 @@ export const DEFAULT_NBD_SOCKETS = 1;
 export const DEFAULT_HEARTBEAT_MS = 3_000;
 /** How long to wait for a storage node while the pool is looked up. */
 const LOOKUP_LIMIT_MS = 3_000;
+/** How long to rest before nodes that did not answer are asked again. */
+const LOOKUP_PAUSE_MS = 500;
 
 /** What a client node is told at its start. */
 export interface ClientNodeOptions {
@@ -52,6 +54,11 @@ export interface ClientNodeOptions {
   readonly transport?: TransportPolicy;
   /** How long I/O waits for legs before it fails; the pool's own by default. */
   readonly ioTimeoutMs?: number;
+  /**
+   * How long to wait for a node that answers, and then for a leg that the pool may not start without. By default nodes are
+   * asked once, and legs are waited for as long as the core does by itself.
+   */
+  readonly startTimeoutMs?: number;
   /** Bytes of payload buffers; 64 MiB by default. */
   readonly memoryBytes?: number;
   /** Only reads, and claims nothing: there may be any number of such clients, beside one that writes or without one. */
@@ -83,8 +90,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       "A read-only attach takes nothing over and starts nothing. Leave --takeover and --force away.",
     );
   }
-  const nodes = new NodeConnections((address) => connectNode(address, { timeoutMs: LOOKUP_LIMIT_MS }));
-  const pool = await findPool(options.pool, options.nodes, nodes).finally(() => nodes.close());
+  const pool = await lookUp(options.pool, options.nodes, options.startTimeoutMs ?? 0);
   const shape = pool.legs.map((leg) => leg.status?.snapshot).find((snapshot) => snapshot !== undefined)!;
   makeRuntimeDir(options.runtimeDir);
 
@@ -171,6 +177,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
         withoutMask: options.force.without.reduce((mask, legIndex) => mask | (1 << legIndex), 0),
       },
       heartbeatMs: options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS,
+      startTimeoutMs: options.startTimeoutMs ?? 0,
       ioTimeoutMs: options.ioTimeoutMs ?? 0,
       poolIoTimeoutMs: pool.record.ioTimeoutMs,
       nbd: options.nbd,
@@ -214,4 +221,21 @@ function checkUnused({ device, uses }: AttachAnnouncement, request: unknown): vo
     "in-use",
     `${device} is ${uses.join(", ")}. Unmount it, or remove what is on top of it; --force takes it away all the same.`,
   );
+}
+
+/** Finds the pool, asking again for `waitMs` while no node answers. Throws as `findPool`. */
+async function lookUp(pool: string, addresses: readonly string[], waitMs: number): Promise<FoundPool> {
+  const untilMs = performance.now() + waitMs;
+  for (;;) {
+    const nodes = new NodeConnections((address) => connectNode(address, { timeoutMs: LOOKUP_LIMIT_MS }));
+    try {
+      return await findPool(pool, addresses, nodes);
+    } catch (error) {
+      const isWorthAsking = error instanceof ControlError && error.code === "unreachable";
+      if (!isWorthAsking || performance.now() >= untilMs) throw error;
+    } finally {
+      nodes.close();
+    }
+    await new Promise((resolve) => setTimeout(resolve, LOOKUP_PAUSE_MS));
+  }
 }

@@ -137,6 +137,7 @@ function runClient(start: ClientStart): void {
     maxWriteBytes: Math.floor(pool.totalBytes / 2),
     heartbeatLimitMs: start.heartbeatMs,
     ioTimeoutMs: start.ioTimeoutMs === 0 ? undefined : start.ioTimeoutMs,
+    assembleTimeoutMs: start.startTimeoutMs === 0 ? undefined : start.startTimeoutMs,
   };
   const core = start.readOnly ? new ReaderPool(options) : new ClientPool(options);
   const worker = new ClientWorker(reactor, pool, core, {

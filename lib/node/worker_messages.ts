@@ -50,6 +50,8 @@ export interface ClientStart {
   /** An order to start in spite of the start rule. */
   readonly force?: ForceOrder;
   readonly heartbeatMs: number;
+  /** How long to wait for a leg that the pool may not start without; 0 takes the core's own limit. */
+  readonly startTimeoutMs: number;
   /** How to reach legs. */
   readonly transport: TransportPolicy;
   /** How long I/O waits for legs before it fails; 0 takes the pool's own. */

@@ -26,6 +26,8 @@ Deno.test("a start without the newest leg is refused, forced, and that leg is ov
     assert.match(refused.stderr, /leg 0 .*With --force .* only on leg 0 would be lost/);
     const without = await cluster.brmr([...attach, "--without", "0"]);
     assert.equal(without.code, 2, without.stderr);
+    const impatient = await cluster.brmr([...attach, "--start-timeout", "100ms"]);
+    assert.equal(impatient.code, 4, impatient.stderr);
 
     await cluster.attach(["--force"]);
     assert.match(cluster.client.log, /started by force from leg 1/);
@@ -40,3 +42,31 @@ Deno.test("a start without the newest leg is refused, forced, and that leg is ov
     await expectLegsIdentical(cluster.legPaths);
   });
 });
+
+Deno.test("an attach waits for nodes, and for the leg that it may not start without, as long as it is told to", async () => {
+  await withCluster({ size: "32M" }, async (cluster) => {
+    const before = await NbdSocket.connect(cluster.uri);
+    await cluster.stopNode(1);
+    await cluster.waitDropped(1);
+    await before.write(BLOCK, blockOf(2));
+    await before.close();
+    assert.equal(await cluster.detach(), 0);
+    await cluster.stopNode(0);
+
+    const attached = cluster.attach(["--start-timeout", "10m"]);
+    // Nobody answers; then only the leg that misses a write does, longer than an attach waits by itself.
+    await pause(1_000);
+    await cluster.startNode(1);
+    await pause(6_000);
+    await cluster.startNode(0);
+    await attached;
+    const after = await NbdSocket.connect(cluster.uri);
+    assert.deepEqual(await after.read(BLOCK, BLOCK), blockOf(2));
+    await after.close();
+    await cluster.waitInSync();
+  });
+});
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -97,10 +97,13 @@ export class GuestPool {
     this.#serving[index] = null;
   }
 
-  /** Attaches in `guest`, by `wrapper` if that is given; returns where the pool is. */
+  /**
+   * Attaches in `guest`, by `wrapper` if that is given; returns where the pool is. Nodes of a starved guest may be slow to
+   * answer: they are waited for.
+   */
   async attach(guest: Guest, options: string, wrapper = ""): Promise<string> {
     const command = await guest.spawn(
-      `mkdir -p /run/brmr; exec ${wrapper} ${this.#run} attach ${this.name} ${options}`,
+      `mkdir -p /run/brmr; exec ${wrapper} ${this.#run} attach ${this.name} --start-timeout 120s ${options}`,
       "attach",
     );
     this.#client = command;
