@@ -16,12 +16,14 @@ import type { Grant, Refusal, ResyncReport } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { mayCare } from "./care_rules.ts";
 import { Admission, type AdmissionHost, isOfTable } from "./admission.ts";
+import { AssemblyClock } from "./assembly_clock.ts";
 import { ClaimRound } from "./claim_round.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
 import { foundingRecord, planStart, withLegsLeft } from "./epoch_changes.ts";
 import { decideForced, forceRiskText } from "./forced_start.ts";
 import { grantsOf, greetingsOf, objectionTo, refusalsOf, tellForced } from "./greeting.ts";
+import { checkMasks } from "./leg_masks.ts";
 import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
 import { OwnHistory, SUPERSEDED_TEXT } from "./own_history.ts";
 import { epochRequestId } from "./request_table.ts";
@@ -31,8 +33,6 @@ import type { RefusalCode } from "./snapshot.ts";
 import { bitCount, decideStart, indicesOf } from "./start_rule.ts";
 import { followTable, learnLegs } from "./table_links.ts";
 
-/** How long to wait for the last legs when those at hand would do. */
-const GRACE_MS = 1500;
 const MOST_ADMIT_BACKOFF_MS = 10_000;
 
 /** An epoch record on its way to the legs. */
@@ -55,7 +55,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   #proposal: Proposal | null = null;
   /** The newest record we have sent or taken over. */
   #latest: SharedEpoch | null = null;
-  #assembleStartedMs = 0;
+  readonly #clock: AssemblyClock;
   #retryAtMs = 0;
   readonly #reconcile: ReconcileRound;
   readonly #own: OwnHistory;
@@ -65,6 +65,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   constructor(pool: ClientContext, io: ClientIo, closeLink: (link: LegLink, reason: string) => void) {
     this.#pool = pool;
     this.#own = new OwnHistory(pool);
+    this.#clock = new AssemblyClock(pool.options.assembleTimeoutMs);
     this.#io = io;
     this.#claims = new ClaimRound(pool);
     this.#reconcile = new ReconcileRound(pool, this.#sessions);
@@ -76,7 +77,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   /** Begins to assemble the pool. */
   start(): void {
     this.#pool.phase = "greet";
-    this.#assembleStartedMs = this.#pool.nowMs;
+    this.#clock.begin(this.#pool.nowMs);
     this.#retryAtMs = 0;
   }
 
@@ -267,15 +268,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
 
   /** Asserts what must hold between inputs. */
   checkInvariants(): void {
-    const pool = this.#pool;
-    assert((pool.inSyncMask & ~pool.activeMask) === 0, "In-sync legs are active", pool.inSyncMask, pool.activeMask);
-    assert((pool.lostMask & ~pool.activeMask) === 0, "Lost legs leave with the next epoch", pool.lostMask);
-    assert((pool.unreachableMask & ~pool.activeMask) === 0, "Legs that change paths are active", pool.unreachableMask);
-    assert(pool.failedMask === 0 || pool.changingMask !== 0, "Failed legs wait for those that change paths");
-    if (pool.phase === "ready") {
-      assert(pool.inSyncMask !== 0, "A served pool has an in-sync leg");
-      assert(pool.lostMask === 0 || this.#proposal !== null, "A lost leg is being dropped", pool.lostMask);
-    }
+    checkMasks(this.#pool, this.#proposal !== null);
   }
 
   #maybeClaim(): void {
@@ -285,24 +278,37 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if (evidence.some(({ shared }) => this.#own.isSupersededBy(shared))) {
       return this.#refuse("superseded", SUPERSEDED_TEXT);
     }
-    const elapsedMs = pool.nowMs - this.#assembleStartedMs;
     const decision = decideStart(evidence.filter(({ shared }) => !this.#own.isOutlived(shared)));
-    const isResolved = unresolvedCount === 0 || elapsedMs >= GRACE_MS;
+    const isResolved = unresolvedCount === 0 || this.#clock.isGraceOver(pool.nowMs);
     if (pool.isCaretaker && isResolved && !mayCare(pool, decision)) {
       return this.#refuse("nothing-to-do", "there is nothing to do");
     }
-    const isOverdue = elapsedMs >= (pool.options.assembleTimeoutMs ?? 5000);
+    const isOverdue = this.#clock.isOverdue(pool.nowMs);
     // Force is for what does not come in time either.
     const force = decision.ok || !isOverdue ? null : pool.force;
     const forced = force === null ? null : decideForced(evidence, force.withoutMask);
-    if ((decision.ok && isResolved) || forced?.ok) {
+    if (!isResolved) return;
+    if (decision.ok || forced?.ok) {
       pool.phase = "claim";
-      this.#claims.begin();
-      return;
+      return this.#claims.begin();
     }
-    if (pool.wasReady || !isOverdue || decision.ok) return;
-    const reason = forced === null || forced.ok ? decision.reason : forced.reason;
+    if (pool.wasReady || !isOverdue) return this.#maybeAskAgain();
+    const { reason } = forced ?? decision;
     this.#refuse("no-start", `${reason}.${forced === null ? forceRiskText(evidence) : ""}${refusalsOf(pool)}`);
+  }
+
+  /** Nothing can be decided. What the legs have said may be old; nothing is while they are asked again, one by one. */
+  #maybeAskAgain(): void {
+    const { isCaretaker, nowMs, links } = this.#pool;
+    if (isCaretaker || !this.#clock.beginsAnew(nowMs)) return;
+    this.#retryAtMs = nowMs + 20;
+    for (const link of links) if (link?.state === "greeted") this.#closeToGreet(link, "it is asked again");
+  }
+
+  /** It is expected to greet again: it may know of a newer record. */
+  #closeToGreet(link: LegLink, reason: string): void {
+    if (link.connection >= 0) this.#closeLink(link, reason);
+    link.hasFailed = false;
   }
 
   /** A leg that greets while the pool is being served: claim it for our generation, then resync it. */
@@ -480,16 +486,13 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     this.#reconcile.abandon();
     pool.forgetLegs();
     this.#io.suspend();
-    this.#assembleStartedMs = pool.nowMs;
-    this.#retryAtMs = pool.nowMs + afterMs + 20 +
-      Math.floor(pool.options.nextRandom() * 200);
+    this.#clock.begin(pool.nowMs);
+    this.#retryAtMs = pool.nowMs + afterMs + 20 + Math.floor(pool.options.nextRandom() * 200);
     for (const link of pool.links) {
       if (link === null) continue;
       link.suspectedFrom = -1;
       link.resyncSession = 0;
-      if (link.connection >= 0) this.#closeLink(link, "the pool is assembled anew");
-      // What we closed ourselves is expected to greet again: it may know of a newer record.
-      link.hasFailed = false;
+      this.#closeToGreet(link, "the pool is assembled anew");
     }
     if (isDetaching) {
       this.#io.failHeld(-5);

@@ -215,7 +215,8 @@ export class Checks {
       const bit = 1 << leg.legIndex;
       const isBroken = (world.losses.brokenMask & bit) !== 0;
       const lacking = firstLacking(leg.disk, firstSector, sectorCount, firstValue, fua);
-      if (lacking < 0) continue;
+      // Another client may have claimed the leg, and written there, before we heard that ours was done.
+      if (lacking < 0 || this.#isOthers(leg)) continue;
       if (inSyncMask < 0) inSyncMask = this.#membersOf(servingMask());
       if ((inSyncMask & bit) !== 0) {
         if (isBroken && !fua) continue; // it did have it, before the power failed
@@ -234,13 +235,18 @@ export class Checks {
     }
   }
 
+  /** Whether a client has claimed the leg that is not the one whose requests are judged. */
+  #isOthers(leg: LegProcess): boolean {
+    const session = leg.core?.snapshot().session ?? null;
+    return session !== null && session.clientName !== this.#world.client.sessionName;
+  }
+
   /** A flush that began at tick `invoke` is about to be completed with success. */
   onFlushComplete(invoke: number, inSyncMask: number): void {
     for (const leg of this.#world.legs) {
       if ((inSyncMask & (1 << leg.legIndex)) === 0) continue;
       // Its answer came late: another client has claimed the leg since, and makes it equal to others.
-      const session = leg.core?.snapshot().session ?? null;
-      if (session !== null && session.clientName !== this.#world.client.sessionName) continue;
+      if (this.#isOthers(leg)) continue;
       const disk = leg.disk;
       for (let i = 0; i < disk.dirtyCount; i++) {
         const sector = disk.dirtySectors[i];
@@ -268,8 +274,8 @@ export class Checks {
       if ((inSyncMask & (1 << leg.legIndex)) === 0) continue;
       const view = this.#view(leg);
       const shared = view.record!.shared;
-      // A leg that is in no table is nobody's concern.
-      if ((shared.legs[missing] ?? null) === null) continue;
+      // A leg that is in no table is nobody's concern. One whose disk has been exchanged since is another leg.
+      if (shared.legs[missing]?.uuid !== world.legs[missing].legUuid) continue;
       if ((shared.inSyncMask & (1 << missing)) !== 0) {
         throw new Violation(
           "suspicion",
