@@ -1,18 +1,18 @@
 /**
  * The flushes that a client makes by itself: when one is due, whether one is under way, how the last one ended.
  *
- * They come at an interval, which is longer where flushes take long: many a disk does nothing else while it flushes, so that
- * they are kept to a small part of the time. What is gained on the one hand is unflushed for longer on the other, hence the
- * limit.
+ * They come at an interval, which is longer where flushes take long: many a disk does little else while it flushes. Not much
+ * longer: a flush mostly takes the longer the more there is to flush, so that little is gained, and it has to be waited for when
+ * a leg is dropped.
  *
  * @module
  */
 
 const INTERVAL_MS = 2000;
 /** The interval is this many times as long as a flush takes, */
-const TIMES_AS_LONG = 32;
+const TIMES_AS_LONG = 16;
 /** and at most this many times as long as it would be if flushes took no time. */
-const MOST_STRETCH = 5;
+const MOST_STRETCH = 2.5;
 
 /** One at a time. */
 export class OwnFlush {
@@ -51,10 +51,11 @@ export class OwnFlush {
   ended(status: number, isOwn: boolean, nowMs: number): void {
     if (isOwn) {
       this.inFlight = false;
-      // One that had little to flush was quick, which says little of the next: what was learnt fades slowly.
-      this.#durationMs = Math.max(nowMs - this.#lastMs, this.#durationMs / 2);
-      const intervalMs = Math.max(this.#leastIntervalMs, TIMES_AS_LONG * this.#durationMs);
-      this.#intervalMs = Math.min(intervalMs, MOST_STRETCH * this.#leastIntervalMs);
+      // One that had little to flush was quick, which says little of the next: what was learnt fades slowly. But one that waited
+      // until a silent leg was dropped is soon forgotten.
+      const mostMs = MOST_STRETCH * this.#leastIntervalMs / TIMES_AS_LONG;
+      this.#durationMs = Math.min(mostMs, Math.max(nowMs - this.#lastMs, this.#durationMs / 2));
+      this.#intervalMs = Math.max(this.#leastIntervalMs, TIMES_AS_LONG * this.#durationMs);
     }
     if (isOwn || status === 0) this.hasFailed = status !== 0;
   }

@@ -25,22 +25,31 @@ Deno.test("a client flushes at its interval where flushes are quick", () => {
 Deno.test("flushes that take long are a small part of the time", () => {
   const flush = new OwnFlush(2000);
   flush.reset(0);
-  assert.deepEqual(begun(flush, 3, 100, 0), [2000, 5200, 8400], "every 3200 ms: a 32nd");
+  assert.deepEqual(begun(flush, 3, 200, 0), [2000, 5200, 8400], "every 3200 ms: a 16th");
 });
 
 Deno.test("the interval has a limit, however long a flush takes", () => {
   const flush = new OwnFlush(2000);
   flush.reset(0);
-  assert.deepEqual(begun(flush, 3, 3000, 0), [2000, 12000, 22000]);
+  assert.deepEqual(begun(flush, 3, 3000, 0), [2000, 7000, 12000]);
+});
+
+Deno.test("a flush that waited for a leg that is gone is forgotten with the second one after it", () => {
+  const flush = new OwnFlush(2000);
+  flush.reset(0);
+  begun(flush, 1, 3000, 0);
+  assert.equal(flush.intervalMs, 5000);
+  begun(flush, 2, 1, 5001);
+  assert.equal(flush.intervalMs, 2000);
 });
 
 Deno.test("one quick flush does not make the next one come soon; several do", () => {
   const flush = new OwnFlush(2000);
   flush.reset(0);
-  begun(flush, 1, 200, 0);
-  assert.equal(flush.intervalMs, 6400);
+  begun(flush, 1, 300, 0);
+  assert.equal(flush.intervalMs, 4800);
   begun(flush, 1, 1, 2001);
-  assert.equal(flush.intervalMs, 3200);
+  assert.equal(flush.intervalMs, 2400);
   begun(flush, 2, 1, 8402);
   assert.equal(flush.intervalMs, 2000);
 });
