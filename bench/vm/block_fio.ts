@@ -93,10 +93,13 @@ export class RateLog {
   }
 }
 
-/** Waits for the end of a run. Throws when a request failed. */
+/** How fio ends when it is told to by a signal; its report is whole, and has the errors of requests. */
+const ENDED_BY_SIGNAL = 128;
+
+/** Waits for the end of a run, by itself or by a signal. Throws when a request failed. */
 export async function measured(fio: GuestCommand): Promise<Measured> {
   const { status } = await fio.ended;
-  if (status !== 0) throw new Error(`fio ended with ${status}: ${await fio.log()}`);
+  if (status !== 0 && status !== ENDED_BY_SIGNAL) throw new Error(`fio ended with ${status}: ${await fio.log()}`);
   const [job] = JSON.parse((await fio.stdout()).replace(/^[^{]*/, "")).jobs;
   if (job.error !== 0) throw new Error(`fio reports error ${job.error}`);
   const { iops, clat_ns: latency } = job.write;

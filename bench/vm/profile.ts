@@ -13,8 +13,10 @@ import { GuestPool } from "../../tests/vm/bed/brmr.ts";
 import { BlockFio, measured, PROFILES } from "./block_fio.ts";
 
 const POOL_MIB = 128;
-/** fio needs this long under emulation until its I/O is under way. */
-const FIO_START_SECONDS = 15;
+/** fio is ended when perf has seen enough, which takes long to start under emulation. */
+const FIO_LIMIT_SECONDS = 900;
+const LIMIT_MS = FIO_LIMIT_SECONDS * 1000;
+/** What perf sorts by: one table each, of so many lines at most. */
 const VIEWS = [["comm"], ["comm", "dso"], ["comm", "symbol"]];
 const LINES = 40;
 
@@ -43,11 +45,15 @@ const device = await pool.attach(guest, `--device ublk --transport ${values.tran
 const fio = new BlockFio(guest, POOL_MIB - 8);
 await fio.fill(device);
 await fio.run(device, values.profile, Number(values["warm-up"]));
-const seconds = Number(values.seconds);
-const run = await fio.start(device, values.profile, 2 * FIO_START_SECONDS + seconds);
+const run = await fio.start(device, values.profile, FIO_LIMIT_SECONDS);
+// The seventh number of the statistics counts sectors written: sampling begins when there is I/O.
+const written = `awk '{ print $7 }' /sys/block/${device.slice("/dev/".length)}/stat`;
+await guest.expect(`before=$(${written}); while [ $(${written}) = $before ]; do sleep 0.2; done`, LIMIT_MS);
 await guest.expect(
-  `sleep ${FIO_START_SECONDS}; perf record -q -F 299 -e cpu-clock -a -o /run/perf.data -- sleep ${seconds}`,
+  `perf record -q -F 299 -e cpu-clock -a -o /run/perf.data -- sleep ${Number(values.seconds)}`,
+  LIMIT_MS,
 );
+await run.signal("INT");
 const { iops } = await measured(run);
 console.log(`${values.transport}, ${values.profile}: ${Math.round(iops)} IOPS while perf sampled`);
 for (const keys of VIEWS) {

@@ -90,7 +90,10 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       "A read-only attach takes nothing over and starts nothing. Leave --takeover and --force away.",
     );
   }
-  const pool = await lookUp(options.pool, options.nodes, options.startTimeoutMs ?? 0);
+  const pool = await lookUp(options.pool, options.nodes, options.startTimeoutMs ?? 0, (problem) => {
+    const message = `${problem}. Asking again for up to ${Math.ceil((options.startTimeoutMs ?? 0) / 1000)} s`;
+    options.onEvent?.(options.pool, { level: "warning", name: "waiting-for-nodes", message });
+  });
   const shape = pool.legs.map((leg) => leg.status?.snapshot).find((snapshot) => snapshot !== undefined)!;
   makeRuntimeDir(options.runtimeDir);
 
@@ -223,9 +226,15 @@ function checkUnused({ device, uses }: AttachAnnouncement, request: unknown): vo
   );
 }
 
-/** Finds the pool, asking again for `waitMs` while no node answers. Throws as `findPool`. */
-async function lookUp(pool: string, addresses: readonly string[], waitMs: number): Promise<FoundPool> {
+/** Finds the pool, asking again for `waitMs` while no node answers: `onWait` hears of that once. Throws as `findPool`. */
+async function lookUp(
+  pool: string,
+  addresses: readonly string[],
+  waitMs: number,
+  onWait: (problem: string) => void,
+): Promise<FoundPool> {
   const untilMs = performance.now() + waitMs;
+  let isWaiting = false;
   for (;;) {
     const nodes = new NodeConnections((address) => connectNode(address, { timeoutMs: LOOKUP_LIMIT_MS }));
     try {
@@ -233,6 +242,8 @@ async function lookUp(pool: string, addresses: readonly string[], waitMs: number
     } catch (error) {
       const isWorthAsking = error instanceof ControlError && error.code === "unreachable";
       if (!isWorthAsking || performance.now() >= untilMs) throw error;
+      if (!isWaiting) onWait(error.message.replace(/\.$/, ""));
+      isWaiting = true;
     } finally {
       nodes.close();
     }

@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { permissionFlags } from "../../cli/build/permissions.ts";
 
 const MAIN = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
-const READY_LIMIT_MS = 30_000;
+const READY_LIMIT_MS = 120_000;
 const COMMAND_LIMIT_MS = 180_000;
 /** Status commands answer in full with 0 when all is in sync, with 5 when it is not. */
 const STATUS_CODES = [0, 5];

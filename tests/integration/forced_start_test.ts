@@ -1,23 +1,28 @@
 /** A start that is refused, forced; and the leg that was missed, when it comes back. */
 
 import assert from "node:assert/strict";
-import { withCluster } from "./cluster.ts";
+import { type Cluster, withCluster } from "./cluster.ts";
 import { expectLegsIdentical } from "./leg_data.ts";
 import { NbdSocket } from "./nbd_socket.ts";
 
 const BLOCK = 4096;
 const blockOf = (value: number) => new Uint8Array(BLOCK).fill(value);
 
+/** Both legs have the first block, only leg 0 the second. Client and nodes are ended. */
+async function missOnLeg1(cluster: Cluster): Promise<void> {
+  const user = await NbdSocket.connect(cluster.uri);
+  await user.write(0, blockOf(1));
+  await cluster.stopNode(1);
+  await cluster.waitDropped(1);
+  await user.write(BLOCK, blockOf(2));
+  await user.close();
+  assert.equal(await cluster.detach(), 0);
+  await cluster.stopNode(0);
+}
+
 Deno.test("a start without the newest leg is refused, forced, and that leg is overwritten when it is back", async () => {
   await withCluster({ size: "32M" }, async (cluster) => {
-    const before = await NbdSocket.connect(cluster.uri);
-    await before.write(0, blockOf(1));
-    await cluster.stopNode(1);
-    await cluster.waitDropped(1);
-    await before.write(BLOCK, blockOf(2));
-    await before.close();
-    assert.equal(await cluster.detach(), 0);
-    await cluster.stopNode(0);
+    await missOnLeg1(cluster);
     await cluster.startNode(1);
 
     const attach = ["attach", cluster.poolName, "--node", cluster.addresses[1], "--nbd", `${cluster.directory}/f.sock`];
@@ -45,14 +50,7 @@ Deno.test("a start without the newest leg is refused, forced, and that leg is ov
 
 Deno.test("an attach waits for nodes, and for the leg that it may not start without, as long as it is told to", async () => {
   await withCluster({ size: "32M" }, async (cluster) => {
-    const before = await NbdSocket.connect(cluster.uri);
-    await cluster.stopNode(1);
-    await cluster.waitDropped(1);
-    await before.write(BLOCK, blockOf(2));
-    await before.close();
-    assert.equal(await cluster.detach(), 0);
-    await cluster.stopNode(0);
-
+    await missOnLeg1(cluster);
     const attached = cluster.attach(["--start-timeout", "10m"]);
     // Nobody answers; then only the leg that misses a write does, longer than an attach waits by itself.
     await pause(1_000);
@@ -60,6 +58,7 @@ Deno.test("an attach waits for nodes, and for the leg that it may not start with
     await pause(6_000);
     await cluster.startNode(0);
     await attached;
+    assert.match(cluster.client.log, /Asking again for up to 600 s/);
     const after = await NbdSocket.connect(cluster.uri);
     assert.deepEqual(await after.read(BLOCK, BLOCK), blockOf(2));
     await after.close();

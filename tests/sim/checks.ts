@@ -216,7 +216,7 @@ export class Checks {
       const isBroken = (world.losses.brokenMask & bit) !== 0;
       const lacking = firstLacking(leg.disk, firstSector, sectorCount, firstValue, fua);
       // Another client may have claimed the leg, and written there, before we heard that ours was done.
-      if (lacking < 0 || this.#isOthers(leg)) continue;
+      if (lacking < 0 || this.#isTakenOver(leg)) continue;
       if (inSyncMask < 0) inSyncMask = this.#membersOf(servingMask());
       if ((inSyncMask & bit) !== 0) {
         if (isBroken && !fua) continue; // it did have it, before the power failed
@@ -235,10 +235,11 @@ export class Checks {
     }
   }
 
-  /** Whether a client has claimed the leg that is not the one whose requests are judged. */
-  #isOthers(leg: LegProcess): boolean {
+  /** Whether another client has claimed the leg since the one whose requests are judged. */
+  #isTakenOver(leg: LegProcess): boolean {
     const session = leg.core?.snapshot().session ?? null;
-    return session !== null && session.clientName !== this.#world.client.sessionName;
+    const { core, sessionName } = this.#world.client;
+    return session !== null && session.clientName !== sessionName && session.generation > core!.snapshot().generation;
   }
 
   /** A flush that began at tick `invoke` is about to be completed with success. */
@@ -246,7 +247,8 @@ export class Checks {
     for (const leg of this.#world.legs) {
       if ((inSyncMask & (1 << leg.legIndex)) === 0) continue;
       // Its answer came late: another client has claimed the leg since, and makes it equal to others.
-      if (this.#isOthers(leg)) continue;
+      const session = leg.core?.snapshot().session ?? null;
+      if (session !== null && session.clientName !== this.#world.client.sessionName) continue;
       const disk = leg.disk;
       for (let i = 0; i < disk.dirtyCount; i++) {
         const sector = disk.dirtySectors[i];

@@ -6,34 +6,11 @@ import { type Output, OutputKind } from "../../../lib/core/output.ts";
 import type { SharedEpoch } from "../../../lib/disk_format/records.ts";
 import type { Welcome } from "../../../lib/wire/bodies.ts";
 import { Message, MessageType } from "../../../lib/wire/message.ts";
-import { clientOptions, UUID, welcomeBody } from "./client_fixture.ts";
+import { clientOptions, sharedEpoch, UUID, uuidOf, welcomeBody } from "./client_fixture.ts";
 
 type Shared = NonNullable<Welcome["record"]>["shared"];
 
-const uuidOf = (index: number) => `00000000-0000-4000-8000-00000000000${index}`;
-
-function record(changed: Partial<SharedEpoch>): SharedEpoch {
-  const legs = [0, 1].map((index) => ({
-    uuid: uuidOf(index),
-    address: `h${index}:1`,
-    mapIncarnation: 1,
-    mapDefaultDirty: false,
-    outSinceMs: 0,
-    isDrained: false,
-  }));
-  return {
-    historyId: "one",
-    historyNumber: 1,
-    generation: 3,
-    clientGeneration: 3,
-    epoch: 3,
-    inSyncMask: 0b11,
-    minInSync: 1,
-    ioTimeoutMs: 1000,
-    legs,
-    ...changed,
-  };
-}
+const record = (changed: Partial<SharedEpoch>) => sharedEpoch({ historyNumber: 1, ...changed }, 2);
 
 /** A client of two legs, and what it wants of them. */
 class Asking {
@@ -94,7 +71,7 @@ Deno.test("legs that disagree are all asked again; what they say then decides, a
   client.greets(1, record({ historyId: "b", inSyncMask: 0b10 }));
   client.runTo(6_000, 5_600);
   assert.deepEqual(client.claimed, []);
-  client.greets(0, record({ historyId: "b", inSyncMask: 0b10, epoch: 4 }));
+  client.greets(0, record({ historyId: "b", inSyncMask: 0b10, epoch: 8 }));
   client.runTo(6_200, 6_100);
   assert.deepEqual(client.claimed, [3, 2]);
 });

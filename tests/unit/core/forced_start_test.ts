@@ -4,34 +4,10 @@ import assert from "node:assert/strict";
 import type { SharedEpoch } from "../../../lib/disk_format/records.ts";
 import { decideForced, forcedText, forceRiskText, isRivalHistory } from "../../../lib/core/forced_start.ts";
 import { decideStart, type LegEvidence } from "../../../lib/core/start_rule.ts";
-
-const uuidOf = (index: number) => `00000000-0000-4000-8000-00000000000${index}`;
-
-function shared(change: Partial<SharedEpoch> = {}): SharedEpoch {
-  const legs = [0, 1, 2].map((index) => ({
-    uuid: uuidOf(index),
-    address: `h${index}:1`,
-    mapIncarnation: 1,
-    mapDefaultDirty: false,
-    outSinceMs: 0,
-    isDrained: false,
-  }));
-  return {
-    historyId: "one",
-    historyNumber: 0,
-    generation: 5,
-    clientGeneration: 5,
-    epoch: 7,
-    inSyncMask: 0b111,
-    minInSync: 1,
-    ioTimeoutMs: 1000,
-    legs,
-    ...change,
-  };
-}
+import { sharedEpoch, uuidOf } from "./client_fixture.ts";
 
 function leg(legIndex: number, change: Partial<SharedEpoch> = {}): LegEvidence {
-  return { legIndex, legUuid: uuidOf(legIndex), shared: shared(change), isWhole: true };
+  return { legIndex, legUuid: uuidOf(legIndex), shared: sharedEpoch(change), isWhole: true };
 }
 
 function reasonOf(evidence: LegEvidence[]): string {
@@ -47,7 +23,7 @@ Deno.test("a refusal names the leg that is missed and what force would give up",
 });
 
 Deno.test("a refusal tells since when a leg is out", () => {
-  const record = shared({ inSyncMask: 0b001 });
+  const record = sharedEpoch({ inSyncMask: 0b001 });
   const legs = record.legs.map((entry, index) => index === 0 ? { ...entry!, outSinceMs: Date.UTC(2026, 0, 2) } : entry);
   assert.match(reasonOf([leg(1, { inSyncMask: 0b001, legs })]), /leg 0 \(h0:1, out since 2026-01-02T00:00:00.000Z\)/);
 });
@@ -111,9 +87,9 @@ Deno.test("the number of a forced history is above those of the legs that are gi
 });
 
 Deno.test("a leg may be overwritten by a newer history, never by an equal or older one", () => {
-  const latest = shared({ historyId: "two", historyNumber: 1 });
-  assert.equal(isRivalHistory(shared(), latest), false);
+  const latest = sharedEpoch({ historyId: "two", historyNumber: 1 });
+  assert.equal(isRivalHistory(sharedEpoch(), latest), false);
   assert.equal(isRivalHistory(latest, latest), false);
-  assert.equal(isRivalHistory(shared({ historyId: "three", historyNumber: 1 }), latest), true);
-  assert.equal(isRivalHistory(shared({ historyId: "three", historyNumber: 2 }), latest), true);
+  assert.equal(isRivalHistory(sharedEpoch({ historyId: "three", historyNumber: 1 }), latest), true);
+  assert.equal(isRivalHistory(sharedEpoch({ historyId: "three", historyNumber: 2 }), latest), true);
 });
