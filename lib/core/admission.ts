@@ -17,8 +17,6 @@ export interface AdmissionHost {
   readonly latest: SharedEpoch | null;
   /** Whether a record is on its way. */
   readonly isProposing: boolean;
-  /** Legs that the record on its way drops. */
-  readonly droppingMask: number;
   /** Sends a record that drops nobody. */
   propose(shared: SharedEpoch, suspectExtents: number[]): void;
 }
@@ -56,11 +54,14 @@ export class Admission {
     }
   }
 
-  /** From this position in the stream on the leg gets every write; it pulls the rest from the others. */
+  /**
+   * From this position in the stream on the leg gets every write; it pulls the rest from the others. Not while a record is on its way: the
+   * leg would have it on disk perhaps before any member, and a record that drops a member speaks for what others have flushed before.
+   */
   #admit(link: LegLink, latest: SharedEpoch): void {
     const pool = this.#pool;
     const bit = 1 << link.legIndex;
-    if ((this.#host.droppingMask & bit) !== 0) return;
+    if (this.#host.isProposing) return;
     const sources = indicesOf(pool.inSyncMask & ~pool.lostMask);
     if (sources.length === 0) return;
     if (!this.#areIntentsSuspected(link, latest)) return;

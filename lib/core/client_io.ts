@@ -320,6 +320,11 @@ export class ClientIo implements VerifyIo {
     return this.#ownFlush.hasFailed;
   }
 
+  /** What has failed is past: the next flush decides. */
+  forgetFailedFlush(): void {
+    this.#ownFlush.hasFailed = false;
+  }
+
   /** Asserts what must hold between inputs. */
   checkInvariants(): void {
     checkRequests(this.#requests, this.#compareRequest, this.#isServing);

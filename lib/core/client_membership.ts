@@ -229,10 +229,6 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       this.#pool.unreachableMask === 0;
   }
 
-  get droppingMask(): number {
-    return this.#proposal?.droppedMask ?? 0;
-  }
-
   /** Whether the pool is served, with no record on its way. */
   get isSteady(): boolean {
     return (this.#pool.phase === "ready" || this.#pool.phase === "detaching") && this.#proposal === null;

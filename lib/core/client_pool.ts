@@ -229,6 +229,8 @@ export class ClientPool {
     this.#tickSoon();
     if (pool.phase === "ready") {
       pool.phase = "detaching";
+      // If a flush has failed before: what was written since is to be on stable storage all the same.
+      this.#io.forgetFailedFlush();
       this.#advanceDetach();
       return;
     }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { UUID_BYTES, writeUuid } from "../base/uuid.ts";
 import { compareRank, type LegEntry, type SharedEpoch } from "../disk_format/records.ts";
 import type { Grant } from "../wire/bodies.ts";
 import { decideForced, type ForceOrder } from "./forced_start.ts";
@@ -152,7 +153,8 @@ export function foundingRecord(
     const isUnknown = (plan.doubtMask & bit) !== 0 || ((plan.isAllUnknown || forced !== null) && !isMember);
     // Of a leg that is forced into the set nobody's map says anything any more: what it holds is what the pool is.
     const isForced = isMember && (plan.record.inSyncMask & bit) === 0;
-    const known = isUnknown ? wholly(entry, true) : isForced ? { ...wholly(entry, false), isDrained: false } : entry;
+    const anew = forced === null ? entry : { ...entry, mapIncarnation: incarnationBefore(forced.historyId) };
+    const known = isUnknown ? wholly(anew, true) : isForced ? { ...wholly(anew, false), isDrained: false } : entry;
     return { ...known, outSinceMs: isMember ? 0 : entry.outSinceMs };
   });
   const clientGeneration = isCaretaker ? record.clientGeneration : generation;
@@ -183,6 +185,20 @@ export function withLegUnknown(latest: SharedEpoch, unknownLeg: number): SharedE
     entry !== null && index === unknownLeg ? wholly(entry, true) : entry
   );
   return { ...latest, epoch: latest.epoch + 1, legs };
+}
+
+/**
+ * Incarnations of a history that begins by force count from here on, and no other history's do: legs that have lived through one that is
+ * given up may have pages on disk under any of its numbers, which must not be taken for those of a map that starts over.
+ */
+function incarnationBefore(historyId: string): number {
+  const bytes = new Uint8Array(UUID_BYTES);
+  writeUuid(historyId, bytes, 0);
+  const view = new DataView(bytes.buffer);
+  const high = (view.getUint32(0) ^ view.getUint32(8)) & 0x7ffff;
+  const low = (view.getUint32(4) ^ view.getUint32(12)) >>> 0;
+  // Above all that begin elsewhere, and well below 2^53.
+  return 2 ** 51 + high * 2 ** 32 + low;
 }
 
 /** The entry with a new dirty map, all dirty or all clean. */

@@ -138,6 +138,8 @@ export class LegContext {
   hasDetached = false;
   /** Highest write sequence that has arrived in this session. */
   receivedSequence = 0;
+  /** No write of this session after this one is in what was pulled from others. */
+  pulledSequence = 0;
   watermark = 0;
   /** Wants a flush from the client; asked for at most once a watermark. */
   askedFlushAt = -1;

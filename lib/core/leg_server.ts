@@ -349,12 +349,17 @@ export class LegServer {
         this.#session.handleDetach(connection, message.requestId);
         return;
       case MessageType.JOIN:
-        if (isHolder && message.legIndex < MAX_LEGS) leg.joins[message.legIndex] = message.resyncSession;
+        if (isHolder && message.legIndex < MAX_LEGS) {
+          leg.joins[message.legIndex] = message.resyncSession;
+          leg.receivedSequence = Math.max(leg.receivedSequence, message.sequence);
+        }
         leg.send(connection, MessageType.ACK, message.requestId, isHolder ? 0 : ESTALE);
         return;
       case MessageType.RESYNC:
         leg.send(connection, MessageType.ACK, message.requestId, isHolder ? 0 : ESTALE);
-        if (isHolder) this.#target.start(connection, body as ResyncOrder);
+        if (!isHolder) return;
+        leg.receivedSequence = Math.max(leg.receivedSequence, message.sequence);
+        this.#target.start(connection, body as ResyncOrder);
         return;
       default:
         leg.refuse(connection, message.requestId, "bad-request", `A client does not send frames of type ${type}`);

@@ -408,6 +408,7 @@ export class LegSession {
     };
     // Sequence 1 stands for all that was before: the client's watermark reaches it when the legs are equal again.
     leg.receivedSequence = 1;
+    leg.pulledSequence = 1;
     leg.watermark = 0;
     leg.askedFlushAt = -1;
     leg.joins.fill(0);

@@ -110,6 +110,16 @@ export class OperationTable {
     return operation;
   }
 
+  /** Whether a client's write with a sequence of at most `sequence` is under way. Looks at all operations. */
+  hasWriteUpTo(sequence: number): boolean {
+    for (let operation = 0; operation < this.capacity; operation++) {
+      const kind = this.kind[operation];
+      const isWrite = kind === OperationKind.WRITE || kind === OperationKind.ZERO || kind === OperationKind.DISCARD;
+      if (isWrite && this.sequence[operation] <= sequence) return true;
+    }
+    return false;
+  }
+
   /** The operation is over. */
   free(operation: number): void {
     assert(this.kind[operation] !== OperationKind.FREE, "An operation ends once", operation);

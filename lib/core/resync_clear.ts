@@ -21,8 +21,9 @@ const RUNS_PER_CLEAR = 8192;
 /** Flushes and clears of one leg's resync. */
 export class ResyncClear {
   readonly #job: ResyncJob;
-  /** The batch under way. */
+  /** The batch under way, and after which write there is nothing in its data. */
   #clearing: SparseBitmap;
+  #clearingSequence = 0;
   #flushOperation = -1;
   /** CLEARs that each source has not answered, by leg index. */
   readonly #unanswered = new Uint32Array(MAX_LEGS);
@@ -55,6 +56,7 @@ export class ResyncClear {
     this.#flushOperation = operation;
     const empty = this.#clearing;
     this.#clearing = job.cleaned;
+    this.#clearingSequence = leg.pulledSequence;
     job.cleaned = empty;
     this.#lastMs = leg.nowMs;
     leg.outputs.push(OutputKind.DISK_FLUSH).token = operation;
@@ -112,6 +114,7 @@ export class ResyncClear {
       const output = leg.send(connection, MessageType.CLEAR, pulls.nextRequestId());
       output.message.legIndex = leg.legIndex;
       output.message.resyncSession = session;
+      output.message.watermark = this.#clearingSequence;
       output.body = Uint32Array.from(runs);
       this.#unanswered[source]++;
       runs = [];

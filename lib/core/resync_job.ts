@@ -132,6 +132,15 @@ export class ResyncJob {
     return this.mode === "reconcile" || this.tracked.count === 0;
   }
 
+  /**
+   * Whether all writes that may be in what was pulled have landed here, too, so that this leg's own intent log knows them. It joins only
+   * then: a start without the leg that it pulled from could not tell otherwise that a write which never became complete is here alone.
+   */
+  get hasWhatWasPulled(): boolean {
+    const { operations, receivedSequence, pulledSequence } = this.leg;
+    return receivedSequence >= pulledSequence && !operations.hasWriteUpTo(pulledSequence);
+  }
+
   /** Connection to the source in use. */
   get sourceConnection(): number {
     return this.links.connectionOf(this.source);

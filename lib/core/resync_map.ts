@@ -97,6 +97,8 @@ export class ResyncMap {
     const message = leg.send(sourceConnection, MessageType.MAP_FETCH, this.#requestId).message;
     message.legIndex = this.#legIndex;
     message.sequence = fromChunk;
+    // The news of this epoch may still be on its way to the source, and with it what the leg that it drops may lack.
+    message.watermark = leg.record.epoch;
     message.resyncSession = session;
   }
 }

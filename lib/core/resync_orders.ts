@@ -29,7 +29,7 @@ export function sendJoin(pool: ClientContext, to: LegLink, target: LegLink): voi
   const message = pool.send(to, MessageType.JOIN, RESYNC_ORDER_ID).message;
   message.legIndex = target.legIndex;
   message.resyncSession = target.resyncSession;
-  message.sequence = pool.sequence;
+  message.sequence = target.admittedAfter;
 }
 
 /** Orders `target` to pull what it lacks. */
@@ -39,7 +39,9 @@ export function sendResync(
   order: { mode: ResyncOrder["mode"]; sources: number[]; extents: number[]; shared: SharedEpoch },
 ): void {
   const { mode, sources, extents, shared } = order;
-  pool.send(target, MessageType.RESYNC, RESYNC_ORDER_ID).body = {
+  const output = pool.send(target, MessageType.RESYNC, RESYNC_ORDER_ID);
+  output.message.sequence = target.admittedAfter;
+  output.body = {
     resyncSession: target.resyncSession,
     mode,
     sources,
@@ -92,6 +94,7 @@ export function orderReconcile(
   for (const link of targets) {
     mask |= 1 << link.legIndex;
     link.resyncSession = sessions.next(pool.generation);
+    link.admittedAfter = pool.sequence;
     sendJoin(pool, source, link);
   }
   for (const link of targets) {

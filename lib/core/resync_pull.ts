@@ -118,6 +118,7 @@ export class ResyncPull {
       return;
     }
     job.progress.copied += message.payloadLength;
+    leg.pulledSequence = Math.max(leg.pulledSequence, message.watermark);
     pulls.state[pull] = PullState.WRITING;
     job.writing.set(first, count);
     leg.operations.slot[operation] = slot;

@@ -9,6 +9,7 @@
  */
 
 import { type Message, MessageType } from "../wire/message.ts";
+import type { DirtyMap } from "./dirty_map.ts";
 import type { LegContext } from "./leg_context.ts";
 import { OperationKind, OperationState } from "./operation_table.ts";
 import { OutputKind } from "./output.ts";
@@ -119,6 +120,11 @@ export class ResyncSource {
     answer.message.legIndex = message.legIndex;
     answer.message.resyncSession = message.resyncSession;
     if (refusal !== 0) return;
+    // What a leg that drops out may lack is in the map from the epoch on that drops it.
+    if (message.watermark > leg.record.epoch) {
+      answer.message.status = EAGAIN;
+      return;
+    }
     const bits = leg.maps[message.legIndex]?.bits;
     const runs = new Uint32Array(2 * RUNS_PER_PART);
     let count = 0;
@@ -176,21 +182,38 @@ export class ResyncSource {
     output.lengthBytes = operations.lengthBytes[operation];
   }
 
+  /**
+   * What was pulled may hold a write that is not complete: one that the peer's source had, and the peer itself need not have got yet.
+   * If the session ends now, such a write may be known to nobody who is left: so what is not in our own intent log by now stays in the map.
+   */
   #clear(connection: number, message: Message, runs: Uint32Array, refusal: number): void {
     const leg = this.#leg;
     let status = refusal;
     const peer = leg.peers.get(connection);
-    const map = peer === undefined ? null : leg.maps[peer.legIndex];
+    const mayHoldMore = message.watermark > leg.receivedSequence;
+    const map = peer === undefined || mayHoldMore ? null : leg.maps[peer.legIndex];
     if (status === 0 && map !== null) {
       for (let i = 0; i + 1 < runs.length; i += 2) {
         if (runs[i + 1] === 0 || runs[i] + runs[i + 1] > leg.chunkCount) {
           status = EINVAL;
           break;
         }
-        map.clear(runs[i], runs[i + 1]);
+        this.#clearRun(map, runs[i], runs[i + 1]);
       }
     } else if (status === EAGAIN) status = ESTALE;
     leg.send(connection, MessageType.ACK, message.requestId, status).message.resyncSession = message.resyncSession;
+  }
+
+  /** Clears chunks, but for those that a write in flight touches: its intent may not be durable. */
+  #clearRun(map: DirtyMap, first: number, count: number): void {
+    const { chunkBytes, writesInFlight } = this.#leg;
+    if (!writesInFlight.any(first * chunkBytes, count * chunkBytes)) {
+      map.clear(first, count);
+      return;
+    }
+    for (let chunk = first; chunk < first + count; chunk++) {
+      if (!writesInFlight.any(chunk * chunkBytes, chunkBytes)) map.clear(chunk, 1);
+    }
   }
 
   #answer(operation: number, type: number, status: number) {
@@ -201,6 +224,7 @@ export class ResyncSource {
     answer.message.resyncSession = operations.session[operation];
     answer.message.sequence = this.#leg.counters.readBytes + this.#leg.counters.writtenBytes;
     answer.message.mask = this.#leg.serviceTime.meanUs(this.#leg.nowMs);
+    answer.message.watermark = Math.max(this.#leg.receivedSequence, this.#leg.pulledSequence);
     return answer;
   }
 }

@@ -328,7 +328,8 @@ export class ResyncTarget {
     }
     if (job.phase === "save") {
       this.#metadata.savePages();
-      if (this.#leg.maps.every((map) => map === null || map.isCheckpointDone)) this.#clear.maybeStart(true);
+      const isSaved = this.#leg.maps.every((map) => map === null || map.isCheckpointDone);
+      if (isSaved && job.hasWhatWasPulled) this.#clear.maybeStart(true);
     }
   }
 

@@ -77,15 +77,21 @@ export const MessageType = {
   WANT_FLUSH: 18,
   /** Client to leg, on a new connection: go on with my session, here. JSON payload `Return`. Needs feature RETURN. */
   RETURN: 19,
-  /** Client to in-sync legs: from here on leg `legIndex` gets every write; `resyncSession` may clear its dirty map. */
+  /**
+   * Client to in-sync legs: from here on, that is after write `sequence`, leg `legIndex` gets every write; `resyncSession` may clear its
+   * dirty map.
+   */
   JOIN: 20,
-  /** Client to a leg: pull what you lack. JSON payload `ResyncOrder`. Acked when taken up. */
+  /** Client to a leg: pull what you lack; you get every write after `sequence`. JSON payload `ResyncOrder`. Acked when taken up. */
   RESYNC: 21,
   /** Leg to client: JSON payload `ResyncReport` (progress, done, failed). */
   RESYNC_REPORT: 22,
   /** Answer to RETURN: the session goes on. JSON payload `Returned`. */
   RETURNED: 23,
-  /** Leg to peer leg: send the dirty map of leg `legIndex`, from chunk `sequence` on. */
+  /**
+   * Leg to peer leg: send the dirty map of leg `legIndex`, from chunk `sequence` on, as it is at or past epoch `watermark`. Answered
+   * with -EAGAIN before that.
+   */
   MAP_FETCH: 30,
   /** Answer: payload is pairs of u32 (first chunk, count); `sequence` is where to go on, 0 when complete. */
   MAP_PART: 31,
@@ -94,9 +100,13 @@ export const MessageType = {
   /**
    * Answer: the payload is the data when status is 0. -EAGAIN: not at that position yet, ask again. `sequence`: bytes that clients
    * have moved at the answering leg so far; `mask`: microseconds that their I/O takes there lately (0: unknown). For the throttle.
+   * `watermark`: no write after this one is in the data.
    */
   PULL_DATA: 33,
-  /** Leg to peer leg: these chunks (payload: pairs of u32) of leg `legIndex` are synced and flushed. Acked. */
+  /**
+   * Leg to peer leg: these chunks (payload: pairs of u32) of leg `legIndex` are synced and flushed, with data that may hold writes up to
+   * `watermark`. Acked, whether or not all of them are cleared.
+   */
   CLEAR: 34,
   /** Leg to peer leg: hash every chunk of `length` bytes at `offset` (same conditions as PULL). */
   HASH: 35,

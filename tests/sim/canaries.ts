@@ -25,9 +25,14 @@ import type { Claim } from "../../lib/wire/bodies.ts";
 import { RangeCounter } from "../../lib/core/range_counter.ts";
 import { RangeLock } from "../../lib/core/range_lock.ts";
 import { ReadConfirmation } from "../../lib/core/read_confirmation.ts";
+import { ResyncSource } from "../../lib/core/resync_source.ts";
 import { ResyncTarget } from "../../lib/core/resync_target.ts";
 import { UnflushedSet } from "../../lib/core/unflushed_set.ts";
 import { OwnHistory } from "../../lib/core/own_history.ts";
+import { type Message, MessageType } from "../../lib/wire/message.ts";
+import mapToldTooSoon from "../scenario/map_told_before_the_epoch_is_known.txt" with { type: "text" };
+import pulledWrite from "../scenario/pulled_write_that_never_became_complete.txt" with { type: "text" };
+import { Disappointment, playScenario } from "../scenario/scenario.ts";
 import { runSeed } from "./run_seed.ts";
 import { tellSupersededRead } from "./superseded_read.ts";
 import { Violation } from "./violation.ts";
@@ -87,14 +92,20 @@ function plantedCanary(name: string, plant: Canary["plant"]): void {
 }
 
 /** One that is caught by a story, which chance tells too seldom. */
-function toldCanary(name: string, target: Patchable, method: string, make: (original: Patchable) => Patchable): void {
+function toldCanary(
+  name: string,
+  tell: () => void,
+  target: Patchable,
+  method: string,
+  make: (original: Patchable) => Patchable,
+): void {
   const plant = (run: () => void) => withPatch(target, method, make, run);
   const isCaught = () => {
     try {
-      tellSupersededRead();
+      tell();
       return false;
     } catch (error) {
-      if (error instanceof Violation) return true;
+      if (error instanceof Violation || error instanceof Disappointment) return true;
       throw error;
     }
   };
@@ -189,7 +200,35 @@ canary(
   "holdRecords",
   () => () => {},
 );
-toldCanary("a read is told of without asking whose the legs are", ReadConfirmation, "isConfirmed", () => () => true);
+toldCanary(
+  "a read is told of without asking whose the legs are",
+  tellSupersededRead,
+  ReadConfirmation,
+  "isConfirmed",
+  () => () => true,
+);
+/** The source of a resync does not look at how far the leg that asks has come in epochs or writes. */
+function blindSource(type: number) {
+  return (handle: Patchable) =>
+    function (this: ResyncSource, connection: number, message: Message, body: unknown) {
+      if (message.type === type) message.watermark = 0;
+      handle.call(this, connection, message, body);
+    };
+}
+toldCanary(
+  "a map is told before the news of the leg it is about",
+  () => playScenario(mapToldTooSoon),
+  ResyncSource,
+  "handleMessage",
+  blindSource(MessageType.MAP_FETCH),
+);
+toldCanary(
+  "a chunk is cleared whose data may hold a write that nobody else knows",
+  () => playScenario(pulledWrite),
+  ResyncSource,
+  "handleMessage",
+  blindSource(MessageType.CLEAR),
+);
 canary(
   "a reader believes what one leg says",
   LegReaders,

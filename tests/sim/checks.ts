@@ -235,11 +235,10 @@ export class Checks {
     }
   }
 
-  /** Whether another client has claimed the leg since the one whose requests are judged. */
+  /** Whether another client has claimed the leg since the one whose requests are judged; it may have let go of it again. */
   #isTakenOver(leg: LegProcess): boolean {
-    const session = leg.core?.snapshot().session ?? null;
-    const { core, sessionName } = this.#world.client;
-    return session !== null && session.clientName !== sessionName && session.generation > core!.snapshot().generation;
+    const record = this.#lastRecords[leg.legIndex];
+    return record !== null && record.promisedGeneration > this.#world.client.core!.snapshot().generation;
   }
 
   /** A flush that began at tick `invoke` is about to be completed with success. */

@@ -65,8 +65,8 @@ export class ClientProcess extends Process {
   latestHistory = 0;
   /** Has an order to start by force, and has not served yet. */
   isForcing = false;
-  /** Whether the pool was being served when it began to detach: only then can the end be a clean one. */
-  #detachedWhenReady = false;
+  /** Whether the pool was being served when it began to detach, and the last flush did not fail: only then can the end be a clean one. */
+  #detachesCleanly = false;
 
   constructor(world: World, id: number, name: string) {
     super(world, id, name);
@@ -211,7 +211,7 @@ export class ClientProcess extends Process {
   /** Begins to detach: drains, flushes, and lets go of the legs. */
   detach(): void {
     this.detaching = true;
-    this.#detachedWhenReady = this.core!.state === "ready";
+    this.#detachesCleanly = this.core!.state === "ready";
     this.core!.detach();
     this.settle();
   }
@@ -334,7 +334,7 @@ export class ClientProcess extends Process {
       throw new Violation("superseded", `no client came after it, but ${this.name} is refused: ${core.refusal}`);
     }
     if (state === "detached" && this.detaching) {
-      this.world.onDetached(this, this.#detachedWhenReady && core.snapshot().inSyncMask !== 0);
+      this.world.onDetached(this, this.#detachesCleanly && core.snapshot().inSyncMask !== 0);
     } else if (state === "refused") this.world.onRefused(this);
     else this.maybeTakeTurn();
   }
@@ -390,6 +390,7 @@ export class ClientProcess extends Process {
         world.network.close(output.connection);
         return;
       case OutputKind.EVENT:
+        if ((output.body as CoreEvent).name === "unclean-detach") this.#detachesCleanly = false;
         world.onEvent(this.name, output.body as CoreEvent);
         return;
       default:
