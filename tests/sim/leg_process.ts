@@ -177,7 +177,11 @@ export class LegProcess extends Process {
     const message = frame.message;
     if (world.tracing) world.trace(this.name, `receives on ${connection}: ${describeMessage(message, frame.body)}`);
     if (this.#roles.get(connection) === STRANGER) {
-      if (message.type !== MessageType.HELLO) throw new Violation("assertion", "the first frame is not HELLO");
+      if (message.type !== MessageType.HELLO) {
+        // A stray frame. The node sends such a one away before any leg hears of it.
+        this.#roles.delete(connection);
+        return world.network.close(connection);
+      }
       this.#roles.set(connection, KNOWN);
       this.core!.handleHello(connection, message.requestId, frame.body as Hello);
       this.settle();
