@@ -42,7 +42,7 @@
  *     expect failed COUNT | expect state WORD | expect refusal TEXT (of the client) | expect leg leg-N STATE
  *     expect members leg-N MASK | expect in-flight WHO COUNT | expect next-tick within|after MS
  *
- * MASK is written with leg 0 on the right. A scenario ends well when all it expects holds and no checker complains.
+ * A leg that loses power loses all that was not flushed. MASK is written with leg 0 on the right. A scenario ends well when all it expects holds and no checker complains.
  *
  * @module
  */
@@ -74,18 +74,11 @@ const NOISE =
 const DEFAULT_LIMIT_MS = 60_000;
 const OPS = ["read", "write", "zero", "flush", "metadata"];
 
-/** Something is not as the scenario expects it. */
-export class Disappointment extends Error {
-  override readonly name = "Disappointment";
-}
-
 const lab = new Lab();
 
 /** Tells the story; returns its trace. Throws when something is not as expected. */
 export function playScenario(text: string): string[] {
-  const commands = text.split(`\n${TRACE_MARK}\n`)[0].split("\n").map((line) => line.trim()).filter((line) =>
-    line !== "" && !line.startsWith("#")
-  );
+  const commands = text.split("\n").map((line) => line.trim()).filter((line) => line !== "" && !line.startsWith("#"));
   if (!commands[0]?.startsWith("pool")) throw new Error(`a scenario begins with "pool", not with "${commands[0]}"`);
   const journal = new Trace(Infinity);
   const world = new World(lab, scenarioPlan(commands[0]), journal);
@@ -99,7 +92,7 @@ export function playScenario(text: string): string[] {
     } catch (error) {
       lines.push(...journal.lines.filter(isTelling));
       const reason = error instanceof Violation || error instanceof Error ? error.message : String(error);
-      throw new Disappointment(`"${command}": ${reason}\n${lines.join("\n")}`);
+      throw new Error(`"${command}": ${reason}\n${lines.join("\n")}`);
     }
     lines.push(...journal.lines.filter(isTelling));
     journal.lines.length = 0;

@@ -246,8 +246,7 @@ export class Checks {
     for (const leg of this.#world.legs) {
       if ((inSyncMask & (1 << leg.legIndex)) === 0) continue;
       // Its answer came late: another client has claimed the leg since, and makes it equal to others.
-      const session = leg.core?.snapshot().session ?? null;
-      if (session !== null && session.clientName !== this.#world.client.sessionName) continue;
+      if (this.#isTakenOver(leg)) continue;
       const disk = leg.disk;
       for (let i = 0; i < disk.dirtyCount; i++) {
         const sector = disk.dirtySectors[i];

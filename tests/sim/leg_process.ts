@@ -124,7 +124,8 @@ export class LegProcess extends Process {
       world.losses.processEnded(this.legIndex);
     }
     if (power) {
-      this.disk.losePower(world.prng);
+      // In a story no chance is involved.
+      this.disk.losePower(world.stage === "scenario" ? null : world.prng);
       world.losses.powerLost(this.legIndex);
     }
   }

@@ -191,14 +191,14 @@ export class SimDisk {
     this.#flushesInFlight = 0;
   }
 
-  /** The power failed: unflushed sectors keep their newest value or fall back. Call `tearAll` first. */
-  losePower(prng: Prng): void {
-    const keep = under(prng, 3); // all kept, all lost, mixed
+  /** The power failed: unflushed sectors keep their newest value or fall back; without `prng` all fall back. Call `tearAll` first. */
+  losePower(prng: Prng | null): void {
+    const keep = prng === null ? 1 : under(prng, 3); // all kept, all lost, mixed
     for (let i = 0; i < this.dirtyCount; i++) {
       const sector = this.dirtySectors[i];
       this.#isListed[sector] = 0;
       if (this.stableWrite[sector] === this.currentWrite[sector]) continue;
-      if (keep === 0 || (keep === 2 && happens(prng, 0.5))) {
+      if (keep === 0 || (keep === 2 && happens(prng as Prng, 0.5))) {
         this.stable[sector] = this.current[sector];
         this.stableWrite[sector] = this.currentWrite[sector];
       } else {
