@@ -14,7 +14,7 @@ import { assert } from "../base/assert.ts";
 import type { LegEntry, SharedEpoch } from "../disk_format/records.ts";
 import type { Grant, Refusal, ResyncReport } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
-import { mayCare } from "./care_rules.ts";
+import { lostText, mayCare } from "./care_rules.ts";
 import { Admission, type AdmissionHost, isOfTable } from "./admission.ts";
 import { AssemblyClock } from "./assembly_clock.ts";
 import { ClaimRound } from "./claim_round.ts";
@@ -23,12 +23,12 @@ import type { ClientIo } from "./client_io.ts";
 import { foundingRecord, planStart, withLegsLeft } from "./epoch_changes.ts";
 import { decideForced, forceRiskText } from "./forced_start.ts";
 import { grantsOf, greetingsOf, objectionTo, refusalsOf, tellForced } from "./greeting.ts";
-import { checkMasks } from "./leg_masks.ts";
+import { checkMasks, tellChanges } from "./leg_masks.ts";
 import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
 import { OwnHistory, SUPERSEDED_TEXT } from "./own_history.ts";
 import { epochRequestId } from "./request_table.ts";
 import { ReconcileRound } from "./reconcile_round.ts";
-import { ResyncSessions } from "./resync_orders.ts";
+import { forgetResync, ResyncSessions } from "./resync_orders.ts";
 import type { RefusalCode } from "./snapshot.ts";
 import { bitCount, decideStart, indicesOf } from "./start_rule.ts";
 import { followTable, learnLegs } from "./table_links.ts";
@@ -171,9 +171,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   linkLost(link: LegLink): void {
     const pool = this.#pool;
     const bit = 1 << link.legIndex;
-    link.resyncSession = 0;
-    link.report = null;
-    link.doneEpoch = -1;
+    forgetResync(link);
     link.grant = null;
     this.#claims.settle(link);
     if (pool.phase === "greet") this.#maybeClaim();
@@ -378,16 +376,10 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     pool.lostMask &= ~proposal.droppedMask;
     for (const index of indicesOf(joined)) {
       const link = pool.links[index] as LegLink;
-      link.resyncSession = 0;
-      link.report = null;
-      link.doneEpoch = -1;
+      forgetResync(link);
       link.admitBackoffMs = 100;
-      const text = `Leg ${index} (${link.address}) is in sync at epoch ${proposal.shared.epoch}`;
-      pool.event("info", "leg-in-sync", text, index);
     }
-    for (const index of indicesOf(proposal.droppedMask)) {
-      pool.event("warning", "leg-dropped", `Leg ${index} is out of the set at epoch ${proposal.shared.epoch}`, index);
-    }
+    tellChanges(pool, proposal.shared.epoch, joined, proposal.droppedMask);
     this.#io.epochCommitted();
     this.#admission.maybeJoin();
     this.changes.advance();
@@ -412,8 +404,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     const pool = this.#pool;
     for (const index of indicesOf(pool.inSyncMask)) {
       const link = pool.links[index] as LegLink;
-      link.resyncSession = 0;
-      link.report = null;
+      forgetResync(link);
       link.suspectedFrom = 0;
     }
     this.#reconcile.done();
@@ -435,9 +426,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     const pool = this.#pool;
     const latest = this.#latest as SharedEpoch;
     if (pool.isCaretaker && (mask & pool.inSyncMask & ~this.#leavingMask) !== 0) {
-      const legs = indicesOf(mask).map((index) => `leg ${index}`).join(" and ");
-      const reason = `its node is gone, or a client has taken the pool; whoever has it next finishes what is on record`;
-      return this.#refuse("session-lost", `The session has lost ${legs}: ${reason}`);
+      return this.#refuse("session-lost", lostText(mask));
     }
     pool.lostMask |= mask;
     if (mask !== 0) pool.counters.legDrops++;

@@ -6,6 +6,7 @@
 
 import { assert } from "../base/assert.ts";
 import type { ClientContext } from "./client_context.ts";
+import { indicesOf } from "./start_rule.ts";
 
 /** Asserts it. `isProposing`: an epoch record is on its way. */
 export function checkMasks(pool: ClientContext, isProposing: boolean): void {
@@ -16,4 +17,15 @@ export function checkMasks(pool: ClientContext, isProposing: boolean): void {
   if (pool.phase !== "ready") return;
   assert(pool.inSyncMask !== 0, "A served pool has an in-sync leg");
   assert(pool.lostMask === 0 || isProposing, "A lost leg is being dropped", pool.lostMask);
+}
+
+/** Says which legs have come into the in-sync set and which have left the active legs, as of `epoch`. */
+export function tellChanges(pool: ClientContext, epoch: number, joinedMask: number, droppedMask: number): void {
+  for (const index of indicesOf(joinedMask)) {
+    const text = `Leg ${index} (${pool.links[index]?.address}) is in sync at epoch ${epoch}`;
+    pool.event("info", "leg-in-sync", text, index);
+  }
+  for (const index of indicesOf(droppedMask)) {
+    pool.event("warning", "leg-dropped", `Leg ${index} is out of the set at epoch ${epoch}`, index);
+  }
 }

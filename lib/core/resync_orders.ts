@@ -24,6 +24,13 @@ export class ResyncSessions {
   }
 }
 
+/** No resync is under way on this leg any more, and none has ended. */
+export function forgetResync(link: LegLink): void {
+  link.resyncSession = 0;
+  link.report = null;
+  link.doneEpoch = -1;
+}
+
 /** Announces the resync session of `target` to another leg. */
 export function sendJoin(pool: ClientContext, to: LegLink, target: LegLink): void {
   const message = pool.send(to, MessageType.JOIN, RESYNC_ORDER_ID).message;

@@ -14,7 +14,7 @@
  *
  * Mode "reconcile" (after an unclean end) compares hashes first and pulls only chunks that differ; no client I/O runs then.
  *
- * The parts: resync_job.ts (state), resync_map.ts, resync_pull.ts, resync_clear.ts. This file has the order of things.
+ * The parts: resync_job.ts (state), resync_map.ts, resync_pull.ts, resync_clear.ts, resync_report.ts. This file has the order of things.
  *
  * @module
  */
@@ -31,6 +31,7 @@ import { ResyncClear } from "./resync_clear.ts";
 import { ResyncJob } from "./resync_job.ts";
 import { ResyncMap } from "./resync_map.ts";
 import { ResyncPull } from "./resync_pull.ts";
+import { reportOf, snapshotOf } from "./resync_report.ts";
 import type { ResyncSnapshot } from "./snapshot.ts";
 
 /** How often the client is told. */
@@ -388,24 +389,7 @@ export class ResyncTarget {
 
   /** For status. */
   snapshot(): ResyncSnapshot | null {
-    const job = this.#job;
-    if (job.phase === "off") return null;
-    const missingBytes = job.missingBytes;
-    const rate = job.progress.rateBytesPerSecond;
-    return {
-      resyncSession: job.session,
-      mode: job.mode,
-      state: job.phase === "done" ? "done" : job.isPaused ? "paused" : "running",
-      missingBytes,
-      totalBytes: Math.max(job.progress.total, missingBytes),
-      copiedBytes: job.progress.copied,
-      skippedBytes: job.progress.skipped,
-      rateBytesPerSecond: rate,
-      etaMs: rate > 0 ? Math.round(missingBytes * 1000 / rate) : null,
-      sourceLegIndex: job.source,
-      limitBytesPerSecond: job.throttle.limitBytesPerSecond,
-      message: job.message,
-    };
+    return snapshotOf(this.#job);
   }
 
   #connect(): void {
@@ -503,18 +487,8 @@ export class ResyncTarget {
 
   #report(state: "running" | "paused" | "done" | "failed"): void {
     const leg = this.#leg;
-    const job = this.#job;
     this.#lastReportMs = leg.nowMs;
     if (this.#clientConnection < 0 || leg.session?.connection !== this.#clientConnection) return;
-    leg.send(this.#clientConnection, MessageType.RESYNC_REPORT, 0).body = {
-      resyncSession: job.session,
-      epoch: leg.record.epoch,
-      state,
-      missingBytes: job.missingBytes,
-      copiedBytes: job.progress.copied,
-      rateBytesPerSecond: job.progress.rateBytesPerSecond,
-      message: job.message === "" ? undefined : job.message,
-      unreadableLeg: state === "failed" && job.unreadableLeg >= 0 ? job.unreadableLeg : undefined,
-    };
+    leg.send(this.#clientConnection, MessageType.RESYNC_REPORT, 0).body = reportOf(this.#job, state);
   }
 }

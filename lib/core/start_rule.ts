@@ -22,8 +22,7 @@ export type StartDecision =
 
 /** Decides by the newest record among `evidence`. */
 export function decideStart(evidence: readonly LegEvidence[]): StartDecision {
-  let newest: SharedEpoch | null = null;
-  for (const { shared } of evidence) if (newest === null || compareRank(shared, newest) > 0) newest = shared;
+  const newest = newestOf(evidence);
   if (newest === null) return { ok: false, reason: "No leg of the pool is reachable" };
   const split = splitOf(evidence);
   if (split !== null) return { ok: false, reason: splitText(split) };
@@ -51,22 +50,42 @@ export function decideStart(evidence: readonly LegEvidence[]): StartDecision {
  * promised the one of `record`.
  */
 export function isMemberOf(record: SharedEpoch, leg: LegEvidence): boolean {
-  if ((record.inSyncMask & (1 << leg.legIndex)) === 0 || record.legs[leg.legIndex]?.uuid !== leg.legUuid) return false;
+  if (!isInSyncIn(record, leg)) return false;
   if (leg.shared.historyId === record.historyId) return true;
   return leg.shared.historyNumber < record.historyNumber && leg.shared.generation < record.generation;
 }
 
-/** The legs of each of the newest histories that are here, forced apart from one another; null when there is one such history. */
+/** Whether `leg` would be one of {@link isMemberOf}, had it not gone on in an older history since. */
+function hasGoneOn(record: SharedEpoch, leg: LegEvidence): boolean {
+  return isInSyncIn(record, leg) && leg.shared.historyNumber < record.historyNumber &&
+    leg.shared.generation >= record.generation;
+}
+
+function isInSyncIn(record: SharedEpoch, { legIndex, legUuid }: LegEvidence): boolean {
+  return (record.inSyncMask & (1 << legIndex)) !== 0 && record.legs[legIndex]?.uuid === legUuid;
+}
+
+function newestOf(evidence: readonly LegEvidence[]): SharedEpoch | null {
+  let newest: SharedEpoch | null = null;
+  for (const { shared } of evidence) if (newest === null || compareRank(shared, newest) > 0) newest = shared;
+  return newest;
+}
+
+/**
+ * The legs of each of the histories that went on apart from one another, a start by force having begun one of them; null when there is but
+ * one to go on from. Histories of one number are apart. So is an older one if an in-sync leg of the newest record has gone on in it: that
+ * record has reached only some of its legs, and the others were started without those.
+ */
 export function splitOf(evidence: readonly LegEvidence[]): readonly LegEvidence[][] | null {
-  const top = evidence.reduce((most, { shared }) => Math.max(most, shared.historyNumber), 0);
-  const byHistory = new Map<string, LegEvidence[]>();
+  const newest = newestOf(evidence);
+  if (newest === null) return null;
+  const apart = new Set<string>();
   for (const leg of evidence) {
-    if (leg.shared.historyNumber !== top) continue;
-    const legs = byHistory.get(leg.shared.historyId);
-    if (legs === undefined) byHistory.set(leg.shared.historyId, [leg]);
-    else legs.push(leg);
+    const { shared } = leg;
+    if (shared.historyNumber === newest.historyNumber || hasGoneOn(newest, leg)) apart.add(shared.historyId);
   }
-  return byHistory.size > 1 ? [...byHistory.values()] : null;
+  if (apart.size < 2) return null;
+  return [...apart].map((historyId) => evidence.filter(({ shared }) => shared.historyId === historyId));
 }
 
 /** Names all sides of a split, and the ways out: the legs of all but one are given up. */
@@ -76,10 +95,10 @@ export function splitText(sides: readonly LegEvidence[][]): string {
     const given = sides.filter((side) => side !== kept).flat().map(({ legIndex }) => legIndex).sort((a, b) => a - b);
     return `--force ${given.map((legIndex) => `--without ${legIndex}`).join(" ")}`;
   });
-  return `The pool was started by force more than once, apart: ${
-    names.join(" and ")
-  } each hold writes that the other ` +
-    `lacks. Choose whose are given up: attach with ${ways.reverse().join(", or ")}`;
+  return `The pool went on more than once, apart, after a start by force: ${
+    names.join(" against ")
+  }; each side may hold writes that the ` +
+    `other lacks. Choose whose are given up: attach with ${ways.reverse().join(", or ")}`;
 }
 
 /** Number of set bits. */

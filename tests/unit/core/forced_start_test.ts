@@ -58,7 +58,7 @@ Deno.test("a founding member that the founding record did not reach is one, unle
   const decision = decideStart([leg(0, founding), leg(1, { generation: 5 })]);
   assert.ok(decision.ok);
   assert.equal(decision.memberMask, 0b011);
-  assert.match(reasonOf([leg(0, founding), leg(1, { generation: 7 })]), /leg 1 .* may have gone on/);
+  assert.match(reasonOf([leg(0, founding), leg(1, { generation: 7 })]), /leg 0 .* against leg 1/);
 });
 
 Deno.test("two histories of one number are a split: refused, naming both, until one is given up", () => {
@@ -69,7 +69,7 @@ Deno.test("two histories of one number are a split: refused, naming both, until 
   const more = leg(3, { historyId: "two", historyNumber: 1, inSyncMask: 0b1001 });
   assert.match(
     reasonOf([one, other, more]),
-    /leg 0 .*, leg 3 .* and leg 1 .* attach with --force --without 0 --without 3, or --force --without 1$/,
+    /leg 0 .*, leg 3 .* against leg 1 .* attach with --force --without 0 --without 3, or --force --without 1$/,
   );
   assert.ok(decideForced([one, other, more], 0b1001).ok);
   const undecided = decideForced([one, other], 0);
@@ -92,4 +92,31 @@ Deno.test("a leg may be overwritten by a newer history, never by an equal or old
   assert.equal(isRivalHistory(latest, latest), false);
   assert.equal(isRivalHistory(sharedEpoch({ historyId: "three", historyNumber: 1 }), latest), true);
   assert.equal(isRivalHistory(sharedEpoch({ historyId: "three", historyNumber: 2 }), latest), true);
+});
+
+Deno.test("a founding member that has gone on in the older history makes two sides, whichever could start", () => {
+  const founding = { historyId: "two", historyNumber: 1, generation: 6, inSyncMask: 0b101, minInSync: 1 };
+  const later = { generation: 6, epoch: 9, inSyncMask: 0b110 };
+  const evidence = [leg(0, founding), leg(1, later), leg(2, later)];
+  assert.match(
+    reasonOf(evidence),
+    /leg 0 .* against leg 1 .*, leg 2 .*with --force --without 0, or --force --without 1/s,
+  );
+  assert.equal(decideForced(evidence, 0).ok, false);
+  assert.equal(forceRiskText(evidence), "");
+  const older = decideForced(evidence, 0b001);
+  assert.ok(older.ok);
+  assert.deepEqual([older.memberMask, older.record.generation, older.historyNumber], [0b110, 6, 2]);
+  const newer = decideForced(evidence, 0b110);
+  assert.ok(newer.ok);
+  assert.deepEqual([newer.memberMask, newer.record.historyId], [0b001, "two"]);
+});
+
+Deno.test("one that the newest history did not count on may have gone on as it likes", () => {
+  const decision = decideStart([
+    leg(0, { historyId: "two", historyNumber: 1, generation: 6, inSyncMask: 0b001 }),
+    leg(1, { generation: 9, inSyncMask: 0b110 }),
+  ]);
+  assert.ok(decision.ok);
+  assert.equal(decision.memberMask, 0b001);
 });
