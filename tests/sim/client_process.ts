@@ -46,6 +46,8 @@ export class ClientProcess extends Process {
   readonly #released = new Set<Slot>();
   /** Changes of the leg table asked for, by token: "" when done, or why not. */
   readonly changes = new Map<number, string | null>();
+  /** The in-sync set of the last record that it sent, in force or not. */
+  sentInSyncMask = 0;
   #lastToken = 0;
   #applicationPending = false;
   /** Its application begins nothing new for now. */
@@ -400,7 +402,11 @@ export class ClientProcess extends Process {
 
   #send(output: Output): void {
     const network = this.world.network;
-    if (output.message.type === MessageType.EPOCH) this.world.losses.recordSent((output.body as EpochChange).shared);
+    if (output.message.type === MessageType.EPOCH) {
+      const { shared } = output.body as EpochChange;
+      this.sentInSyncMask = shared.inSyncMask;
+      this.world.losses.recordSent(shared);
+    }
     if (output.slot < 0) {
       network.send(output.connection, output.message, null, output.body, false);
       return;

@@ -75,13 +75,17 @@ export class LegTable {
     });
   }
 
-  /** The disk of a leg that is out of the in-sync set is exchanged for another: only then does nothing depend on the old one. */
+  /**
+   * The disk of a leg that is out of the in-sync set is exchanged for another: only then does nothing depend on the old one. A record that
+   * takes the leg in counts from when it is sent: it may yet reach a disk.
+   */
   replaceCold(leg: LegProcess): void {
     this.#through((server) => {
       const bit = 1 << leg.legIndex;
       const known = this.newest(false);
       const uuid = known?.legs[leg.legIndex]?.uuid;
       if (known === null || uuid === undefined) return;
+      if (((known.inSyncMask | server.sentInSyncMask) & bit) !== 0) return;
       const members = server.core!.snapshot().inSyncMask;
       for (const each of this.#world.legs) {
         if ((members & (1 << each.legIndex)) === 0) continue;
