@@ -145,7 +145,7 @@ export class LegServer {
     else if (done?.kind === "page" && this.#leg.session !== null) this.#io.makeRoom();
     if (result < 0) {
       this.#leg.event("error", "metadata-failed", `A metadata write failed (${result})`);
-      this.#target.metadataFailed(result);
+      if (done?.kind === "record") this.#target.recordFailed(result);
     }
     this.#after();
   }

@@ -25,6 +25,8 @@ export class ResyncClear {
   #clearing: SparseBitmap;
   #clearingSequence = 0;
   #flushOperation = -1;
+  /** Whether the batch under way, or the one that ended last, was begun as the last one. */
+  #isLast = false;
   /** CLEARs that each source has not answered, by leg index. */
   readonly #unanswered = new Uint32Array(MAX_LEGS);
   #lastMs = 0;
@@ -38,11 +40,12 @@ export class ResyncClear {
   reset(): void {
     this.#clearing.clearAll();
     this.#flushOperation = -1;
+    this.#isLast = false;
     this.#unanswered.fill(0);
     this.#lastMs = this.#job.leg.nowMs;
   }
 
-  /** Starts a batch if one is due; with `isLast` in any case. */
+  /** Starts a batch if one is due; with `isLast`, which says that all is on the disk but for a flush, in any case. */
   maybeStart(isLast: boolean): void {
     const job = this.#job;
     const { leg } = job;
@@ -54,12 +57,23 @@ export class ResyncClear {
     leg.operations.session[operation] = job.run;
     job.busyOperations++;
     this.#flushOperation = operation;
+    this.#isLast = isLast;
     const empty = this.#clearing;
     this.#clearing = job.cleaned;
     this.#clearingSequence = leg.pulledSequence;
     job.cleaned = empty;
     this.#lastMs = leg.nowMs;
     leg.outputs.push(OutputKind.DISK_FLUSH).token = operation;
+  }
+
+  /** There is more to be put on the disk: what is under way is not the last batch. */
+  expectMore(): void {
+    this.#isLast = false;
+  }
+
+  /** Whether the batch that has ended was the last one: one that was begun before cannot vouch for what has been written since. */
+  get isLast(): boolean {
+    return this.#isLast;
   }
 
   /** Whether `operation` is the flush of the batch under way. */

@@ -270,9 +270,9 @@ export class ResyncTarget {
     }
   }
 
-  /** Metadata could not be written. */
-  metadataFailed(result: number): void {
-    if (this.#job.phase === "record") this.#fail(`The record could not be written (${result})`);
+  /** The leg's record could not be written. */
+  recordFailed(result: number): void {
+    if (this.isActive && this.#job.phase !== "done") this.#fail(`The record could not be written (${result})`);
   }
 
   /** Our own data is hashed. */
@@ -330,7 +330,8 @@ export class ResyncTarget {
     if (job.phase === "save") {
       this.#metadata.savePages();
       const isSaved = this.#leg.maps.every((map) => map === null || map.isCheckpointDone);
-      if (isSaved && job.hasWhatWasPulled) this.#clear.maybeStart(true);
+      // What it acks from when it joins may be lost with its cache: that must be on its disk before anyone counts on it.
+      if (isSaved && job.hasWhatWasPulled && this.#metadata.isRecordSaved) this.#clear.maybeStart(true);
     }
   }
 
@@ -466,14 +467,13 @@ export class ResyncTarget {
   #enterMaps(): void {
     this.#job.phase = "maps";
     this.#map.reset();
+    this.#clear.expectMore();
   }
 
   /** A batch of clears is over. */
   #cleared(): void {
     const job = this.#job;
-    if (job.todo.count > 0) return;
-    const isLast = job.mode === "reconcile" ? job.phase === "pull" : job.phase === "save" && job.cleaned.count === 0;
-    if (!isLast) return;
+    if (!this.#clear.isLast || job.todo.count > 0 || job.cleaned.count > 0) return;
     job.phase = "done";
     this.#report("done");
     if (job.mode === "reconcile") this.abort("it is complete");

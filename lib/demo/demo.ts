@@ -9,7 +9,6 @@
  * @module
  */
 
-import { freePorts } from "./free_ports.ts";
 import type { ControlClient, NodeOperations } from "../control/control_api.ts";
 import { connectNode } from "../control/node_control_client.ts";
 import { NodeConnections } from "../control/node_connections.ts";
@@ -19,6 +18,7 @@ import { syncStatusOf } from "../control/sync_status.ts";
 import { NbdClient } from "../frontend/nbd_client.ts";
 import { BrmrProcess, type Program, thisProgram } from "./child_process.ts";
 import { compareDataAreas } from "./leg_compare.ts";
+import { ReservedPorts } from "./reserved_ports.ts";
 import { LOAD_BLOCK_BYTES, WriteLoad } from "./write_load.ts";
 
 /** What the demo ends with. */
@@ -112,6 +112,7 @@ class Demo {
   readonly #directory: string;
   readonly #program: Program;
   readonly #sizeBytes: number;
+  #ports: ReservedPorts | null = null;
   readonly #addresses: string[] = [];
   readonly #storage: BrmrProcess[] = [];
   #client: BrmrProcess | null = null;
@@ -148,6 +149,7 @@ class Demo {
     await this.#nbd?.close();
     await this.#client?.end(5_000);
     for (const node of this.#storage) await node.end(5_000);
+    this.#ports?.release();
     await Deno.remove(this.#directory, { recursive: true });
   }
 
@@ -155,7 +157,8 @@ class Demo {
 
   async #start(): Promise<void> {
     this.#begin("start");
-    this.#addresses.push(...freePorts(2).map((port) => `127.0.0.1:${port}`));
+    this.#ports = new ReservedPorts(2);
+    this.#addresses.push(...this.#ports.ports.map((port) => `127.0.0.1:${port}`));
     this.#options.onEvent({
       kind: "setting",
       directory: this.#directory,

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { freePorts } from "../../lib/demo/free_ports.ts";
+import { ReservedPorts } from "../../lib/demo/reserved_ports.ts";
 import { fileURLToPath } from "node:url";
 import { permissionFlags } from "../../cli/build/permissions.ts";
 
@@ -191,13 +191,16 @@ export class Cluster {
   readonly legPaths: readonly string[];
   readonly sizeText: string;
   readonly #options: ClusterOptions;
+  readonly #ports: ReservedPorts;
   readonly #nodes: (ServerProcess | null)[];
   readonly #past: ServerProcess[] = [];
   #client: ServerProcess | null = null;
   #uri = "";
 
-  private constructor(directory: string, addresses: string[], options: ClusterOptions) {
+  private constructor(directory: string, ports: ReservedPorts, options: ClusterOptions) {
     this.directory = directory;
+    this.#ports = ports;
+    const addresses = ports.ports.map((port) => `127.0.0.1:${port}`);
     this.addresses = addresses;
     this.#options = options;
     this.poolName = options.poolName ?? "vol1";
@@ -223,8 +226,7 @@ export class Cluster {
   /** Starts the nodes only. */
   static async startNodes(options: ClusterOptions = {}): Promise<Cluster> {
     const directory = await Deno.makeTempDir({ dir: options.parentDirectory, prefix: "brmr-" });
-    const ports = freePorts(options.nodeCount ?? 2);
-    const cluster = new Cluster(directory, ports.map((port) => `127.0.0.1:${port}`), options);
+    const cluster = new Cluster(directory, new ReservedPorts(options.nodeCount ?? 2), options);
     try {
       await Promise.all(cluster.addresses.map((_, index) => cluster.startNode(index)));
     } catch (error) {
@@ -424,6 +426,7 @@ export class Cluster {
   /** Ends everything and removes the directory. */
   async close(): Promise<void> {
     for (const server of [this.#client, ...this.#nodes]) await server?.stop("SIGKILL");
+    this.#ports.release();
     await Deno.remove(this.directory, { recursive: true });
   }
 }

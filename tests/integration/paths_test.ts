@@ -1,7 +1,7 @@
 /** A node that can be reached by several paths: one is lost, and the pool goes on by another. */
 
 import assert from "node:assert/strict";
-import { freePorts } from "../../lib/demo/free_ports.ts";
+import { ReservedPorts } from "../../lib/demo/reserved_ports.ts";
 import { type Cluster, waitFor, withCluster } from "./cluster.ts";
 import { expectLegsIdentical } from "./leg_data.ts";
 import { BlockLoad } from "./load.ts";
@@ -20,7 +20,8 @@ async function withPaths(
   more: readonly string[],
   body: (cluster: Cluster, proxy: TcpProxy, second: string) => Promise<void>,
 ): Promise<void> {
-  const [proxyPort, secondPort] = freePorts(2);
+  using reserved = new ReservedPorts(2);
+  const [proxyPort, secondPort] = reserved.ports;
   const second = `127.0.0.2:${secondPort}`;
   const first = `127.0.0.1:${proxyPort}`;
   const options = {
