@@ -26,6 +26,7 @@ import type { Claim } from "../../lib/wire/bodies.ts";
 import { RangeCounter } from "../../lib/core/range_counter.ts";
 import { RangeLock } from "../../lib/core/range_lock.ts";
 import { ReadConfirmation } from "../../lib/core/read_confirmation.ts";
+import { ResyncClear } from "../../lib/core/resync_clear.ts";
 import { ResyncSource } from "../../lib/core/resync_source.ts";
 import { ResyncTarget } from "../../lib/core/resync_target.ts";
 import { UnflushedSet } from "../../lib/core/unflushed_set.ts";
@@ -308,6 +309,14 @@ export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
   name: "a detach does not flush again after a flush that failed",
   scenario: "detach_after_a_flush_that_failed.txt",
   plant: (run) => withPatch(ClientIo, "forgetFailedFlush", () => () => {}, run),
+}, {
+  name: "a resync ends by what was flushed before all was on the disk",
+  scenario: "joins_before_its_maps_are_saved.txt",
+  plant: (run) => withPatch(ResyncClear, "isLast", () => () => true, run),
+}, {
+  name: "a leg joins while its record says that all it acks is stable",
+  scenario: "joins_before_its_record_is_written.txt",
+  plant: (run) => withPatch(LegMetadata, "isRecordSaved", () => () => true, run),
 }];
 
 if (import.meta.main) {

@@ -113,8 +113,10 @@ export class LegProcess extends Process {
     const world = this.world;
     if (world.tracing) world.trace(this.name, power ? "loses power" : "is killed");
     const wasAlive = this.alive;
+    // In a story no chance is involved: a loss of power takes all that was not flushed, and all that was under way.
+    const isStory = power && world.stage === "scenario";
     if (wasAlive) {
-      this.disk.tearAll(world.prng);
+      this.disk.tearAll(isStory ? null : world.prng);
       // A record that was on its way may have landed: from now on it counts, confirmed or not.
       world.losses.recordLanded(this.legIndex, peekRecord(this.disk, world.layout.epochOffset).shared);
       this.#waitingMetadata.length = 0;
@@ -124,8 +126,7 @@ export class LegProcess extends Process {
       world.losses.processEnded(this.legIndex);
     }
     if (power) {
-      // In a story no chance is involved.
-      this.disk.losePower(world.stage === "scenario" ? null : world.prng);
+      this.disk.losePower(isStory ? null : world.prng);
       world.losses.powerLost(this.legIndex);
     }
   }

@@ -180,10 +180,10 @@ export class SimDisk {
     }
   }
 
-  /** The process died: what it had in flight happens in part. */
-  tearAll(prng: Prng): void {
+  /** The process died: what it had in flight happens in part, without `prng` not at all. */
+  tearAll(prng: Prng | null): void {
     for (const operation of this.inFlight) {
-      this.tear(operation, prng);
+      if (prng !== null) this.tear(operation, prng);
       operation.slot = null;
       this.#spare.push(operation);
     }
