@@ -14,8 +14,13 @@ import { CANARIES, MOST_SEEDS } from "./canaries.ts";
 const BEGINS_AT: Readonly<Record<string, number>> = {
   "a verify does not lock what it compares": 748,
   "a record drops a leg before its data is flushed": 488,
+  "an epoch's suspicions are ignored": 150,
   "a flush's watermark runs ahead of it": 117,
-  "a leg under resync serves chunks that it lacks": 106,
+  "the last leg in sync is removed": 106,
+  "a reader believes what one leg says": 85,
+  "a leg under resync serves chunks that it lacks": 70,
+  "a new disk is taken for a copy of the old one": 60,
+  "an epoch is confirmed before it is durable": 37,
 };
 
 for (const { name, seedsUntilCaught } of CANARIES) {
