@@ -27,6 +27,7 @@ import { RangeCounter } from "../../lib/core/range_counter.ts";
 import { RangeLock } from "../../lib/core/range_lock.ts";
 import { ReadConfirmation } from "../../lib/core/read_confirmation.ts";
 import { ResyncClear } from "../../lib/core/resync_clear.ts";
+import { ResyncJob } from "../../lib/core/resync_job.ts";
 import { ResyncSource } from "../../lib/core/resync_source.ts";
 import { ResyncTarget } from "../../lib/core/resync_target.ts";
 import { UnflushedSet } from "../../lib/core/unflushed_set.ts";
@@ -317,6 +318,10 @@ export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
   name: "a leg joins while its record says that all it acks is stable",
   scenario: "joins_before_its_record_is_written.txt",
   plant: (run) => withPatch(LegMetadata, "isRecordSaved", () => () => true, run),
+}, {
+  name: "a leg joins without a write that was in what it pulled",
+  scenario: "joins_with_a_write_that_it_has_not_had.txt",
+  plant: (run) => withPatch(ResyncJob, "hasWhatWasPulled", () => () => true, run),
 }];
 
 if (import.meta.main) {
