@@ -84,7 +84,8 @@ export class LibcUnavailable extends Error {
 }
 
 let opened: LibcSymbols | undefined;
-let errnoWord: Int32Array<ArrayBuffer> | undefined;
+/** The errno of this isolate's thread, once {@link libc} was called. */
+let errnoWord = new Int32Array(1);
 
 /** The C library's functions. Opens it at the first call in an isolate; throws {@link LibcUnavailable}. */
 export function libc(): LibcSymbols {
@@ -97,7 +98,11 @@ function open(): LibcSymbols {
   }
   try {
     // Stays open for the life of the process: LIFETIME: nothing is ever unloaded, so function pointers remain valid.
-    return Deno.dlopen("libc.so.6", SYMBOLS).symbols;
+    const { symbols } = Deno.dlopen("libc.so.6", SYMBOLS);
+    // At once: to look for it when a call has failed could itself change it.
+    // LIFETIME: errno lives in thread-local storage, as long as the thread of this isolate.
+    errnoWord = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(symbols.__errno_location()!, 4));
+    return symbols;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new LibcUnavailable(
@@ -109,11 +114,10 @@ function open(): LibcSymbols {
 
 /**
  * errno of the last failed call on this thread. Only meaningful straight after a synchronous call that returned -1: an
- * isolate runs on one thread, and errno's address is a property of the thread, so it is taken once.
+ * isolate runs on one thread, and errno's address is a property of the thread, so it is taken once. Even then it may, very
+ * rarely, be of a system call that the runtime has made in between: nothing that cannot be undone may depend on it.
  */
 export function errno(): number {
-  // LIFETIME: errno lives in thread-local storage, as long as the thread of this isolate.
-  errnoWord ??= new Int32Array(Deno.UnsafePointerView.getArrayBuffer(libc().__errno_location()!, 4));
   return errnoWord[0];
 }
 

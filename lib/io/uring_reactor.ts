@@ -43,6 +43,7 @@ import {
   POLL_FIRST,
 } from "../../ffi/uring/constants.ts";
 import { type UringKernel, UringRing, UringUnavailable } from "../../ffi/uring/ring.ts";
+import { EnterFailures } from "./enter_failures.ts";
 import type { CompletionHandler, Reactor } from "./reactor.ts";
 import { type RegisterableMemory, RegisteredMemory } from "./registered_memory.ts";
 
@@ -84,6 +85,7 @@ export class UringReactor implements Reactor {
   readonly fixedBuffersRefusal: string;
 
   readonly #ring: UringRing;
+  readonly #failures = new EnterFailures();
   readonly #sqes: Int32Array;
   readonly #words: Int32Array;
   readonly #sqMask: number;
@@ -342,6 +344,7 @@ export class UringReactor implements Reactor {
           : ring.enter(submitting, 0, EnterFlag.GETEVENTS);
       }
       if (result >= 0) {
+        this.#failures.clear();
         this.#toSubmit -= result;
         // Interrupted after submitting, or submitted in part: the kernel did not wait. With completions there is no need.
         if (this.#toSubmit === 0 || result === 0) break;
@@ -351,7 +354,7 @@ export class UringReactor implements Reactor {
         // No memory for requests, or completions that overflowed must be taken first: dispatch, the next turn goes on.
         break;
       } else {
-        assert(result === -Errno.EINTR, "io_uring_enter fails only for reasons that pass", errnoName(result));
+        assert(this.#failures.mayRepeat(result), "io_uring_enter fails only for reasons that pass", errnoName(result));
       }
       if (Atomics.load(words, tailIndex) !== this.#cqHead) waits = false;
     }
@@ -420,13 +423,14 @@ export class UringReactor implements Reactor {
     while (this.#toSubmit > 0) {
       const result = ring.enter(this.#toSubmit, 0, 0);
       if (result > 0) {
+        this.#failures.clear();
         this.#toSubmit -= result;
       } else if (result === -Errno.EBUSY || result === -Errno.EAGAIN || result === 0) {
         // The kernel wants completions to be taken first. Handlers must not run here, so they are put aside.
         this.#putCompletionsAside();
         ring.enter(0, 0, EnterFlag.GETEVENTS);
       } else {
-        assert(result === -Errno.EINTR, "io_uring_enter fails only for reasons that pass", errnoName(result));
+        assert(this.#failures.mayRepeat(result), "io_uring_enter fails only for reasons that pass", errnoName(result));
       }
     }
   }

@@ -155,14 +155,16 @@ export class ServerProcess {
     return `--- ${this.name} (pid ${this.pid}${this.#hasEnded ? ", ended" : ""})\n${this.#stdout}${this.#stderr}`;
   }
 
-  /** Waits for the line that says it is ready; returns what stands behind the word. */
-  ready(): Promise<string> {
-    return waitFor(`${this.name} to be ready`, READY_LIMIT_MS, () => {
-      const match = /^ready\b[ \t]*(.*)$/m.exec(this.#stdout);
-      if (match !== null) return Promise.resolve(match[1] === "" ? "ready" : match[1]);
-      if (this.#hasEnded) throw new Error(`it ended: ${this.log}`);
-      return Promise.resolve(null);
+  /** Waits for the line that says it is ready; returns what stands behind the word. Throws as soon as the process has ended without. */
+  async ready(): Promise<string> {
+    const line = /^ready\b[ \t]*(.*)$/m;
+    await waitFor(`${this.name} to be ready`, READY_LIMIT_MS, () => {
+      return Promise.resolve(this.#hasEnded || line.test(this.#stdout));
     }, 20);
+    if (this.#hasEnded) await this.#pumps;
+    const match = line.exec(this.#stdout);
+    if (match === null) throw new Error(`${this.name} ended before it was ready: ${this.log}`);
+    return match[1] === "" ? "ready" : match[1];
   }
 
   signal(signal: Deno.Signal): void {

@@ -100,7 +100,7 @@ export class TortureWorld {
 
   async #live(ms: number): Promise<void> {
     const { pool } = this;
-    for (let index = 0; index < pool.legCount; index++) await pool.startNode(index);
+    for (let index = 0; index < pool.legCount; index++) await this.startNode(index);
     await pool.create();
     const { snapshot } = await pool.legStatus(0);
     this.#unitSectors = snapshot.logicalBlockBytes / SECTOR_BYTES;
@@ -167,6 +167,7 @@ export class TortureWorld {
     for (let tries = 0; pool.nodes[index] === null; tries++) {
       try {
         await pool.startNode(index);
+        this.#watch(index);
         return;
       } catch (error) {
         // Its disk may be failing; its address may be in use until the process before has let go of its I/O.
@@ -177,14 +178,22 @@ export class TortureWorld {
     }
   }
 
-  /** There is a client in force: starts one until one is ready. One attempt at a time. */
+  /** A node ends only when it is told to. */
+  #watch(index: number): void {
+    const node = this.pool.nodes[index];
+    node?.ended.then(() => {
+      if (this.pool.nodes[index] === node) this.failure ??= new Error(`node ${index} has ended by itself`);
+    });
+  }
+
+  /** There is a client in force: starts one until one is ready, or the world has failed. One attempt at a time. */
   ensureClient(): Promise<void> {
     return this.#inTurn(async () => {
-      for (let tries = 0; this.pool.client === null && tries < 200; tries++) {
+      for (let tries = 0; this.pool.client === null && this.failure === null && tries < 200; tries++) {
         await this.#attach(this.pool.clientMachine(0), true);
         if (this.pool.client === null) await new Promise((resolve) => setTimeout(resolve, 200));
       }
-      if (this.pool.client === null) throw new Error("No client could attach the pool");
+      if (this.pool.client === null) throw this.failure ?? new Error("No client could attach the pool");
     });
   }
 
