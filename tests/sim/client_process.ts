@@ -29,6 +29,9 @@ interface HeldCompletion {
   status: number;
 }
 
+/** A claim that was on its way when its client died is granted no later than this: a leg gives up a silent session. */
+const CLAIM_OUTLIVES_MS = 15_000;
+
 /** A client and its machine. */
 export class ClientProcess extends Process {
   core: PoolCore | null = null;
@@ -46,6 +49,8 @@ export class ClientProcess extends Process {
   readonly #released = new Set<Slot>();
   /** Changes of the leg table asked for, by token: "" when done, or why not. */
   readonly changes = new Map<number, string | null>();
+  /** When it was killed last. */
+  endedMs = -Infinity;
   /** The in-sync set of the last record that it sent, in force or not. */
   sentInSyncMask = 0;
   #lastToken = 0;
@@ -162,6 +167,7 @@ export class ClientProcess extends Process {
     if (world.tracing) world.trace(this.name, power ? "loses power" : "is killed");
     if (!this.alive) return;
     this.end(power);
+    this.endedMs = world.nowMs;
     this.core = null;
     this.#held.clear();
     world.application.abandonAll(this);
@@ -318,7 +324,10 @@ export class ClientProcess extends Process {
       const record = this.world.histories.ready(this, inSyncMask);
       if (record === null) return this.kill(false);
       this.world.losses.served(record, inSyncMask);
-      const hasRival = this.world.clients.some((each) => each !== this && each.alive);
+      // A leg that has not heard of the end of one may yet grant its claim.
+      const { nowMs } = this.world;
+      const mayBeHeard = (each: ClientProcess) => each.alive || nowMs - each.endedMs < CLAIM_OUTLIVES_MS;
+      const hasRival = this.world.clients.some((each) => each !== this && mayBeHeard(each));
       // What makes it ready may have been said before another came and went.
       const { clientStarts } = this.world.counts;
       this.#startsWhenReady = hasRival || clientStarts !== this.#startsAtStart ? -1 : clientStarts;
