@@ -11,7 +11,7 @@
 import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
 import type { ClientContext } from "./client_context.ts";
 import { removalDue } from "./leg_table_changes.ts";
-import { indicesOf, type StartDecision } from "./start_rule.ts";
+import { legNames, type StartDecision } from "./start_rule.ts";
 
 /** What a look at the greeted legs has found: everything as it should be, something to do, or that nothing can be done or said now. */
 export type CareFinding = "well" | "work" | "later";
@@ -60,6 +60,7 @@ export function isCareDone(pool: ClientContext): boolean {
 
 /** Why a caretaker ends that has lost members. */
 export function lostText(mask: number): string {
-  const legs = indicesOf(mask).map((index) => `leg ${index}`).join(" and ");
-  return `The session has lost ${legs}: its node is gone, or a client has taken the pool; whoever has it next finishes what is on record`;
+  return `The session has lost ${
+    legNames(mask)
+  }: its node is gone, or a client has taken the pool; whoever has it next finishes what is on record`;
 }

@@ -9,7 +9,7 @@
  */
 
 import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
-import { bitCount, indicesOf, isMemberOf, type LegEvidence, splitOf, splitText } from "./start_rule.ts";
+import { bitCount, isMemberOf, type LegEvidence, legNames, splitOf, splitText } from "./start_rule.ts";
 
 /** An operator's order to start in spite of the start rule. */
 export interface ForceOrder {
@@ -55,20 +55,18 @@ export function decideForced(evidence: readonly LegEvidence[], withoutMask: numb
 export function forceRiskText(evidence: readonly LegEvidence[]): string {
   const forced = decideForced(evidence, 0);
   if (!forced.ok) return "";
-  const names = (mask: number) => indicesOf(mask).map((index) => `leg ${index}`).join(" and ");
   const lostMask = forced.record.inSyncMask & ~forced.memberMask;
-  const from = `With --force the pool would start from ${names(forced.memberMask)} as it is`;
+  const from = `With --force the pool would start from ${legNames(forced.memberMask)} as it is`;
   if (lostMask === 0) return ` ${from}.`;
-  return ` ${from}: writes that were acknowledged and are only on ${names(lostMask)} would be lost.`;
+  return ` ${from}: writes that were acknowledged and are only on ${legNames(lostMask)} would be lost.`;
 }
 
 /** What an operator must read of a forced start. */
 export function forcedText(record: SharedEpoch, memberMask: number, minInSync: number, isMixture: boolean): string {
-  const names = (mask: number) => indicesOf(mask).map((index) => `leg ${index}`).join(" and ");
   const others = record.legs.reduce((mask, entry, index) => entry === null ? mask : mask | (1 << index), 0) &
     ~memberMask;
-  return `The pool is started by force from ${names(memberMask)}, as a new history` +
-    (others === 0 ? "" : `; ${names(others)} ${bitCount(others) === 1 ? "is" : "are"} overwritten whole when back`) +
+  return `The pool is started by force from ${legNames(memberMask)}, as a new history` +
+    (others === 0 ? "" : `; ${legNames(others)} ${bitCount(others) === 1 ? "is" : "are"} overwritten whole when back`) +
     (isMixture ? "; no leg that is here was in sync, so its data may be older in one place than in another" : "") +
     (minInSync === record.minInSync ? "" : `; legs that must be in sync: ${minInSync} instead of ${record.minInSync}`);
 }

@@ -115,6 +115,11 @@ export function indicesOf(mask: number): number[] {
   return indices;
 }
 
+/** "leg 0 and leg 2". */
+export function legNames(mask: number): string {
+  return indicesOf(mask).map((index) => `leg ${index}`).join(" and ");
+}
+
 function nameOf(record: SharedEpoch, index: number): string {
   const entry = record.legs[index] ?? null;
   const outSince = entry === null || entry.outSinceMs === 0

@@ -23,6 +23,8 @@ export class EnterFailures {
 
   /** Whether the call that failed with `result`, a negative errno, is to be made again at once. */
   mayRepeat(result: number): boolean {
-    return result === -Errno.EINTR || ++this.#strange < MOST_STRANGE;
+    if (result !== -Errno.EINTR) return ++this.#strange < MOST_STRANGE;
+    this.clear();
+    return true;
   }
 }

@@ -344,7 +344,6 @@ export class UringReactor implements Reactor {
           : ring.enter(submitting, 0, EnterFlag.GETEVENTS);
       }
       if (result >= 0) {
-        this.#failures.clear();
         this.#toSubmit -= result;
         // Interrupted after submitting, or submitted in part: the kernel did not wait. With completions there is no need.
         if (this.#toSubmit === 0 || result === 0) break;
@@ -358,6 +357,7 @@ export class UringReactor implements Reactor {
       }
       if (Atomics.load(words, tailIndex) !== this.#cqHead) waits = false;
     }
+    this.#failures.clear();
     this.nowMs = monotonicMs();
     return this.#dispatch();
   }
@@ -423,7 +423,6 @@ export class UringReactor implements Reactor {
     while (this.#toSubmit > 0) {
       const result = ring.enter(this.#toSubmit, 0, 0);
       if (result > 0) {
-        this.#failures.clear();
         this.#toSubmit -= result;
       } else if (result === -Errno.EBUSY || result === -Errno.EAGAIN || result === 0) {
         // The kernel wants completions to be taken first. Handlers must not run here, so they are put aside.
@@ -433,6 +432,7 @@ export class UringReactor implements Reactor {
         assert(this.#failures.mayRepeat(result), "io_uring_enter fails only for reasons that pass", errnoName(result));
       }
     }
+    this.#failures.clear();
   }
 
   #putCompletionsAside(): void {

@@ -157,7 +157,7 @@ export class ServerProcess {
 
   /** Waits for the line that says it is ready; returns what stands behind the word. Throws as soon as the process has ended without. */
   async ready(): Promise<string> {
-    const line = /^ready\b[ \t]*(.*)$/m;
+    const line = /^ready\b[ \t]*(.*)\n/m;
     await waitFor(`${this.name} to be ready`, READY_LIMIT_MS, () => {
       return Promise.resolve(this.#hasEnded || line.test(this.#stdout));
     }, 20);

@@ -296,7 +296,7 @@ export class TortureWorld {
     for (let index = 0; index < pool.legCount; index++) {
       await pool.disks[index].heal();
       pool.nodes[index]?.signal("SIGCONT");
-      if (pool.nodes[index]?.hasEnded) throw new Error(`node ${index} has ended by itself`);
+      this.#throwIfFailed();
       await this.startNode(index);
       await this.#reopen(index);
       await pool.setResync(index, false, 0);

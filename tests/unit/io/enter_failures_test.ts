@@ -20,6 +20,14 @@ Deno.test("a failure that nobody can explain is repeated, but not for ever", () 
   assert.ok(failures.mayRepeat(-Errno.EBADF));
 });
 
+Deno.test("only failures in a row count", () => {
+  const failures = new EnterFailures();
+  for (let i = 0; i < 1000; i++) {
+    assert.ok(failures.mayRepeat(-Errno.ENOENT));
+    assert.ok(failures.mayRepeat(-Errno.EINTR));
+  }
+});
+
 Deno.test("the first failure of an isolate is told as any other is", () => {
   assert.equal(libc().close(-1), -1);
   assert.equal(errno(), Errno.EBADF);
