@@ -7,10 +7,12 @@
  */
 
 import { assert } from "../../lib/base/assert.ts";
+import { errnoName } from "../libc/errno.ts";
 import { closeDescriptor } from "../libc/file.ts";
 import { mapDescriptor } from "../libc/memory.ts";
 import { CQE_WORDS, EnterFlag, Opcode, RegisterOp, SetupFlag, SQE_WORDS, SyscallNumber } from "./constants.ts";
 import { errno, libc } from "../libc/library.ts";
+import { EnterFailures } from "./enter_failures.ts";
 import { runningKernel } from "./ring.ts";
 
 /** Word of an entry at which a driver's own argument begins. */
@@ -21,6 +23,7 @@ const OFFSET_ENTRIES = 0x10000000;
 /** A ring with wide entries. It belongs to the thread that made it. */
 export class CommandRing {
   readonly #descriptor: number;
+  readonly #failures = new EnterFailures();
   readonly #words: Int32Array;
   readonly #sqes: Int32Array;
   readonly #sqTailIndex: number;
@@ -105,16 +108,13 @@ export class CommandRing {
   }
 
   #enter(toSubmit: number, minComplete: number): void {
-    const result = libc().io_uring_enter(
-      SyscallNumber.ENTER,
-      this.#descriptor,
-      toSubmit,
-      minComplete,
-      EnterFlag.GETEVENTS,
-      null,
-      null,
-    );
-    const failure = result < 0 ? errno() : 0;
-    assert(failure === 0 || failure === 4, "a command can be submitted", failure);
+    const flags = EnterFlag.GETEVENTS;
+    while (
+      libc().io_uring_enter(SyscallNumber.ENTER, this.#descriptor, toSubmit, minComplete, flags, null, null) < 0
+    ) {
+      const failure = -errno();
+      assert(this.#failures.mayRepeat(failure), "a command can be submitted", errnoName(failure));
+    }
+    this.#failures.clear();
   }
 }

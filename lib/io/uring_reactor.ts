@@ -43,7 +43,7 @@ import {
   POLL_FIRST,
 } from "../../ffi/uring/constants.ts";
 import { type UringKernel, UringRing, UringUnavailable } from "../../ffi/uring/ring.ts";
-import { EnterFailures } from "./enter_failures.ts";
+import { EnterFailures } from "../../ffi/uring/enter_failures.ts";
 import type { CompletionHandler, Reactor } from "./reactor.ts";
 import { type RegisterableMemory, RegisteredMemory } from "./registered_memory.ts";
 

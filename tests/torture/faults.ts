@@ -115,13 +115,8 @@ function lasting(prng: Prng): number {
 /** Nodes are killed, at once; with `power` their machines too. After a while they start again. */
 async function downAndUp(world: TortureWorld, nodes: readonly number[], durationMs: number, power: boolean) {
   const { pool } = world;
-  if (power) await world.beforePowerLoss();
-  await Promise.all(nodes.map((node) => pool.stopNode(node)));
-  if (power) {
-    // One that is started again by another fault meanwhile is not without power: that fault waits its turn.
-    for (const node of nodes) if (pool.disks[node].hasFaults) await pool.cyclePower(node);
-    await world.afterPowerLoss(nodes.filter((node) => pool.disks[node].hasFaults));
-  }
+  if (power) await world.losePower(nodes);
+  else await Promise.all(nodes.map((node) => pool.stopNode(node)));
   await world.rest(durationMs);
   for (const node of nodes) await world.startNode(node);
 }

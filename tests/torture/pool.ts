@@ -42,6 +42,9 @@ export class TorturePool {
   readonly logs: string[] = [];
   #clients = 0;
   readonly #boots: number[];
+  /** Of each node: how many losses of power its machine suffers just now. */
+  readonly #powerLosses: number[];
+  #powering: Promise<void> = Promise.resolve();
 
   constructor(plan: TorturePlan, bed: Bed, disks: readonly LegDisk[], directory: string) {
     this.plan = plan;
@@ -50,6 +53,7 @@ export class TorturePool {
     this.directory = directory;
     this.nodes = disks.map(() => null);
     this.#boots = disks.map(() => 1);
+    this.#powerLosses = disks.map(() => 0);
   }
 
   get legCount(): number {
@@ -94,6 +98,12 @@ export class TorturePool {
     ]);
   }
 
+  /** Whether the machine of node `index` has power. */
+  hasPower(index: number): boolean {
+    return this.#powerLosses[index] === 0;
+  }
+
+  /** Starts a node whose machine has power, until it is ready. */
   async startNode(index: number): Promise<void> {
     const boot = `${this.directory}/boot${index}`;
     await Deno.writeTextFile(boot, `00000000-0000-4000-8000-${String(this.#boots[index]).padStart(12, "0")}\n`);
@@ -102,6 +112,7 @@ export class TorturePool {
       ...["--listen", `tcp://${this.addressOf(index)}`, "--insecure"],
     ]);
     const inside = this.bed.command(index, command.path, command.args);
+    if (!this.hasPower(index)) throw new Error(`the machine of node ${index} has lost its power`);
     // Its machine has a boot of its own, of which it is told what the kernel would tell.
     const script = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"';
     const args = ["--mount", "sh", "-c", script, boot, inside.path, ...inside.args];
@@ -119,10 +130,27 @@ export class TorturePool {
     this.logs.push(node.log);
   }
 
-  /** The machine of a node, whose process has been killed, comes back from a loss of power. */
-  async cyclePower(index: number): Promise<void> {
-    this.#boots[index]++;
-    await this.disks[index].cyclePower();
+  /**
+   * Nodes and what is unflushed on their disks are gone at once; `meanwhile` is called before they have power again. No fault
+   * starts one of them until then: it would go on while its disk forgets.
+   */
+  async losePower(indexes: readonly number[], meanwhile: () => Promise<void>): Promise<void> {
+    for (const index of indexes) this.#powerLosses[index]++;
+    const before = this.#powering;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#powering = promise;
+    try {
+      await before;
+      await Promise.all(indexes.map((index) => this.stopNode(index)));
+      for (const index of indexes) {
+        this.#boots[index]++;
+        await this.disks[index].cyclePower();
+      }
+      await meanwhile();
+    } finally {
+      for (const index of indexes) this.#powerLosses[index]--;
+      resolve();
+    }
   }
 
   /** Starts a client on `machine`; it becomes the one in force when it is ready. Returns null when it was refused or ended. */

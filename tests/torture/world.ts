@@ -17,6 +17,8 @@ import { drawPlan, type TorturePlan } from "./plan.ts";
 import { type ClientLife, TorturePool } from "./pool.ts";
 
 /** How long the pool may take to become whole when all faults are over: far more than it needs on a busy machine. */
+/** How long no client may be able to attach the pool, faults that strike meanwhile included. */
+const CLIENT_LIMIT_MS = 300_000;
 const WHOLE_LIMIT_MS = 180_000;
 /** Data and metadata of the largest pool. */
 const DISK_BYTES = 40 * 1024 * 1024;
@@ -165,6 +167,7 @@ export class TortureWorld {
   async startNode(index: number): Promise<void> {
     const { pool } = this;
     for (let tries = 0; pool.nodes[index] === null; tries++) {
+      while (!pool.hasPower(index)) await new Promise((resolve) => setTimeout(resolve, 20));
       try {
         await pool.startNode(index);
         this.#watch(index);
@@ -189,11 +192,14 @@ export class TortureWorld {
   /** There is a client in force: starts one until one is ready, or the world has failed. One attempt at a time. */
   ensureClient(): Promise<void> {
     return this.#inTurn(async () => {
-      for (let tries = 0; this.pool.client === null && this.failure === null && tries < 200; tries++) {
+      const endMs = performance.now() + CLIENT_LIMIT_MS;
+      while (this.pool.client === null && this.failure === null && performance.now() < endMs) {
         await this.#attach(this.pool.clientMachine(0), true);
         if (this.pool.client === null) await new Promise((resolve) => setTimeout(resolve, 200));
       }
-      if (this.pool.client === null) throw this.failure ?? new Error("No client could attach the pool");
+      if (this.pool.client === null) {
+        throw this.failure ?? new Error(`No client could attach the pool: ${this.pool.logs.at(-1)}`);
+      }
     });
   }
 
@@ -262,8 +268,18 @@ export class TortureWorld {
 
   // ---- what may be lost ------------------------------------------------------------------------------------------
 
+  /** The machines of nodes lose their power, and get it back. */
+  async losePower(nodes: readonly number[]): Promise<void> {
+    await this.#beforePowerLoss();
+    const legs = nodes.filter((node) => this.pool.disks[node].hasFaults);
+    // The others' disks keep what they were given.
+    const stopped = Promise.all(nodes.filter((node) => !legs.includes(node)).map((node) => this.pool.stopNode(node)));
+    await this.pool.losePower(legs, () => this.#afterPowerLoss(legs));
+    await stopped;
+  }
+
   /** Legs that the client has had in sync for a while hold everything again. */
-  async beforePowerLoss(): Promise<void> {
+  async #beforePowerLoss(): Promise<void> {
     if (this.#brokenMask !== 0 && performance.now() - this.#brokenAtMs > 10_000) {
       const snapshot = await this.pool.clientSnapshot();
       if (snapshot?.state === "ready") this.#brokenMask &= ~snapshot.inSyncMask;
@@ -276,7 +292,7 @@ export class TortureWorld {
    * When all members of the in-sync set have lost power since they were whole, unflushed data may be gone. With min-in-sync m, as
    * many as m - 1 members may be left out of a start, so m of them must be unbroken for nothing to be lost.
    */
-  async afterPowerLoss(legs: readonly number[]): Promise<void> {
+  async #afterPowerLoss(legs: readonly number[]): Promise<void> {
     for (const leg of legs) this.#brokenMask |= 1 << leg;
     this.#brokenAtMs = performance.now();
     const record = await this.pool.newestRecord();

@@ -1,12 +1,16 @@
 /**
- * The suites that need kernels of their own: `deno task test:vm [SUITE]...`. Fetches the guests' kernel when the cache has
- * none, then runs the suites one after the other; without names all but the long ones.
+ * The suites that need kernels of their own: `deno task test:vm [--jobs N] [SUITE]...`. Fetches the guests' kernel when the
+ * cache has none, then runs the suites; without names all but the long ones. `--jobs` suites of one guest run at a time;
+ * those of several guests, which tell how long an I/O took, run alone after them.
  *
  * @module
  */
 
+import { parseArgs } from "node:util";
 import { guestKernel } from "./bed/kernel.ts";
 
+/** Suites with several guests. */
+const SEVERAL_GUESTS = ["three_guests", "rdma_faults", "rounds"];
 const PERMISSIONS = ["--no-prompt", "--allow-run", "--allow-read", "--allow-write", "--allow-env", "--allow-net"];
 
 async function suitesIn(directory: string): Promise<string[]> {
@@ -18,9 +22,18 @@ async function suitesIn(directory: string): Promise<string[]> {
   return names.sort();
 }
 
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { jobs: { type: "string", default: "1" } },
+});
+const jobs = Number(values.jobs);
+if (!Number.isInteger(jobs) || jobs < 1) {
+  console.error(`--jobs takes a whole number from 1 on, not "${values.jobs}"`);
+  Deno.exit(2);
+}
 const ordinary = await suitesIn("suites/");
 const long = await suitesIn("long/");
-const chosen = Deno.args.length > 0 ? Deno.args : ordinary;
+const chosen = positionals.length > 0 ? positionals : ordinary;
 const unknown = chosen.filter((name) => !ordinary.includes(name) && !long.includes(name));
 if (unknown.length > 0) {
   console.error(
@@ -30,6 +43,16 @@ if (unknown.length > 0) {
 }
 const kernel = await guestKernel();
 console.error(`guests boot ${kernel.release}`);
-const files = chosen.map((name) => `tests/vm/${ordinary.includes(name) ? "suites" : "long"}/${name}_test.ts`);
-const { code } = await new Deno.Command(Deno.execPath(), { args: ["test", ...PERMISSIONS, ...files] }).spawn().status;
-Deno.exit(code);
+
+/** Runs suites; returns the exit code of `deno test`. */
+async function test(names: readonly string[], flags: readonly string[], env: Record<string, string>): Promise<number> {
+  if (names.length === 0) return 0;
+  const files = names.map((name) => `tests/vm/${ordinary.includes(name) ? "suites" : "long"}/${name}_test.ts`);
+  const args = ["test", ...PERMISSIONS, ...flags, ...files];
+  return (await new Deno.Command(Deno.execPath(), { args, env }).spawn().status).code;
+}
+
+const alone = chosen.filter((name) => jobs === 1 || SEVERAL_GUESTS.includes(name));
+const beside = chosen.filter((name) => !alone.includes(name));
+const codes = [await test(beside, ["--parallel"], { DENO_JOBS: `${jobs}` }), await test(alone, [], {})];
+Deno.exit(codes.find((code) => code !== 0) ?? 0);

@@ -28,13 +28,25 @@ export function join(harness: Harness): Joined {
 
 /** A further connection from side 0 to where side 1 listens. */
 export function connect(harness: Harness, address: string): { ca: number; cb: number } {
+  const { ca, reason } = tryConnect(harness, address);
+  assert.equal(reason, null, "The connection ended before it stood");
+  assert.equal(harness.sides[0].handler.connected.at(-1), ca);
+  return { ca, cb: harness.sides[1].handler.accepted.at(-1)!.connection };
+}
+
+/** The same, where it may end before it stands, for `reason`. */
+export function tryConnect(harness: Harness, address: string): { ca: number; reason: number | null } {
   const [a, b] = harness.sides;
   const connectedCount = a.handler.connected.length;
   const acceptedCount = b.handler.accepted.length;
   const ca = a.transport.connect(address);
-  harness.until(() => a.handler.connected.length > connectedCount && b.handler.accepted.length > acceptedCount);
-  assert.equal(a.handler.connected.at(-1), ca);
-  return { ca, cb: b.handler.accepted.at(-1)!.connection };
+  // Numbers are given out again: the ends of earlier ones do not count.
+  const endedCount = closedCount(a, ca);
+  const isGone = () => closedCount(a, ca) > endedCount;
+  harness.until(() =>
+    isGone() || a.handler.connected.length > connectedCount && b.handler.accepted.length > acceptedCount
+  );
+  return { ca, reason: isGone() ? closeReason(a, ca) : null };
 }
 
 /** Ends what still stands, waits until both ends were told, and checks that nothing is left over. */
@@ -49,9 +61,9 @@ export function closedCount(side: Side, connection: number): number {
   return side.handler.closed.filter((end) => end.connection === connection).length;
 }
 
-/** The reason it was told with. */
+/** The reason its last end was told with. */
 export function closeReason(side: Side, connection: number): number {
-  return side.handler.closed.find((end) => end.connection === connection)!.reason;
+  return side.handler.closed.findLast((end) => end.connection === connection)!.reason;
 }
 
 /** Bytes that differ from one seed, and from one place, to the next. */

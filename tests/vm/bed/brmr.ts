@@ -26,6 +26,13 @@ export interface GuestPoolOptions {
   readonly runtimeFlags?: readonly string[];
 }
 
+/** Writes brmr as one module into `directory` of this machine; returns its path. */
+export async function bundleBrmr(directory: string): Promise<string> {
+  const bundle = `${directory}/brmr.js`;
+  await expectOutput(Deno.execPath(), ["bundle", "--quiet", "--output", bundle, ENTRY]);
+  return bundle;
+}
+
 /** A pool on nodes in guests. The first guest attaches it. */
 export class GuestPool {
   readonly name: string;
@@ -60,8 +67,7 @@ export class GuestPool {
     sizeMib: number,
     options: GuestPoolOptions = {},
   ): Promise<GuestPool> {
-    const bundle = `${directory}/brmr.js`;
-    await expectOutput(Deno.execPath(), ["bundle", "--quiet", "--output", bundle, ENTRY]);
+    const bundle = await bundleBrmr(directory);
     const firstPort = options.firstPort ?? 7701;
     const pool = new GuestPool(
       bundle,

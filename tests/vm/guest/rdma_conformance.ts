@@ -11,10 +11,11 @@ import { rdmaCm } from "../../../ffi/rdmacm/library.ts";
 import { rdmaDeviceNames } from "../../../ffi/verbs/device.ts";
 import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
 import { UringReactor } from "../../../lib/io/uring_reactor.ts";
+import { CloseReason } from "../../../lib/transport/close_reason.ts";
 import { RdmaTransport } from "../../../lib/transport/rdma/rdma_transport.ts";
 import { VerbsNetwork } from "../../../lib/transport/rdma/verbs_network.ts";
 import { CONFORMANCE_TESTS, registerConformance } from "../../unit/transport/conformance.ts";
-import { connect } from "../../unit/transport/conformance_steps.ts";
+import { tryConnect } from "../../unit/transport/conformance_steps.ts";
 import { checkClean, type Harness, type HarnessOptions, makeSides } from "../../unit/transport/harness.ts";
 import { turnUntil } from "../../unit/transport/uring_harness.ts";
 
@@ -85,18 +86,26 @@ Deno.test("rdma: connections that come and go leave nothing behind", () => {
   const { boundAddress } = b.transport.listen(harness.anyAddress);
   let before = "";
   let residentBytes = 0;
-  for (let round = 0; round < rounds; round++) {
-    const { ca } = connect(harness, boundAddress);
+  let failedCount = 0;
+  for (let round = 0; round < rounds;) {
+    const { ca, reason } = tryConnect(harness, boundAddress);
+    if (reason !== null) {
+      // On a busy machine an attempt may take longer than it is given.
+      assert.equal(reason, CloseReason.TIMED_OUT);
+      assert.ok(++failedCount <= 10 + rounds / 100, `${failedCount} of ${round} attempts timed out`);
+      continue;
+    }
     if (round === 0) assert.match(harness.transports[0].describe(ca)!.device, /\w/);
     a.transport.close(ca);
     harness.until(() => harness.transports.every((transport) => transport.connectionCount === 0));
-    if (round !== 20) continue;
+    if (++round !== 20) continue;
     before = held();
     residentBytes = Deno.memoryUsage().rss;
   }
   assert.equal(held(), before, "Descriptors and RDMA objects are given back");
   const grownBytes = Deno.memoryUsage().rss - residentBytes;
   assert.ok(grownBytes < 64 << 20, `Memory does not grow with connections: ${grownBytes} bytes in ${rounds}`);
-  assert.equal(b.handler.closed.length, rounds);
+  assert.equal(a.handler.closed.length, rounds + failedCount);
+  assert.equal(b.handler.closed.length, b.handler.accepted.length);
   harness.close();
 });

@@ -1,6 +1,6 @@
 #!/bin/bash
 # A pool over RDMA in one guest that is client and both nodes: written, verified, a node killed and started again, idle, legs
-# compared. Runs in a guest, from the repository's root, as: DENO=/path/to/deno bash tests/vm/guest/rdma_pool.sh
+# compared. Runs in a guest as: DENO=/path/to/deno BRMR=/path/to/brmr.js bash tests/vm/guest/rdma_pool.sh
 # Prints what it finds; ends with 0 only when all of it holds.
 set -u -o pipefail
 here=$(mktemp -d)
@@ -9,7 +9,7 @@ address=$GUEST_ADDRESS
 export BRMR_NODES=$address:7701,$address:7702
 # Not a function: what runs in the background is to be the process itself, for it is killed and its time is counted.
 brmr=("$DENO" run --no-prompt --no-check --allow-ffi --allow-read --allow-write --allow-env --allow-net --allow-run
-  --allow-sys=hostname,uid cli/main.ts)
+  --allow-sys=hostname,uid "$BRMR")
 fail() {
   echo "FAILED: $*"
   tail -n 20 "$here"/*.log

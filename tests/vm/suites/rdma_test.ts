@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { Bed } from "../bed/bed.ts";
+import { bundleBrmr } from "../bed/brmr.ts";
 
 const DENO = Deno.execPath();
 
@@ -19,7 +20,8 @@ Deno.test("RDMA keeps the transport contract on a device", async () => {
 Deno.test("a pool over RDMA is verified, loses a node, gets it back, sleeps when idle", async () => {
   await using bed = await Bed.open({ memoryMib: 3072 });
   const guest = bed.guest(1);
-  const output = await guest.run(`DENO=${DENO} bash tests/vm/guest/rdma_pool.sh`, 400_000);
+  const bundle = await bundleBrmr(bed.directory);
+  const output = await guest.run(`DENO=${DENO} BRMR=${bundle} bash tests/vm/guest/rdma_pool.sh`, 400_000);
   assert.equal(output.status, 0, output.stdout + output.stderr + await guest.console());
   console.log(output.stdout);
 });

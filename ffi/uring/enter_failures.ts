@@ -7,7 +7,7 @@
  * @module
  */
 
-import { Errno } from "../../ffi/libc/errno.ts";
+import { Errno } from "../libc/errno.ts";
 
 /** Failures in a row that nobody can explain before they count. */
 const MOST_STRANGE = 100;

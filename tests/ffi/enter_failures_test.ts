@@ -1,10 +1,10 @@
 /** A strange errno may be the runtime's own; one that stays is the kernel's. */
 
 import assert from "node:assert/strict";
-import { Errno } from "../../../ffi/libc/errno.ts";
-import { errno, libc } from "../../../ffi/libc/library.ts";
-import { EnterFailures } from "../../../lib/io/enter_failures.ts";
-import "../../ffi/libc_opened.ts";
+import { Errno } from "../../ffi/libc/errno.ts";
+import { errno, libc } from "../../ffi/libc/library.ts";
+import { EnterFailures } from "../../ffi/uring/enter_failures.ts";
+import "./libc_opened.ts";
 
 Deno.test("a call that was interrupted is repeated as often as it takes", () => {
   const failures = new EnterFailures();
