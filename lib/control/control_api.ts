@@ -81,6 +81,7 @@ export interface LegStatus {
 /** A leg that a node knows but cannot serve. */
 export interface BrokenLeg {
   readonly path: string;
+  readonly legUuid: string;
   readonly message: string;
   /** What the node last knew of it; absent when it never served it since it keeps account. */
   readonly leg?: LegShape;

@@ -90,6 +90,7 @@ export async function findPool(pool: string, addresses: readonly string[], nodes
     );
   });
   const pools = groupByPool(sightings, nodes.failures);
+  if (pools.length === 1) return await explained(pools[0], nodes);
   if (pools.length === 0) {
     const missed = nodes.failures.map((failure) => failure.address);
     throw new ControlError(
@@ -98,14 +99,32 @@ export async function findPool(pool: string, addresses: readonly string[], nodes
         (missed.length === 0 ? "." : `; ${missed.join(", ")} did not answer.`),
     );
   }
-  if (pools.length > 1) {
-    const uuids = pools.map((found) => `${found.poolUuid} (${found.legs.map((leg) => leg.address).join(", ")})`);
-    throw new ControlError(
-      "bad-request",
-      `"${pool}" stands for ${uuids.join(" and ")}. Give the UUID of the one you mean.`,
-    );
-  }
-  return pools[0];
+  const uuids = pools.map((found) => `${found.poolUuid} (${found.legs.map((leg) => leg.address).join(", ")})`);
+  throw new ControlError(
+    "bad-request",
+    `"${pool}" stands for ${uuids.join(" and ")}. Give the UUID of the one you mean.`,
+  );
+}
+
+/** The pool, with what the nodes that answer say of legs they cannot serve. */
+async function explained(pool: FoundPool, nodes: NodeConnections): Promise<FoundPool> {
+  const legs = await Promise.all(pool.legs.map(async (leg) => {
+    if (leg.problem !== notThere(leg.address)) return leg;
+    const info = await nodes.tryAsk(leg.address, (client) => client.request("node.info", {}));
+    return withReason(leg, info?.broken ?? []);
+  }));
+  return { ...pool, legs };
+}
+
+/** The leg, with the reason of its node among `broken` when it has no better one. */
+function withReason(leg: FoundLeg, broken: readonly BrokenLeg[]): FoundLeg {
+  const reason = broken.find(({ legUuid }) => legUuid === leg.legUuid);
+  if (reason === undefined || leg.problem !== notThere(leg.address)) return leg;
+  return { ...leg, problem: `The storage node ${leg.address} cannot serve it: ${reason.message}` };
+}
+
+function notThere(address: string): string {
+  return `The storage node ${address} answers, but does not have this leg. Look at its log.`;
 }
 
 /** All pools that the nodes at `addresses`, and the nodes these lead to, have legs of. Sorted by name. */
@@ -118,7 +137,10 @@ export async function findAllPools(addresses: readonly string[], nodes: NodeConn
     return { legs: info.legs };
   });
   const unreachable = nodes.failures;
-  return { pools: groupByPool(sightings, unreachable), broken, unreachable };
+  const pools = groupByPool(sightings, unreachable).map((pool) => {
+    return { ...pool, legs: pool.legs.map((leg) => withReason(leg, broken)) };
+  });
+  return { pools, broken, unreachable };
 }
 
 /** Asks `addresses`, then every address that the answers' leg tables name, until there is no new one. */
@@ -183,7 +205,7 @@ function describePool(group: readonly Sighting[], failures: readonly NodeFailure
       isInSyncMember: (record.inSyncMask >> legIndex & 1) === 1,
       status: sighting?.leg ?? null,
       problem: sighting !== undefined ? null : pendingText(group, legIndex, entry.uuid) ?? failure?.message ??
-        `The storage node ${entry.address} answers, but does not have this leg. Look at its log.`,
+        notThere(entry.address),
     });
   }
   const sessions = group.map(({ leg }) => leg.snapshot.session).filter((session) => session !== null);

@@ -47,7 +47,8 @@ export class LegRegistry {
     return [...this.#broken].map(([path, reason]) => {
       const tries = this.#tries.get(path) ?? 0;
       const message = tries === 0 ? reason : `${reason} (tried again ${tries === 1 ? "once" : `${tries} times`})`;
-      return { path, message, leg: this.#state.legs.find((leg) => leg.path === path)?.shape };
+      const leg = this.#state.legs.find((each) => each.path === path);
+      return { path, legUuid: leg?.legUuid ?? "", message, leg: leg?.shape };
     });
   }
 

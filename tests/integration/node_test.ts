@@ -94,6 +94,9 @@ Deno.test("a node that was killed knows its legs again; one that is gone is repo
     assert.equal(info.legs.length, 0);
     assert.equal(info.broken.length, 1);
     assert.equal(info.broken[0].path, cluster.legPaths[0]);
+    const { code, stdout } = await cluster.brmr(["status", cluster.poolName]);
+    assert.equal(code, 5);
+    assert.match(stdout, /cannot serve it: .*leg0\.img" does not exist/);
     const ids = { poolUuid: before.legs[0].snapshot.poolUuid, legUuid: before.legs[0].snapshot.legUuid };
     await expectCode(bereft.request("leg.delete", { ...ids, force: false }), "refused");
     await bereft.request("leg.delete", { ...ids, force: true });

@@ -277,7 +277,10 @@ async function foundPools(): Promise<FoundPools> {
   cluster.nodes[0].addLeg(testSnapshot(0, other, archive));
   cluster.nodes[2].isDown = true;
   const found = await cluster.with((nodes) => findAllPools(NODES, nodes));
-  return { ...found, broken: [{ path: "/dev/sdx", message: "Both superblocks are damaged.", address: NODES[1] }] };
+  return {
+    ...found,
+    broken: [{ path: "/dev/sdx", legUuid: "", message: "Both superblocks are damaged.", address: NODES[1] }],
+  };
 }
 
 Deno.test("status of all pools", async () => {

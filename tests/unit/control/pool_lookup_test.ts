@@ -87,6 +87,19 @@ Deno.test("a node that answers without the leg says so", NOTHING, async () => {
   assert.match(pool.legs[1].problem ?? "", /does not have this leg/);
 });
 
+Deno.test("a node that cannot serve its leg tells why", NOTHING, async () => {
+  const cluster = threeLegs();
+  const legUuid = [...cluster.nodes[1].legs.keys()][0];
+  cluster.nodes[1].legs.clear();
+  const broken = [{ path: "/dev/x", legUuid, message: "Both copies are bad." }];
+  cluster.nodes[1].handlers.set("node.info", () => ({ legs: [], broken }));
+  const wanted = `The storage node ${ADDRESSES[1]} cannot serve it: Both copies are bad.`;
+  const pool = await cluster.with((nodes) => findPool("vol1", [ADDRESSES[0]], nodes));
+  assert.deepEqual(pool.legs.map(({ problem }) => problem), [null, wanted, null]);
+  const { pools: [listed] } = await cluster.with((nodes) => findAllPools([ADDRESSES[0]], nodes));
+  assert.deepEqual(listed.legs.map(({ problem }) => problem), [null, wanted, null]);
+});
+
 Deno.test("no node, no answer and no such pool are three different errors", NOTHING, async () => {
   const cluster = threeLegs();
   await rejectsWith(cluster.with((nodes) => findPool("vol1", [], nodes)), "bad-request", /--node/);
@@ -125,12 +138,16 @@ Deno.test("findAllPools() lists pools by name, broken legs, and who did not answ
   const info = cluster.nodes[1].handlers.get("node.info")!;
   cluster.nodes[1].handlers.set(
     "node.info",
-    (request) => ({ ...info(request) as object, broken: [{ path: "/dev/x", message: "Both copies are bad." }] }),
+    (request) => ({
+      ...info(request) as object,
+      broken: [{ path: "/dev/x", legUuid: testUuid(9), message: "Both copies are bad." }],
+    }),
   );
   cluster.nodes[2].isDown = true;
   const found = await cluster.with((nodes) => findAllPools([ADDRESSES[0]], nodes));
   assert.deepEqual(found.pools.map((pool) => pool.poolName), ["archive", "vol1"]);
-  assert.deepEqual(found.broken, [{ path: "/dev/x", message: "Both copies are bad.", address: ADDRESSES[1] }]);
+  const told = { path: "/dev/x", legUuid: testUuid(9), message: "Both copies are bad.", address: ADDRESSES[1] };
+  assert.deepEqual(found.broken, [told]);
   assert.deepEqual(found.unreachable.map((failure) => failure.address), [ADDRESSES[2]]);
 });
 
