@@ -18,8 +18,9 @@ import type { BufferPool } from "../io/buffer_pool.ts";
 import type { StreamProtocol } from "../io/stream_socket.ts";
 import { decodeHeader, encodeHeader, HEADER_BYTES, Message, MessageFlag, MessageType } from "../wire/message.ts";
 import { CloseReason } from "./close_reason.ts";
+import { overflowText, refusedFrameText } from "./connection_texts.ts";
 import { frameFault } from "./frame_rules.ts";
-import { payloadCrc } from "./payload_crc.ts";
+import { isPayloadSound, setPayloadFields } from "./payload_crc.ts";
 import type { PayloadSharing } from "./payload_sharing.ts";
 import { COPY_PIECE_BYTES, SendBacklog } from "./send_backlog.ts";
 import type { FrameStream, StreamWay } from "./stream_network.ts";
@@ -369,9 +370,7 @@ export class FramedConnection implements StreamProtocol {
   }
 
   #payloadSound(slot: number): boolean {
-    const message = this.#incoming;
-    if (!this.#owner.checksums || (message.flags & MessageFlag.NO_PAYLOAD_CRC) !== 0) return true;
-    if (payloadCrc(this.#owner.pool.bytes(slot), message.payloadLength) === message.payloadCrc) return true;
+    if (isPayloadSound(this.#incoming, this.#owner.pool.bytes(slot), this.#owner.checksums)) return true;
     this.#fault(CloseReason.BAD_MESSAGE, "its payload does not match its checksum");
     return false;
   }
@@ -385,7 +384,7 @@ export class FramedConnection implements StreamProtocol {
   /** Sends or queues, with the header's payload fields set for the while. `payload` is pool memory, or null. */
   #sendFrame(message: Message, payload: Uint8Array | null, address: number, token: number): boolean {
     const { flags, payloadCrc: crc } = message;
-    this.#setPayloadFields(message, payload);
+    setPayloadFields(message, payload, this.#owner.checksums, this.#sharing !== null);
     const queued = this.#hasRoomFor(message) && this.#queueFrame(message, payload, address, token);
     message.flags = flags;
     message.payloadCrc = crc;
@@ -415,7 +414,7 @@ export class FramedConnection implements StreamProtocol {
 
   #sendCopy(message: Message, payload: Uint8Array): boolean {
     const { flags, payloadCrc: crc } = message;
-    this.#setPayloadFields(message, payload);
+    setPayloadFields(message, payload, this.#owner.checksums, this.#sharing !== null);
     const queued = this.#hasRoomFor(message) && this.#queueCopy(message, payload);
     message.flags = flags;
     message.payloadCrc = crc;
@@ -438,24 +437,6 @@ export class FramedConnection implements StreamProtocol {
     return true;
   }
 
-  /** Sums the payload unless the caller has, or says that nobody did. */
-  #setPayloadFields(message: Message, payload: Uint8Array | null): void {
-    assert(
-      frameFault(message, this.#sharing !== null) === null,
-      "What we send keeps the rules of frames",
-      message.type,
-      message.payloadLength,
-    );
-    if (payload === null) {
-      message.payloadCrc = 0;
-    } else if (!this.#owner.checksums) {
-      message.payloadCrc = 0;
-      message.flags |= MessageFlag.NO_PAYLOAD_CRC;
-    } else if (message.payloadCrc === 0) {
-      message.payloadCrc = payloadCrc(payload, message.payloadLength);
-    }
-  }
-
   #hasRoomFor(message: Message): boolean {
     return this.queuedBytes + HEADER_BYTES + message.payloadLength <= this.#owner.maxQueuedBytes;
   }
@@ -467,18 +448,13 @@ export class FramedConnection implements StreamProtocol {
 
   /** More waits than may: the peer does not take what it gave credit for. */
   #overflow(): boolean {
-    this.#owner.report(
-      `Connection ${this.id} (${this.peerAddress}) is closed: ${this.queuedBytes} bytes wait to be sent ` +
-        `and the most is ${this.#owner.maxQueuedBytes}; the peer takes too little`,
-    );
+    this.#owner.report(overflowText(this, this.queuedBytes, this.#owner.maxQueuedBytes));
     this.#end(CloseReason.QUEUE_FULL);
     return false;
   }
 
   #fault(reason: number, what: string): void {
-    this.#owner.report(
-      `Connection ${this.id} (${this.peerAddress}) is closed: a frame of type ${this.#incoming.type} was refused, ${what}`,
-    );
+    this.#owner.report(refusedFrameText(this, this.#incoming.type, what));
     this.#end(reason);
   }
 

@@ -10,12 +10,13 @@
  */
 
 import { assert } from "../../base/assert.ts";
-import { decodeHeader, HEADER_BYTES, Message, MessageFlag } from "../../wire/message.ts";
+import { decodeHeader, HEADER_BYTES, Message } from "../../wire/message.ts";
 import { VERBS_LAYOUT } from "../../../ffi/verbs/layout.ts";
 import { CloseReason } from "../close_reason.ts";
 import { reasonOf } from "./completion_status.ts";
+import { overflowText, refusedFrameText } from "../connection_texts.ts";
 import { frameFault } from "../frame_rules.ts";
-import { payloadCrc } from "../payload_crc.ts";
+import { isPayloadSound, setPayloadFields } from "../payload_crc.ts";
 import type { ConnectionStats, TransportHandler } from "../transport.ts";
 import { FrameQueue } from "./frame_queue.ts";
 import type { Landing, LendingPool } from "./landing_memory.ts";
@@ -444,9 +445,7 @@ export class RdmaConnection implements LinkUser {
   }
 
   #isSound(bytes: Uint8Array): boolean {
-    const message = this.#incoming;
-    if (!this.#owner.checksums || (message.flags & MessageFlag.NO_PAYLOAD_CRC) !== 0) return true;
-    if (payloadCrc(bytes, message.payloadLength) === message.payloadCrc) return true;
+    if (isPayloadSound(this.#incoming, bytes, this.#owner.checksums)) return true;
     this.#fault(CloseReason.BAD_MESSAGE, "its payload does not match its checksum");
     return false;
   }
@@ -461,15 +460,7 @@ export class RdmaConnection implements LinkUser {
 
   #queueFrame(message: Message, payload: Uint8Array | null, address: number, token: number): boolean {
     const { flags, payloadCrc: crc } = message;
-    assert(frameFault(message) === null, "What we send keeps the rules of frames", message.type, message.payloadLength);
-    if (payload === null) {
-      message.payloadCrc = 0;
-    } else if (!this.#owner.checksums) {
-      message.payloadCrc = 0;
-      message.flags |= MessageFlag.NO_PAYLOAD_CRC;
-    } else if (message.payloadCrc === 0) {
-      message.payloadCrc = payloadCrc(payload, message.payloadLength);
-    }
+    setPayloadFields(message, payload, this.#owner.checksums);
     const frameBytes = HEADER_BYTES + message.payloadLength;
     const queued = this.#queue.queuedBytes + frameBytes <= this.#owner.maxQueuedBytes &&
       this.#queue.push(message, payload, address, token);
@@ -482,18 +473,13 @@ export class RdmaConnection implements LinkUser {
   }
 
   #overflow(): boolean {
-    this.#owner.report(
-      `Connection ${this.id} (${this.peerAddress}) is closed: ${this.queuedBytes} bytes wait to be sent ` +
-        `and the most is ${this.#owner.maxQueuedBytes}; the peer takes too little`,
-    );
+    this.#owner.report(overflowText(this, this.queuedBytes, this.#owner.maxQueuedBytes));
     this.#end(CloseReason.QUEUE_FULL);
     return false;
   }
 
   #fault(reason: number, what: string): void {
-    this.#owner.report(
-      `Connection ${this.id} (${this.peerAddress}) is closed: a frame of type ${this.#incoming.type} was refused, ${what}`,
-    );
+    this.#owner.report(refusedFrameText(this, this.#incoming.type, what));
     this.#end(reason);
   }
 
