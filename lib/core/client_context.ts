@@ -154,7 +154,7 @@ export class ClientContext {
   refusal = "";
   refusalCode: RefusalCode = "";
   takeover = false;
-  /** Until it has been ready: an operator's order to start in spite of the start rule. */
+  /** An operator's order to start in spite of the start rule, until a history was founded by it or the pool has been ready. */
   force: ForceOrder | null = null;
   /** Whether it has ever been ready: then loss of legs makes requests wait rather than the attach fail. */
   wasReady = false;

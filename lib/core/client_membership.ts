@@ -14,15 +14,14 @@ import { assert } from "../base/assert.ts";
 import type { LegEntry, SharedEpoch } from "../disk_format/records.ts";
 import type { Grant, Refusal, ResyncReport } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
-import { lostText, mayCare } from "./care_rules.ts";
+import { lostText } from "./care_rules.ts";
 import { Admission, type AdmissionHost, isOfTable } from "./admission.ts";
 import { AssemblyClock } from "./assembly_clock.ts";
 import { ClaimRound } from "./claim_round.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
 import { foundingRecord, planStart, withLegsLeft } from "./epoch_changes.ts";
-import { decideForced, forceRiskText } from "./forced_start.ts";
-import { grantsOf, greetingsOf, objectionTo, refusalsOf, tellForced } from "./greeting.ts";
+import { grantsOf, objectionTo, stepAfterGreeting, tellForced } from "./greeting.ts";
 import { checkMasks, tellChanges } from "./leg_masks.ts";
 import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
 import { OwnHistory, SUPERSEDED_TEXT } from "./own_history.ts";
@@ -30,10 +29,12 @@ import { epochRequestId } from "./request_table.ts";
 import { ReconcileRound } from "./reconcile_round.ts";
 import { forgetResync, ResyncSessions } from "./resync_orders.ts";
 import type { RefusalCode } from "./snapshot.ts";
-import { bitCount, decideStart, indicesOf } from "./start_rule.ts";
+import { bitCount, indicesOf } from "./start_rule.ts";
 import { followTable, learnLegs } from "./table_links.ts";
 
 const MOST_ADMIT_BACKOFF_MS = 10_000;
+/** When legs are held for another client, they are claimed again after this. */
+const HELD_PAUSE_MS = 1000;
 
 /** An epoch record on its way to the legs. */
 interface Proposal {
@@ -57,6 +58,8 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   #latest: SharedEpoch | null = null;
   readonly #clock: AssemblyClock;
   #retryAtMs = 0;
+  /** A leg that is claimed is held for another client. */
+  #isHeld = false;
   readonly #reconcile: ReconcileRound;
   readonly #own: OwnHistory;
   /** A leg that is being dropped because the leg table is to change, not for having failed; as a mask. */
@@ -115,10 +118,12 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     link.lastRefusal = refusal.message;
     this.#claims.notePromise(refusal.generation ?? 0);
     if (link.state === "claiming") {
-      if (refusal.code === "held") {
+      if (refusal.code === "held" && (!pool.wasReady || pool.isCaretaker)) {
         this.#refuse("held", `Leg ${link.legIndex} (${link.address}): ${refusal.message}`);
         return;
       }
+      // Who has served the pool does without the leg meanwhile: the other may be dead, and the leg not know. One that lives tells by its record.
+      if (refusal.code === "held" && pool.phase === "claim") this.#isHeld = true;
       if (refusal.code === "stale-generation" && pool.phase !== "ready") {
         this.#restart(`leg ${link.legIndex} has promised a newer generation`);
         return;
@@ -268,27 +273,12 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   #maybeClaim(): void {
     const pool = this.#pool;
     if (pool.nowMs < this.#retryAtMs) return;
-    const { evidence, unresolvedCount } = greetingsOf(pool);
-    if (evidence.some(({ shared }) => this.#own.isSupersededBy(shared))) {
-      return this.#refuse("superseded", SUPERSEDED_TEXT);
-    }
-    const decision = decideStart(evidence.filter(({ shared }) => !this.#own.isOutlived(shared)));
-    const isResolved = unresolvedCount === 0 || this.#clock.isGraceOver(pool.nowMs);
-    if (pool.isCaretaker && isResolved && !mayCare(pool, decision)) {
-      return this.#refuse("nothing-to-do", "there is nothing to do");
-    }
-    const isOverdue = this.#clock.isOverdue(pool.nowMs);
-    // Force is for what does not come in time either.
-    const force = decision.ok || !isOverdue ? null : pool.force;
-    const forced = force === null ? null : decideForced(evidence, force.withoutMask);
-    if (!isResolved) return;
-    if (decision.ok || forced?.ok) {
-      pool.phase = "claim";
-      return this.#claims.begin();
-    }
-    if (pool.wasReady || !isOverdue) return this.#maybeAskAgain();
-    const { reason } = forced ?? decision;
-    this.#refuse("no-start", `${reason}.${forced === null ? forceRiskText(evidence) : ""}${refusalsOf(pool)}`);
+    const step = stepAfterGreeting(pool, this.#own, this.#clock);
+    if (step.next === "refuse") return this.#refuse(step.code, step.reason);
+    if (step.next === "ask-again") return this.#maybeAskAgain();
+    if (step.next === "wait") return;
+    pool.phase = "claim";
+    this.#claims.begin();
   }
 
   /** Nothing can be decided. What the legs have said may be old; nothing is while they are asked again, one by one. */
@@ -328,7 +318,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if (!this.#claims.isOver) return;
     const plan = planStart(grantsOf(pool), this.#reconcile.distrustMask, pool.extentCount, pool.force);
     if (!plan.ok) {
-      this.#restart(plan.reason);
+      this.#restart(plan.reason, this.#isHeld ? HELD_PAUSE_MS : 0);
       return;
     }
     if (this.#own.isSupersededBy(plan.record)) return this.#refuse("superseded", SUPERSEDED_TEXT);
@@ -339,7 +329,11 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     pool.lostMask = 0;
     const sourceIndex = this.#reconcile.plan(plan.suspects);
     const shared = foundingRecord(plan, pool.generation, pool.isCaretaker, sourceIndex);
-    if (plan.forced !== null) tellForced(pool, plan, plan.forced.isMixture, shared.minInSync);
+    if (plan.forced !== null) {
+      tellForced(pool, plan, plan.forced.isMixture, shared.minInSync);
+      // It may be on legs now: if the pool is assembled anew from others, what they found by force is not to pass for the same history.
+      pool.force = null;
+    }
     for (const link of pool.links) {
       const entry = link === null ? null : shared.legs[link.legIndex];
       if (link !== null && entry) link.legUuid = entry.uuid;
@@ -468,6 +462,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     this.#proposal = null;
     this.#latest = null;
     this.#claims.abandon();
+    this.#isHeld = false;
     this.#reconcile.abandon();
     pool.forgetLegs();
     this.#io.suspend();

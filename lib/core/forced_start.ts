@@ -11,7 +11,7 @@
 import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
 import { bitCount, isMemberOf, type LegEvidence, legNames, splitOf, splitText } from "./start_rule.ts";
 
-/** An operator's order to start in spite of the start rule. */
+/** An operator's order to start in spite of the start rule. It founds one history: however that goes, it is spent then. */
 export interface ForceOrder {
   /** Random UUID: the id of the history that begins. */
   readonly historyId: string;

@@ -1,18 +1,48 @@
 /**
- * What the legs have told when greeted: the evidence for a start, before any claim.
+ * What the legs have told when greeted: the evidence for a start, before any claim, and what follows from it.
  *
  * @module
  */
 
 import type { SharedEpoch } from "../disk_format/records.ts";
+import type { AssemblyClock } from "./assembly_clock.ts";
+import { mayCare } from "./care_rules.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { GrantedLeg } from "./epoch_changes.ts";
-import { forcedText } from "./forced_start.ts";
-import { isLeftAlone } from "./own_history.ts";
-import type { LegEvidence } from "./start_rule.ts";
+import { decideForced, forcedText, forceRiskText } from "./forced_start.ts";
+import { isLeftAlone, type OwnHistory, SUPERSEDED_TEXT } from "./own_history.ts";
+import type { RefusalCode } from "./snapshot.ts";
+import { decideStart, type LegEvidence } from "./start_rule.ts";
+
+/** What an assembly is to do with what the legs have said so far. */
+export type GreetingStep =
+  | { readonly next: "wait" | "ask-again" | "claim" }
+  | { readonly next: "refuse"; readonly code: RefusalCode; readonly reason: string };
+
+/** Decides whether the pool may be claimed, by the start rule or, when it is overdue, by force. */
+export function stepAfterGreeting(pool: ClientContext, own: OwnHistory, clock: AssemblyClock): GreetingStep {
+  const { evidence, unresolvedCount } = greetingsOf(pool);
+  if (evidence.some(({ shared }) => own.isSupersededBy(shared))) {
+    return { next: "refuse", code: "superseded", reason: SUPERSEDED_TEXT };
+  }
+  if (unresolvedCount > 0 && !clock.isGraceOver(pool.nowMs)) return { next: "wait" };
+  const decision = decideStart(evidence.filter(({ shared }) => !own.isOutlived(shared)));
+  if (pool.isCaretaker && !mayCare(pool, decision)) {
+    return { next: "refuse", code: "nothing-to-do", reason: "there is nothing to do" };
+  }
+  if (decision.ok) return { next: "claim" };
+  const isOverdue = clock.isOverdue(pool.nowMs);
+  // Force is for what does not come in time either.
+  const forced = pool.force === null || !isOverdue ? null : decideForced(evidence, pool.force.withoutMask);
+  if (forced?.ok) return { next: "claim" };
+  if (pool.wasReady || !isOverdue) return { next: "ask-again" };
+  const { reason } = forced ?? decision;
+  const risk = forced === null ? forceRiskText(evidence) : "";
+  return { next: "refuse", code: "no-start", reason: `${reason}.${risk}${refusalsOf(pool)}` };
+}
 
 /** The evidence so far, and how many legs may still add to it. What is left alone says nothing about our history. */
-export function greetingsOf(pool: ClientContext): { evidence: LegEvidence[]; unresolvedCount: number } {
+function greetingsOf(pool: ClientContext): { evidence: LegEvidence[]; unresolvedCount: number } {
   const evidence: LegEvidence[] = [];
   let unresolvedCount = 0;
   for (const link of pool.links) {

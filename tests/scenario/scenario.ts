@@ -18,7 +18,7 @@
  *     flush
  *     run N ms
  *     until idle | until ready | until detached | until refused | until in-sync MASK | until resyncing leg-N [N s]
- *     takeover                    the other client ("client-2") takes the pool from the one that has it
+ *     takeover                    the other client ("client-2") takes the pool from the one that has it         back   "client" is the former one
  *     kill|power leg-N|client          start leg-N|client [takeover] [force [without N]]          pause leg-N|client N ms          detach
  *     cut-path leg-N PATH N ms         break-path leg-N PATH        (paths are numbered from 1, pool paths=2)
  *     cut WHO to WHO N ms              break WHO WHO                          slow leg-N FACTOR
@@ -205,6 +205,9 @@ function obey(world: World, words: readonly string[]): void {
       return;
     case "takeover":
       world.takeOver();
+      return;
+    case "back":
+      world.client = world.clients.find((each) => each !== world.client)!;
       return;
     case "detach":
       client.detach();
