@@ -14,7 +14,8 @@ Deno.test("thousands of RDMA connections leave nothing behind", async () => {
   await using bed = await Bed.open({ memoryMib: 3072, environment: { ROUNDS } });
   const guest = bed.guest(1);
   const output = await guest.run(
-    `export NO_COLOR=1; exec ${Deno.execPath()} test --quiet --no-check --no-prompt --allow-ffi --allow-run ` +
+    `export NO_COLOR=1; exec ${Deno.execPath()} test --quiet --no-check --no-prompt --v8-flags=--expose-gc ` +
+      `--allow-ffi --allow-run ` +
       `--allow-read --allow-env --filter "come and go" tests/vm/guest/rdma_conformance.ts`,
     LIMIT_MS,
   );

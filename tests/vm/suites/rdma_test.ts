@@ -10,7 +10,8 @@ Deno.test("RDMA keeps the transport contract on a device", async () => {
   await using bed = await Bed.open({ memoryMib: 3072 });
   const guest = bed.guest(1);
   const output = await guest.run(
-    `export NO_COLOR=1; exec ${DENO} test --quiet --no-check --no-prompt --allow-ffi --allow-run --allow-read ` +
+    `export NO_COLOR=1; exec ${DENO} test --quiet --no-check --no-prompt --v8-flags=--expose-gc ` +
+      `--allow-ffi --allow-run --allow-read ` +
       `--allow-env tests/vm/guest/rdma_conformance.ts`,
     400_000,
   );
