@@ -273,9 +273,11 @@ export class TortureWorld {
     await this.#beforePowerLoss();
     const legs = nodes.filter((node) => this.pool.disks[node].hasFaults);
     // The others' disks keep what they were given.
-    const stopped = Promise.all(nodes.filter((node) => !legs.includes(node)).map((node) => this.pool.stopNode(node)));
-    await this.pool.losePower(legs, () => this.#afterPowerLoss(legs));
-    await stopped;
+    const others = nodes.filter((node) => !legs.includes(node));
+    await Promise.all([
+      this.pool.losePower(legs, () => this.#afterPowerLoss(legs)),
+      ...others.map((node) => this.pool.stopNode(node)),
+    ]);
   }
 
   /** Legs that the client has had in sync for a while hold everything again. */

@@ -1,7 +1,7 @@
 /**
  * The suites that need kernels of their own: `deno task test:vm [--jobs N] [SUITE]...`. Fetches the guests' kernel when the
- * cache has none, then runs the suites; without names all but the long ones. `--jobs` suites of one guest run at a time;
- * those of several guests, which tell how long an I/O took, run alone after them.
+ * cache has none, then runs the suites; without names all but the long ones. `--jobs` suites run at a time; those of three
+ * guests, which tell how long an I/O took, run alone after the others.
  *
  * @module
  */
@@ -9,8 +9,8 @@
 import { parseArgs } from "node:util";
 import { guestKernel } from "./bed/kernel.ts";
 
-/** Suites with several guests. */
-const SEVERAL_GUESTS = ["three_guests", "rdma_faults", "rounds"];
+/** Suites of three guests. */
+const THREE_GUESTS = ["three_guests", "rdma_faults", "rounds"];
 const PERMISSIONS = ["--no-prompt", "--allow-run", "--allow-read", "--allow-write", "--allow-env", "--allow-net"];
 
 async function suitesIn(directory: string): Promise<string[]> {
@@ -52,7 +52,7 @@ async function test(names: readonly string[], flags: readonly string[], env: Rec
   return (await new Deno.Command(Deno.execPath(), { args, env }).spawn().status).code;
 }
 
-const alone = chosen.filter((name) => jobs === 1 || SEVERAL_GUESTS.includes(name));
+const alone = chosen.filter((name) => jobs === 1 || THREE_GUESTS.includes(name));
 const beside = chosen.filter((name) => !alone.includes(name));
 const codes = [await test(beside, ["--parallel"], { DENO_JOBS: `${jobs}` }), await test(alone, [], {})];
 Deno.exit(codes.find((code) => code !== 0) ?? 0);

@@ -41,8 +41,8 @@ export function tryConnect(harness: Harness, address: string): { ca: number; rea
   const acceptedCount = b.handler.accepted.length;
   const ca = a.transport.connect(address);
   // Numbers are given out again: the ends of earlier ones do not count.
-  const endedCount = closedCount(a, ca);
-  const isGone = () => closedCount(a, ca) > endedCount;
+  const endedCount = a.handler.closed.length;
+  const isGone = () => a.handler.closed.slice(endedCount).some(({ connection }) => connection === ca);
   harness.until(() =>
     isGone() || a.handler.connected.length > connectedCount && b.handler.accepted.length > acceptedCount
   );
