@@ -79,18 +79,18 @@ interface NodeAnswer {
  *   stands for two pools.
  */
 export async function findPool(pool: string, addresses: readonly string[], nodes: NodeConnections): Promise<FoundPool> {
+  const broken: BrokenLeg[] = [];
   const sightings = await searchFrom(addresses, nodes, async (address) => {
-    return await nodes.tryAsk<NodeAnswer>(
-      address,
-      (client) =>
-        client.request("pool.status", { pool }).catch((error) => {
-          if (error instanceof ControlError && error.code === "not-found") return { legs: [] };
-          throw error;
-        }),
-    );
+    return await nodes.tryAsk<NodeAnswer>(address, async (client) => {
+      broken.push(...(await client.request("node.info", {})).broken);
+      return await client.request("pool.status", { pool }).catch((error) => {
+        if (error instanceof ControlError && error.code === "not-found") return { legs: [] };
+        throw error;
+      });
+    });
   });
-  const pools = groupByPool(sightings, nodes.failures);
-  if (pools.length === 1) return await explained(pools[0], nodes);
+  const pools = groupByPool(sightings, nodes.failures, broken);
+  if (pools.length === 1) return pools[0];
   if (pools.length === 0) {
     const missed = nodes.failures.map((failure) => failure.address);
     throw new ControlError(
@@ -106,27 +106,6 @@ export async function findPool(pool: string, addresses: readonly string[], nodes
   );
 }
 
-/** The pool, with what the nodes that answer say of legs they cannot serve. */
-async function explained(pool: FoundPool, nodes: NodeConnections): Promise<FoundPool> {
-  const legs = await Promise.all(pool.legs.map(async (leg) => {
-    if (leg.problem !== notThere(leg.address)) return leg;
-    const info = await nodes.tryAsk(leg.address, (client) => client.request("node.info", {}));
-    return withReason(leg, info?.broken ?? []);
-  }));
-  return { ...pool, legs };
-}
-
-/** The leg, with the reason of its node among `broken` when it has no better one. */
-function withReason(leg: FoundLeg, broken: readonly BrokenLeg[]): FoundLeg {
-  const reason = broken.find(({ legUuid }) => legUuid === leg.legUuid);
-  if (reason === undefined || leg.problem !== notThere(leg.address)) return leg;
-  return { ...leg, problem: `The storage node ${leg.address} cannot serve it: ${reason.message}` };
-}
-
-function notThere(address: string): string {
-  return `The storage node ${address} answers, but does not have this leg. Look at its log.`;
-}
-
 /** All pools that the nodes at `addresses`, and the nodes these lead to, have legs of. Sorted by name. */
 export async function findAllPools(addresses: readonly string[], nodes: NodeConnections): Promise<FoundPools> {
   const broken: (BrokenLeg & { address: string })[] = [];
@@ -137,10 +116,7 @@ export async function findAllPools(addresses: readonly string[], nodes: NodeConn
     return { legs: info.legs };
   });
   const unreachable = nodes.failures;
-  const pools = groupByPool(sightings, unreachable).map((pool) => {
-    return { ...pool, legs: pool.legs.map((leg) => withReason(leg, broken)) };
-  });
-  return { pools, broken, unreachable };
+  return { pools: groupByPool(sightings, unreachable, broken), broken, unreachable };
 }
 
 /** Asks `addresses`, then every address that the answers' leg tables name, until there is no new one. */
@@ -176,17 +152,25 @@ async function searchFrom(
   return sightings;
 }
 
-function groupByPool(sightings: readonly Sighting[], failures: readonly NodeFailure[]): FoundPool[] {
+function groupByPool(
+  sightings: readonly Sighting[],
+  failures: readonly NodeFailure[],
+  broken: readonly BrokenLeg[],
+): FoundPool[] {
   const groups = new Map<string, Sighting[]>();
   for (const sighting of sightings) {
     const { poolUuid } = sighting.leg.snapshot;
     groups.set(poolUuid, [...groups.get(poolUuid) ?? [], sighting]);
   }
-  const pools = [...groups.values()].map((group) => describePool(group, failures));
+  const pools = [...groups.values()].map((group) => describePool(group, failures, broken));
   return pools.sort((a, b) => a.poolName === b.poolName ? 0 : a.poolName < b.poolName ? -1 : 1);
 }
 
-function describePool(group: readonly Sighting[], failures: readonly NodeFailure[]): FoundPool {
+function describePool(
+  group: readonly Sighting[],
+  failures: readonly NodeFailure[],
+  broken: readonly BrokenLeg[],
+): FoundPool {
   let record = group[0].leg.snapshot.record.shared;
   for (const { leg } of group) {
     if (compareRank(leg.snapshot.record.shared, record) > 0) record = leg.snapshot.record.shared;
@@ -205,7 +189,7 @@ function describePool(group: readonly Sighting[], failures: readonly NodeFailure
       isInSyncMember: (record.inSyncMask >> legIndex & 1) === 1,
       status: sighting?.leg ?? null,
       problem: sighting !== undefined ? null : pendingText(group, legIndex, entry.uuid) ?? failure?.message ??
-        notThere(entry.address),
+        notServedText(entry.address, broken.find(({ legUuid }) => legUuid === entry.uuid)),
     });
   }
   const sessions = group.map(({ leg }) => leg.snapshot.session).filter((session) => session !== null);
@@ -231,6 +215,13 @@ function describePool(group: readonly Sighting[], failures: readonly NodeFailure
       legs.some((leg) => canonicalNodeAddress(leg.address) === failure.address)
     ),
   };
+}
+
+/** Why a node that answers has no status of its leg; `broken` is what it says itself. */
+function notServedText(address: string, broken: BrokenLeg | undefined): string {
+  return broken === undefined
+    ? `The storage node ${address} answers, but does not have this leg. Look at its log.`
+    : `The storage node ${address} cannot serve it: ${broken.message}`;
 }
 
 /** That a disk waits to be taken in place of leg `legUuid`; null when none does. */
