@@ -10,7 +10,7 @@ import { ControlError } from "../lib/control/control_api.ts";
 import { isLoopbackHost, parseNodeAddress } from "../lib/control/node_address.ts";
 import { noNodes } from "../lib/control/pool_lookup.ts";
 import { runtimeDir } from "../lib/control/runtime_dir.ts";
-import type { TransportPolicy } from "../lib/node/client_node.ts";
+import type { PayloadCrcPolicy, TransportPolicy } from "../lib/node/client_node.ts";
 import {
   asDurationMs,
   asInteger,
@@ -19,6 +19,7 @@ import {
   type CommandHost,
   configOption,
   nodeOption,
+  payloadCrcOption,
 } from "./command_host.ts";
 import { DEVICE_KINDS, type DeviceChoice, parseDeviceChoice } from "../lib/frontend/device_choice.ts";
 import { MAX_LEGS } from "../lib/disk_format/records.ts";
@@ -44,6 +45,7 @@ export interface AttachOptions extends NodeChoice {
   readonly takeover?: boolean;
   readonly readOnly?: boolean;
   readonly transport?: TransportPolicy;
+  readonly payloadCrc?: PayloadCrcPolicy;
   readonly force?: boolean;
   readonly without?: readonly number[];
   readonly logFormat?: LogFormat;
@@ -102,6 +104,7 @@ export function defineAttach(host: CommandHost) {
       )
         .choices(["auto", "tcp", "rdma"] as const),
     )
+    .addOption(payloadCrcOption())
     .option("--memory <size>", "memory for payloads (default: 64M)", asSize)
     .option("--read-only", "only read: beside a client that writes, or without one; any number of machines may")
     .option("--takeover", "take the pool from another client that holds it; its writes are refused from then on")
@@ -156,6 +159,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
       takeover: options.takeover,
       readOnly: options.readOnly,
       transport: options.transport,
+      payloadCrc: options.payloadCrc,
       force: options.force ? { without: options.without ?? [] } : undefined,
       runtimeDir: dir,
       onEvent: log,

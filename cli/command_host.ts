@@ -12,6 +12,7 @@ import { parseDuration, parseRate, parseSize, UnitError } from "../lib/base/unit
 import { InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { ControlError } from "../lib/control/control_api.ts";
 import type { ExitCode } from "./exit_code.ts";
+import type { PayloadCrcPolicy } from "../lib/node/client_node.ts";
 import type { ColorChoice, Terminal } from "./terminal.ts";
 
 /** The program around a subcommand. */
@@ -39,6 +40,14 @@ export function nodeOption() {
 /** The file that names the nodes otherwise. */
 export function configOption() {
   return new Option("--config <file>", "config file with nodes = [...] (or $BRMR_CONFIG)");
+}
+
+/** Where this process sums what it sends. */
+export function payloadCrcOption() {
+  return new Option(
+    "--payload-crc <where>",
+    "sum the payloads sent over TCP, or always: over RDMA too, whose devices sum every packet themselves (default: auto)",
+  ).choices(["auto", "always"] as const satisfies readonly PayloadCrcPolicy[]);
 }
 
 /** Output for programs. */

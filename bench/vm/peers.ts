@@ -1,11 +1,13 @@
 /**
- * A pool beside the kernel's own replicated disks, in one guest under emulation: brmr on RDMA (soft-RoCE) and on TCP as
- * /dev/ublkbN, md raid1 over NVMe-oF, DRBD, and RNBD where the guest's kernel has it. Every disk under them is a RAM disk.
+ * A pool beside the kernel's own replicated disks, under emulation: brmr on RDMA (soft-RoCE) and on TCP as /dev/ublkbN, md
+ * raid1 over NVMe-oF, DRBD, and RNBD where the guests' kernel has it. Every disk under them is a RAM disk. All in one guest,
+ * or a client in one and the copies in two others (DRBD, which is a pair, keeps one copy with the client).
  *
  * Rounds are interleaved, every peer once and then again, so that a slow minute of the machine hits all of them. Rates
  * under emulation say nothing; ratios say something.
  *
- *     deno task bench:vm [--rounds 3] [--seconds 5] [--warm-up 120] [--peers brmr-rdma,drbd] [--memory MIB] [--json FILE]
+ *     deno task bench:vm [--guests 1|3] [--rounds 3] [--seconds 5] [--warm-up 120] [--peers brmr-rdma,drbd] [--memory MIB]
+ *       [--json FILE]
  *
  * @module
  */
@@ -13,19 +15,19 @@
 import { parseArgs } from "node:util";
 import { Bed } from "../../tests/vm/bed/bed.ts";
 import { GuestPool } from "../../tests/vm/bed/brmr.ts";
-import type { Guest } from "../../tests/vm/bed/guest.ts";
 import { guestTools } from "../../tests/vm/bed/tools.ts";
 import { formatTable, median, writeJson } from "../macro/statistics.ts";
 import { BlockFio, type Measured } from "./block_fio.ts";
+import { KERNEL_PEERS, makeKernelPeer, type Place } from "./kernel_peers.ts";
 
 const OURS = ["brmr-rdma", "brmr-tcp"];
-const THEIRS = ["md-nvme-rdma", "md-nvme-rdma-bitmap", "md-nvme-tcp", "md-rnbd", "drbd"];
 const DISK_MIB = 160;
 /** Metadata of every peer fits beside it. */
 const POOL_MIB = 128;
 const PROFILES = ["randwrite QD32", "write QD512 batch 128"] as const;
-const SCRIPT = "tests/vm/guest/peers.sh";
 const PEER_WARM_UP_SECONDS = 10;
+/** Of a guest, besides its RAM disks; a pool's processes in one guest take more. */
+const GUEST_MIB = { 1: 2368, 3: 1280 };
 
 interface Row extends Measured {
   readonly round: number;
@@ -35,48 +37,61 @@ interface Row extends Measured {
 
 const { values } = parseArgs({
   options: {
+    guests: { type: "string", default: "1" },
     rounds: { type: "string", default: "3" },
     seconds: { type: "string", default: "5" },
     "warm-up": { type: "string", default: "120" },
-    peers: { type: "string", default: [...OURS, ...THEIRS].join(",") },
-    memory: { type: "string", default: "4608" },
+    peers: { type: "string", default: [...OURS, ...KERNEL_PEERS].join(",") },
+    memory: { type: "string" },
     json: { type: "string" },
   },
 });
 const wanted = values.peers.split(",");
-const unknown = wanted.filter((peer) => ![...OURS, ...THEIRS].includes(peer));
+const unknown = wanted.filter((peer) => ![...OURS, ...KERNEL_PEERS].includes(peer));
 if (unknown.length > 0) {
-  console.error(`There is no peer ${unknown.join(", ")}. There are ${[...OURS, ...THEIRS].join(", ")}`);
+  console.error(`There is no peer ${unknown.join(", ")}. There are ${[...OURS, ...KERNEL_PEERS].join(", ")}`);
+  Deno.exit(2);
+}
+const guests = Number(values.guests);
+if (guests !== 1 && guests !== 3) {
+  console.error(`--guests is 1 or 3, not ${values.guests}`);
   Deno.exit(2);
 }
 
-/** Makes `peer` on two RAM disks; returns its device, or null where the guest's kernel has no module for it. */
-async function make(guest: Guest, directory: string, peer: string, number: number): Promise<string | null> {
-  const disks = [`/dev/ram${2 * number - 2}`, `/dev/ram${2 * number - 1}`];
-  if (OURS.includes(peer)) {
-    const legs = disks.map((leg) => ({ guest, leg }));
-    const pool = await GuestPool.create(directory, legs, POOL_MIB, {
-      name: peer,
-      firstPort: 7700 + 10 * number,
-      rdma: true,
-    });
-    return await pool.attach(guest, `--device ublk --transport ${peer.slice("brmr-".length)}`);
-  }
-  if (peer === "md-rnbd" && (await guest.run("modprobe -n -q rnbd_client")).status !== 0) return null;
-  return (await guest.expect(`bash ${SCRIPT} ${peer} ${disks.join(" ")} ${number}`)).trim();
-}
+const diskCount = (guests === 1 ? 2 : 1) * wanted.length;
+const memoryMib = Number(values.memory ?? GUEST_MIB[guests] + diskCount * DISK_MIB);
 
 const layer = await guestTools(["mdadm", "drbd-utils"]);
-await using bed = await Bed.open({ memoryMib: Number(values.memory), modules: ["ublk_drv"], layer });
-const guest = bed.guest(1);
-await guest.expect(`modprobe brd rd_nr=${2 * wanted.length} rd_size=${DISK_MIB << 10} max_part=0`);
+await using bed = await Bed.open({ guests, memoryMib, modules: ["ublk_drv"], layer });
+const client = bed.guest(1);
+for (const guest of bed.guests) {
+  await guest.expect(`modprobe brd rd_nr=${diskCount} rd_size=${DISK_MIB << 10} max_part=0`);
+}
+
+/** Where the copies of a peer lie. */
+function placesOf(peer: string, number: number): [Place, Place] {
+  const place = (guest: number, disk: number) => ({ guest: bed.guest(guest), disk: `/dev/ram${disk}` });
+  if (guests === 1) return [place(1, 2 * number - 2), place(1, 2 * number - 1)];
+  return peer === "drbd" ? [place(1, number - 1), place(2, number - 1)] : [place(2, number - 1), place(3, number - 1)];
+}
+
+/** Makes a peer; returns its device, or null where the guests' kernel has no module for it. */
+async function make(peer: string, number: number): Promise<string | null> {
+  const places = placesOf(peer, number);
+  if (!OURS.includes(peer)) return await makeKernelPeer(peer, number, client, places);
+  const legs = places.map(({ guest, disk }) => ({ guest, leg: disk }));
+  const options = { name: peer, firstPort: 7700 + 10 * number, rdma: true };
+  const pool = await GuestPool.create(bed.directory, legs, POOL_MIB, options);
+  return await pool.attach(client, `--device ublk --transport ${peer.slice("brmr-".length)}`);
+}
+
 const devices = new Map<string, string>();
 for (const [index, peer] of wanted.entries()) {
-  const device = await make(guest, bed.directory, peer, index + 1);
+  const device = await make(peer, index + 1);
   if (device === null) console.error(`${peer}: this kernel has no such module; left out`);
   else devices.set(peer, device);
 }
-const fio = new BlockFio(guest, POOL_MIB - 8);
+const fio = new BlockFio(client, POOL_MIB - 8);
 // RAM disks take their memory when they are first written. What compiles itself while it runs does so for minutes under
 // emulation, and rates are meant to be those of a program that has run for a while; C needs no such time.
 for (const device of devices.values()) await fio.fill(device);

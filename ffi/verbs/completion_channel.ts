@@ -29,11 +29,12 @@ export class CompletionChannel {
     setNonBlocking(this.descriptor);
   }
 
-  /** Takes one event and acknowledges it. Whether there was one; it says no more than "poll". */
-  takeEvent(): boolean {
-    if (verbs().ibv_get_cq_event(this.pointer, this.#out.pointer, this.#contextOut) !== 0) return false;
-    verbs().ibv_ack_cq_events(Deno.UnsafePointer.create(this.#out.view.getBigUint64(0, true)), 1);
-    return true;
+  /** Takes one event and acknowledges it. The address of its queue, which is to be polled; 0 when there was none. */
+  takeEvent(): number {
+    if (verbs().ibv_get_cq_event(this.pointer, this.#out.pointer, this.#contextOut) !== 0) return 0;
+    const queue = this.#out.view.getBigUint64(0, true);
+    verbs().ibv_ack_cq_events(Deno.UnsafePointer.create(queue), 1);
+    return Number(queue);
   }
 
   /** 0, or an errno. After the completion queues that use it. */

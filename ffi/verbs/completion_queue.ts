@@ -20,18 +20,22 @@ const BATCH = 32;
 /** Owns one `struct ibv_cq`. */
 export class CompletionQueue {
   readonly pointer: Deno.PointerObject;
+  readonly address: number;
   readonly #completions = new HeldMemory(ENTRY_BYTES * BATCH);
   readonly #poll: BoundCall;
   readonly #arm: BoundCall;
+  readonly #armSolicited: BoundCall;
   #isClosed = false;
 
   constructor(context: VerbsContext, capacity: number, channel: CompletionChannel) {
     const pointer = verbs().ibv_create_cq(context.pointer, capacity, null, channel.pointer, 0);
     if (pointer === null) throw new RdmaUnavailable("failed", `ibv_create_cq failed: ${errnoName(errno())}`);
     this.pointer = pointer;
-    const self = { pointer: addressOf(pointer) };
+    this.address = addressOf(pointer);
+    const self = { pointer: this.address };
     this.#poll = bindCall(context.operation("poll_cq"), [self, { int: BATCH }, { pointer: this.#completions.address }]);
     this.#arm = bindCall(context.operation("req_notify_cq"), [self, { int: 0 }]);
+    this.#armSolicited = bindCall(context.operation("req_notify_cq"), [self, { int: 1 }]);
   }
 
   /** Takes completions, which `workId` and its kin then show. Their count; negative when the queue is broken. */
@@ -42,6 +46,11 @@ export class CompletionQueue {
   /** The completion channel shall tell of the next completion. What came before needs another poll. 0 or an errno. */
   arm(): number {
     return this.#arm.call();
+  }
+
+  /** The same, but of the next packet received that was sent as solicited, or (as devices go) of an error. */
+  armSolicited(): number {
+    return this.#armSolicited.call();
   }
 
   /** The number given with work request `index` of the last poll. */

@@ -9,6 +9,7 @@ import { ControlError } from "../control/control_api.ts";
 import { connectNode } from "../control/node_control_client.ts";
 import { NodeConnections } from "../control/node_connections.ts";
 import { findPool, type FoundPool } from "../control/pool_lookup.ts";
+import type { PayloadCrcPolicy } from "../transport/payload_crc.ts";
 import type { TransportPolicy } from "../transport/transport_choice.ts";
 import { clientSocketPath, makeRuntimeDir } from "../control/runtime_dir.ts";
 import type { CoreEvent } from "../core/output.ts";
@@ -21,7 +22,7 @@ import type { DeviceChoice } from "../frontend/device_choice.ts";
 import { WorkerPort } from "./worker_port.ts";
 import type { ClientWorkerStatus, WorkerReport } from "./worker_messages.ts";
 
-export type { TransportPolicy };
+export type { PayloadCrcPolicy, TransportPolicy };
 
 /** Memory for payloads unless told otherwise. */
 export const DEFAULT_CLIENT_MEMORY_BYTES = 64 << 20;
@@ -52,6 +53,8 @@ export interface ClientNodeOptions {
   readonly heartbeatMs?: number;
   /** How to reach legs: "auto" (by default) takes RDMA where both ends have it. */
   readonly transport?: TransportPolicy;
+  /** Where payloads that it sends are summed; "auto" by default. */
+  readonly payloadCrc?: PayloadCrcPolicy;
   /** How long I/O waits for legs before it fails; the pool's own by default. */
   readonly ioTimeoutMs?: number;
   /**
@@ -175,6 +178,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       readOnly: options.readOnly ?? false,
       takeover: options.takeover ?? false,
       transport: options.transport ?? "auto",
+      payloadCrc: options.payloadCrc ?? "auto",
       force: options.force && {
         historyId: crypto.randomUUID(),
         withoutMask: options.force.without.reduce((mask, legIndex) => mask | (1 << legIndex), 0),

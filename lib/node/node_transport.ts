@@ -12,6 +12,7 @@ import type { UringReactor } from "../io/uring_reactor.ts";
 import { RdmaTransport } from "../transport/rdma/rdma_transport.ts";
 import { VerbsNetwork } from "../transport/rdma/verbs_network.ts";
 import { LocalNetwork } from "../transport/local_network.ts";
+import type { PayloadCrcPolicy } from "../transport/payload_crc.ts";
 import type { BorrowingPool } from "../transport/payload_sharing.ts";
 import { TcpTransport } from "../transport/tcp_transport.ts";
 import type { Transport, TransportHandler } from "../transport/transport.ts";
@@ -32,6 +33,7 @@ export interface NodeTransportOptions {
   readonly borrow: BorrowingPool | null;
   /** Whether memory is shared with nodes of this machine. Not where there is RDMA, which lends part of the pool itself. */
   readonly lendsMemory: boolean;
+  readonly payloadCrc: PayloadCrcPolicy;
   readonly maxConnections?: number;
   readonly report: (event: CoreEvent) => void;
 }
@@ -55,7 +57,11 @@ export function makeTransport(options: NodeTransportOptions): Transport {
   if (links === null) return new TcpTransport(network, slots, handler, { maxConnections, report });
   const choice = new TransportChoice(policy, handler, reactor);
   const landingBytes = Math.max(LEAST_LANDING_BYTES, Math.floor(pool.totalBytes * options.landingShare));
-  const rdma = new RdmaTransport(links, pool, choice.rdmaHandler, reactor, { landingBytes, report });
+  const rdma = new RdmaTransport(links, pool, choice.rdmaHandler, reactor, {
+    landingBytes,
+    checksums: options.payloadCrc === "always",
+    report,
+  });
   choice.attach(new TcpTransport(network, slots, choice.tcpHandler, { maxConnections, report }), rdma);
   return choice;
 }

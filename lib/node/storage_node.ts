@@ -13,6 +13,7 @@ import { LegRegistry } from "./leg_registry.ts";
 import { LegRetries } from "./leg_retries.ts";
 import { NodeState } from "./node_state.ts";
 import type { NodeHandle } from "./node_handle.ts";
+import type { PayloadCrcPolicy } from "../transport/payload_crc.ts";
 import { VERSION } from "./version.ts";
 import { onceReleased, RELEASE_LIMIT_MS } from "./once_released.ts";
 import { WorkerPort } from "./worker_port.ts";
@@ -34,6 +35,8 @@ export interface StorageNodeOptions {
   readonly advertise?: readonly string[];
   /** Bytes of payload buffers; 64 MiB by default. */
   readonly memoryBytes?: number;
+  /** Where payloads that it sends are summed; "auto" by default. */
+  readonly payloadCrc?: PayloadCrcPolicy;
   /** For people. Kept in the state directory. */
   readonly nodeName?: string;
   /** Allows to listen beyond loopback although there is no authentication yet. */
@@ -86,6 +89,7 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     // What is listened on at a port of its own is known once it is.
     addresses: advertise ?? listen.filter((each) => !isWildcard(each) && !each.endsWith(":0")),
     hasAllAddresses: advertise !== undefined,
+    payloadCrc: options.payloadCrc ?? "auto",
   }, onReport);
   const legs = new LegRegistry(state, port);
 

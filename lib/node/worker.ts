@@ -88,6 +88,7 @@ function runStorage(start: StorageStart): void {
     landingShare: 1 / 2,
     borrow,
     lendsMemory: false,
+    payloadCrc: start.payloadCrc,
     maxConnections: 512,
     report: reportTransport,
   });
@@ -157,6 +158,7 @@ function runClient(start: ClientStart): void {
     landingShare: 1 / 4,
     borrow: null,
     lendsMemory: start.transport === "auto",
+    payloadCrc: start.payloadCrc,
     report: reportTransport,
   });
   const life = new ClientLife(worker, reactor, () => openFrontends(start, worker, reactor, pool, report), report);

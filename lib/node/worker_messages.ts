@@ -13,6 +13,7 @@ import type { DeviceChoice } from "../frontend/device_choice.ts";
 import type { MailboxPort } from "../io/mailbox.ts";
 import type { TransportPolicy } from "../transport/transport_choice.ts";
 import type { ControlErrorCode, LegPath } from "../control/control_api.ts";
+import type { PayloadCrcPolicy } from "../transport/payload_crc.ts";
 
 /** First message to the worker of a storage node. */
 export interface StorageStart {
@@ -27,6 +28,7 @@ export interface StorageStart {
   readonly addresses: readonly string[];
   /** These are all; addresses that it comes to listen on are not added. */
   readonly hasAllAddresses: boolean;
+  readonly payloadCrc: PayloadCrcPolicy;
 }
 
 /** First message to the worker of a client node. */
@@ -54,6 +56,7 @@ export interface ClientStart {
   readonly startTimeoutMs: number;
   /** How to reach legs. */
   readonly transport: TransportPolicy;
+  readonly payloadCrc: PayloadCrcPolicy;
   /** How long I/O waits for legs before it fails; 0 takes the pool's own. */
   readonly ioTimeoutMs: number;
   readonly poolIoTimeoutMs: number;

@@ -10,6 +10,13 @@ import { type Message, MessageFlag } from "../wire/message.ts";
 import { frameFault } from "./frame_rules.ts";
 
 /**
+ * Where the payloads that this process sends are summed, besides what the network does: where its sums are weak, that is over
+ * TCP ("auto"), or over RDMA as well, whose packets have a CRC of their own, which the devices compute and check ("always").
+ * Within a machine's memory nothing travels, and nothing is summed.
+ */
+export type PayloadCrcPolicy = "auto" | "always";
+
+/**
  * CRC-32 (u32) of the first `lengthBytes` of `bytes`. A caller that sends one payload to several legs computes it once and puts
  * it into `message.payloadCrc`.
  */

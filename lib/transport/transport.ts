@@ -41,7 +41,8 @@ export interface TransportHandler {
   onMessage(connection: number, message: Message, slot: number): void;
   /**
    * The transport no longer needs a payload given to `send` with this `token` >= 0.
-   * Called exactly once for each such send, also when the connection dies.
+   * Called exactly once for each such send, also when the connection dies. For a WRITE, which the peer answers, it may come
+   * as late as the answer: nobody is woken to hear it earlier.
    */
   onSent(connection: number, token: number): void;
   /** The connection is gone (or `connect` failed): `reason` is a negative errno, 0 for an orderly end. Called once. */

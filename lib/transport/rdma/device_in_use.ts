@@ -20,6 +20,6 @@ export interface DeviceInUse {
   readonly eventDescriptor: number;
   /** The device has failed or was removed: its links end, new ones are made on others. */
   isDead: boolean;
-  /** Takes all events of the completion channel. They say no more than "look": every link has to be armed again. */
+  /** Takes all events of the completion channel. The links that they are of have to be armed again. */
   drainEvents(): void;
 }

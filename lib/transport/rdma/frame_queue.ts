@@ -7,6 +7,8 @@
 import { encodeHeader, HEADER_BYTES, type Message } from "../../wire/message.ts";
 
 const FIRST_ROOM = 64;
+/** Where the type is in a header. */
+const TYPE_AT = 4;
 
 /** See the module's description. The accessors are of the first frame. */
 export class FrameQueue {
@@ -53,6 +55,10 @@ export class FrameQueue {
   copyHeader(target: Uint8Array, at: number): void {
     const from = this.#head * HEADER_BYTES;
     for (let i = 0; i < HEADER_BYTES; i++) target[at + i] = this.#headers[from + i];
+  }
+
+  get type(): number {
+    return this.#headers[this.#head * HEADER_BYTES + TYPE_AT];
   }
 
   get payload(): Uint8Array | null {

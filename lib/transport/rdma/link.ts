@@ -35,8 +35,11 @@ export interface RdmaLink {
   /** 0, or what went wrong: IBV_WC_*. */
   status(index: number): number;
   byteLength(index: number): number;
-  /** The network shall tell (`onReadable`) of the next completion. False when that was asked already. */
-  arm(): boolean;
+  /**
+   * The network shall tell (`onReadable`) of the next packet received, or with `everything` of the next completion of any kind.
+   * False when that was asked already.
+   */
+  arm(everything: boolean): boolean;
   /**
    * Ends the connection, whether or not the peer answers: what is under way completes, with an error if nothing else, and
    * is polled as before. A completion tells that the device does not read the request's memory any more.

@@ -12,7 +12,7 @@
  * @module
  */
 
-import { HEADER_BYTES } from "../../wire/message.ts";
+import { HEADER_BYTES, MessageType } from "../../wire/message.ts";
 import type { FrameQueue } from "./frame_queue.ts";
 import type { Landing } from "./landing_memory.ts";
 import { type RdmaLink, RECEIVE_COUNT, SEND_COUNT, SEND_REQUEST_COUNT } from "./link.ts";
@@ -55,9 +55,12 @@ export class PacketSender {
   #takenCount = 0;
   /** Requests in the send queue. */
   #requestCount = 0;
+  /** Tokens under way whose frames the peer does not answer. */
+  #unansweredCount = 0;
   /** By packet buffer: requests and tokens that its completion ends. */
   readonly #requests = new Int32Array(SEND_COUNT);
   readonly #tokenCounts = new Int32Array(SEND_COUNT);
+  readonly #unansweredCounts = new Int32Array(SEND_COUNT);
   readonly #tokens = new Float64Array(SEND_REQUEST_COUNT);
   #tokenHead = 0;
   #tokenCount = 0;
@@ -67,6 +70,7 @@ export class PacketSender {
   #bodyAt = 0;
   #openRequests = 0;
   #openTokens = 0;
+  #openUnanswered = 0;
   #openTells = false;
   /** The first frame waits for the peer's memory or for room in the send queue, not just for another packet. */
   #isBlocked = false;
@@ -105,6 +109,15 @@ export class PacketSender {
     return this.#sentCount - this.#completedCount;
   }
 
+  /**
+   * Whether a completion is worth a wake-up: memory is to be had back, or room. Not while all that is under way are writes,
+   * which the peer answers, and by then they are complete but for the rare acknowledgement that was lost or overtaken.
+   */
+  get awaitsCompletion(): boolean {
+    return this.#unansweredCount > 0 || !this.#queue.isEmpty ||
+      (this.#tokenCount > 0 && this.#takenCount > this.#completedCount);
+  }
+
   /** Puts what waits into packets as far as there is room, and what the peer has to know. Does not post. */
   fill(): void {
     this.#isBlocked = false;
@@ -124,6 +137,7 @@ export class PacketSender {
     const packet = workId - FIRST_SEND_ID;
     this.#requestCount -= this.#requests[packet];
     this.#completedCount++;
+    this.#unansweredCount -= this.#unansweredCounts[packet];
     for (let i = this.#tokenCounts[packet]; i > 0; i--) onSent(this.#takeToken());
   }
 
@@ -176,6 +190,7 @@ export class PacketSender {
     this.#end = this.#bodyAt;
     this.#openRequests = 1;
     this.#openTokens = 0;
+    this.#openUnanswered = 0;
     return true;
   }
 
@@ -190,6 +205,7 @@ export class PacketSender {
     this.#link.addSend(FIRST_SEND_ID + packet, this.#landing.packetAddress + at, this.#end - at);
     this.#requests[packet] = this.#openRequests;
     this.#tokenCounts[packet] = this.#openTokens;
+    this.#unansweredCounts[packet] = this.#openUnanswered;
     this.#requestCount++;
     this.#sentCount++;
     this.#open = -1;
@@ -240,6 +256,10 @@ export class PacketSender {
     if (token >= 0) {
       this.#tokens[(this.#tokenHead + this.#tokenCount++) % SEND_REQUEST_COUNT] = token;
       this.#openTokens++;
+      if (this.#queue.type !== MessageType.WRITE) {
+        this.#openUnanswered++;
+        this.#unansweredCount++;
+      }
     }
     return page;
   }

@@ -36,6 +36,7 @@ import { FIRST_SEND_ID, PacketSender } from "./packet_sender.ts";
 /** What a connection needs of the transport it belongs to. */
 export interface RdmaOwner {
   readonly pool: LendingPool;
+  /** Whether payloads in slots are summed. */
   readonly checksums: boolean;
   readonly maxQueuedFrames: number;
   readonly maxQueuedBytes: number;
@@ -166,6 +167,14 @@ export class RdmaConnection implements LinkUser {
     if (link === null || this.#state >= STOPPING || this.#isBroken) return;
     this.#sender!.fill();
     if (link.post() !== 0) this.#break(CloseReason.RESET, "its send queue refuses requests");
+  }
+
+  /**
+   * Asks to be woken, once, by what has not come yet: by packets, and by the completions of our own ones only when something
+   * waits for them. Whether it had not been asked for.
+   */
+  arm(): boolean {
+    return this.link?.arm(this.#state !== OPEN || this.#sender!.awaitsCompletion) ?? false;
   }
 
   /** Takes completions and frames. Whether there were any. */
@@ -445,7 +454,7 @@ export class RdmaConnection implements LinkUser {
   }
 
   #isSound(bytes: Uint8Array): boolean {
-    if (isPayloadSound(this.#incoming, bytes, this.#owner.checksums)) return true;
+    if (isPayloadSound(this.#incoming, bytes, true)) return true;
     this.#fault(CloseReason.BAD_MESSAGE, "its payload does not match its checksum");
     return false;
   }
@@ -460,7 +469,8 @@ export class RdmaConnection implements LinkUser {
 
   #queueFrame(message: Message, payload: Uint8Array | null, address: number, token: number): boolean {
     const { flags, payloadCrc: crc } = message;
-    setPayloadFields(message, payload, this.#owner.checksums);
+    // What is no slot of the pool is the cores' own business, and little: it is always summed.
+    setPayloadFields(message, payload, this.#owner.checksums || address === 0);
     const frameBytes = HEADER_BYTES + message.payloadLength;
     const queued = this.#queue.queuedBytes + frameBytes <= this.#owner.maxQueuedBytes &&
       this.#queue.push(message, payload, address, token);

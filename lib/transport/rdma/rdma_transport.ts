@@ -22,8 +22,9 @@ import { RdmaConnection, type RdmaOwner } from "./rdma_connection.ts";
 export interface RdmaTransportOptions {
   /** Bytes of the pool that peers may write to; whole MiB. Each connection takes 2 to 9 MiB of it. */
   readonly landingBytes: number;
-  /** As in TcpTransportOptions. */
+  /** Whether payloads in slots are summed (default true), though the device sums every packet. Sums that come are checked. */
   readonly checksums?: boolean;
+  /** As in TcpTransportOptions. */
   readonly maxQueuedBytes?: number;
   readonly maxQueuedFrames?: number;
   readonly report?: (text: string) => void;
@@ -130,7 +131,7 @@ export class RdmaTransport implements Transport {
     do {
       this.#service();
       isArmed = false;
-      for (const connection of this.#connections) if (connection?.link?.arm()) isArmed = true;
+      for (const connection of this.#connections) if (connection?.arm()) isArmed = true;
     } while (isArmed);
   }
 
@@ -150,6 +151,10 @@ export class RdmaTransport implements Transport {
   stats(connection: number): ConnectionStats {
     const target = this.#connections[connection] ?? null;
     return target === null ? { sentBytes: 0, receivedBytes: 0, sentFrames: 0, receivedFrames: 0 } : { ...target.stats };
+  }
+
+  sumsPayloads(): boolean {
+    return this.#owner.checksums;
   }
 
   queuedBytes(connection: number): number {

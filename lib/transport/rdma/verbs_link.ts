@@ -33,6 +33,11 @@ const EIO = -CloseReason.IO_ERROR;
 /** A completion queue has slack: a device may be late to notice that entries were taken. */
 const SLACK = 64;
 
+/** What the completion channel has been asked to tell of. */
+const NOT_ARMED = 0;
+const FOR_PACKETS = 1;
+const FOR_EVERYTHING = 2;
+
 /** What a link asks of its network. */
 export interface LinkHost {
   /** `progressEnd` of the link is to be called now and then until it says that it is over. */
@@ -59,7 +64,7 @@ export class VerbsLink implements RdmaLink {
   readonly #pair: QueuePair;
   #peer: Offer | null = null;
   readonly #lent: Landing;
-  #isArmed = false;
+  #armed = NOT_ARMED;
   #isStopped = false;
   #isClosed = false;
   #released: () => void = () => undefined;
@@ -161,16 +166,28 @@ export class VerbsLink implements RdmaLink {
     return this.#queue.byteLength(index);
   }
 
-  arm(): boolean {
-    if (this.#isArmed || this.#isClosed) return false;
-    this.#isArmed = true;
-    this.#queue.arm();
+  arm(everything: boolean): boolean {
+    const wanted = everything ? FOR_EVERYTHING : FOR_PACKETS;
+    if (this.#armed >= wanted || this.#isClosed) return false;
+    this.#armed = wanted;
+    if (everything) this.#queue.arm();
+    else this.#queue.armSolicited();
     return true;
+  }
+
+  /** @internal Address of its completion queue. */
+  get queueAddress(): number {
+    return this.#queue.address;
+  }
+
+  /** @internal Whether the channel has yet to tell of it. */
+  get isArmed(): boolean {
+    return this.#armed !== NOT_ARMED;
   }
 
   /** @internal The channel told of completions: it tells of no more until it is armed again. */
   disarmed(): void {
-    this.#isArmed = false;
+    this.#armed = NOT_ARMED;
   }
 
   stop(): void {

@@ -360,16 +360,27 @@ export class VerbsNetwork implements RdmaNetwork {
       channel,
       isDead: false,
       eventDescriptor: context.openEvents(),
-      drainEvents: () => {
-        while (channel.takeEvent());
-        for (const { link, device: its } of this.#attempts.values()) if (its === device) link?.disarmed();
-      },
+      drainEvents: () => this.#drainEvents(device),
     };
     const token = FIRST_DEVICE_TOKEN + 2 * this.#devices.length;
     this.#devices.push(device);
     this.#poll(token, device.channel.descriptor);
     this.#poll(token + 1, device.eventDescriptor);
     return device;
+  }
+
+  /** A queue tells once for each time it is armed: when none of the device's is, there is nothing more to take. */
+  #drainEvents({ context, channel }: DeviceInUse): void {
+    for (;;) {
+      let hasArmed = false;
+      for (const { link, device } of this.#attempts.values()) {
+        if (device?.context === context && link?.isArmed) hasArmed = true;
+      }
+      if (!hasArmed) return;
+      const queue = channel.takeEvent();
+      if (queue === 0) return;
+      for (const { link } of this.#attempts.values()) if (link?.queueAddress === queue) link.disarmed();
+    }
   }
 
   #deviceEvents(device: DeviceInUse): void {

@@ -108,6 +108,13 @@ export function sendWrite(side: Side, connection: number, requestId: number, byt
   return slot;
 }
 
+/** Answers writes, as legs do: a payload may be held until then. */
+export function answerWrites({ transport, handler }: Side, connection: number): void {
+  handler.onFrame = ({ message }) => {
+    if (message.type === MessageType.WRITE) assert.ok(transport.send(connection, ping(message.requestId), -1, -1));
+  };
+}
+
 const slotTables = new WeakMap<Side, Map<number, number>>();
 
 /** Slots to be freed when their token comes back, by token. Asking for it is what sees to that. */

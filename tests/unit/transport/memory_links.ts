@@ -24,6 +24,17 @@ interface Request {
   readonly page: number;
 }
 
+const NOT_ARMED = 0;
+const FOR_PACKETS = 1;
+const FOR_EVERYTHING = 2;
+
+/** The network of one transport. */
+export interface MemoryNetwork extends RdmaNetwork {
+  memory(address: number, lengthBytes: number): Uint8Array;
+  /** Something has happened that its reactor is woken for. */
+  isWoken: boolean;
+}
+
 class MemoryLink implements RdmaLink {
   readonly inlineBytes = 0;
   readonly description = { device: "memory", gid: "::", mtuBytes: 4096, path: "here -> there", registeredBytes: 0 };
@@ -39,16 +50,14 @@ class MemoryLink implements RdmaLink {
   #shown: { workId: number; lengthBytes: number; status: number }[] = [];
   #isPosted = true;
   #isStopped = false;
-  #isArmed = false;
+  #armed = NOT_ARMED;
+  readonly #network: MemoryNetwork;
 
-  constructor(
-    fabric: MemoryFabric,
-    user: LinkUser,
-    memory: (address: number, lengthBytes: number) => Uint8Array,
-  ) {
+  constructor(fabric: MemoryFabric, user: LinkUser, network: MemoryNetwork) {
     this.#fabric = fabric;
     this.user = user;
-    this.#memory = memory;
+    this.#network = network;
+    this.#memory = network.memory;
     for (let i = 0; i < RECEIVE_COUNT; i++) this.addReceive(i, user.landing.packetAddress + i * 4096, 4096);
   }
 
@@ -76,7 +85,7 @@ class MemoryLink implements RdmaLink {
     if (request === undefined || this.isClosed) return false;
     const peer = this.peer!;
     if (peer.isClosed) {
-      this.#done.push({ workId: request.workId, lengthBytes: 0, status: 12 });
+      this.#complete({ workId: request.workId, lengthBytes: 0, status: 12 });
       return true;
     }
     if (request.page >= 0) {
@@ -89,16 +98,23 @@ class MemoryLink implements RdmaLink {
     assert.ok(receive !== undefined, "A receive is posted for every packet");
     receive.bytes.set(request.bytes);
     this.#fabric.damage?.(receive.bytes.subarray(0, request.bytes.length));
-    peer.#done.push({ workId: receive.workId, lengthBytes: request.bytes.length, status: 0 });
-    this.#done.push({ workId: request.workId, lengthBytes: 0, status: 0 });
+    peer.#complete({ workId: receive.workId, lengthBytes: request.bytes.length, status: 0 });
+    this.#fabric.acknowledge(() => this.#complete({ workId: request.workId, lengthBytes: 0, status: 0 }));
     return true;
+  }
+  /** As strict as a device: wakes the transport only for what it asked to be woken for, and once. */
+  #complete(completion: { workId: number; lengthBytes: number; status: number }): void {
+    this.#done.push(completion);
+    const isPacket = completion.workId >= 0 && completion.workId < RECEIVE_COUNT;
+    if (this.#armed < (isPacket ? FOR_PACKETS : FOR_EVERYTHING)) return;
+    this.#armed = NOT_ARMED;
+    this.#network.isWoken = true;
   }
   write(address: number, bytes: Uint8Array): void {
     this.#memory(address, bytes.length).set(bytes);
   }
   poll(): number {
     this.#shown = this.#done.splice(0, 3);
-    if (this.#shown.length > 0) this.#isArmed = false;
     return this.#shown.length;
   }
   workId(index: number): number {
@@ -110,17 +126,18 @@ class MemoryLink implements RdmaLink {
   byteLength(index: number): number {
     return this.#shown[index].lengthBytes;
   }
-  arm(): boolean {
+  arm(everything: boolean): boolean {
     assert.ok(this.#isPosted, "All that was added is posted before the reactor waits");
-    const isNews = !this.#isArmed;
-    this.#isArmed = true;
-    return isNews;
+    const wanted = everything ? FOR_EVERYTHING : FOR_PACKETS;
+    if (this.#armed >= wanted) return false;
+    this.#armed = wanted;
+    return true;
   }
   stop(): void {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#isPosted = true;
-    for (const { workId } of this.#sending.splice(0)) this.#done.push({ workId, lengthBytes: 0, status: 5 });
+    for (const { workId } of this.#sending.splice(0)) this.#complete({ workId, lengthBytes: 0, status: 5 });
   }
   close(): void {
     assert.ok(!this.isClosed);
@@ -140,49 +157,65 @@ export class MemoryFabric {
   readonly #links: MemoryLink[] = [];
   readonly #listeners = new Map<string, AcceptLink>();
   readonly #events: (() => void)[] = [];
-  readonly #networks: RdmaNetwork[] = [];
+  readonly #networks: MemoryNetwork[] = [];
   /** While set, devices do not let go of links that are abandoned. */
   isHeldUp = false;
   readonly #heldUp: (() => void)[] = [];
+  /** While set, a sender hears that its packet was taken only when nothing else is under way. */
+  acknowledgesLate = false;
+  readonly #acknowledgements: (() => void)[] = [];
   #nextPort = 1000;
 
   /** The network of one transport, whose memory is `pool`. */
-  network(pool: LendingPool & { readonly baseAddress: number }, buffer: () => Uint8Array): RdmaNetwork {
+  network(pool: LendingPool & { readonly baseAddress: number }, buffer: () => Uint8Array): MemoryNetwork {
     const memory = (address: number, lengthBytes: number) =>
       buffer().subarray(address - pool.baseAddress, address - pool.baseAddress + lengthBytes);
-    const network: RdmaNetwork & { memory: typeof memory } = {
+    const network: MemoryNetwork = {
       memory,
+      isWoken: false,
       onReadable: () => {},
       listen: (address, accept): LinkListener => {
         const boundAddress = address.replace(/:0$/, () => `:${this.#nextPort++}`);
         this.#listeners.set(boundAddress, (peer, pending) => accept(peer, pending));
-        this.#makers.set(boundAddress, memory);
+        this.#makers.set(boundAddress, network);
         return { boundAddress, close: () => this.#listeners.delete(boundAddress) };
       },
       turn: () => {},
       connect: (address, user): PendingLink => {
         if (!/:\d+$/.test(address)) throw new Error(`"${address}" is not an address`);
         let isCancelled = false;
-        this.#events.push(() => isCancelled || this.#join(address, user, memory));
+        this.#events.push(() => isCancelled || this.#join(address, user, network));
         return { cancel: () => isCancelled = true };
       },
     };
     this.#networks.push(network);
     return network;
   }
-  readonly #makers = new Map<string, (address: number, lengthBytes: number) => Uint8Array>();
+  readonly #makers = new Map<string, MemoryNetwork>();
 
-  /** Moves one thing, and lets the transports look. False when nothing moves. */
+  /** Moves one thing, and lets the transports look that are woken by it. False when nothing moves. */
   step(): boolean {
     const event = this.#events.shift() ?? (this.isHeldUp ? undefined : this.#heldUp.shift());
-    const moved = event !== undefined || this.#links.some((link) => link.step());
+    let moved = event !== undefined || this.#links.some((link) => link.step());
     event?.();
-    for (const network of this.#networks) network.onReadable();
+    if (!moved && this.#acknowledgements.length > 0) {
+      this.#acknowledgements.shift()!();
+      moved = true;
+    }
+    for (const network of this.#networks) {
+      if (event !== undefined) network.isWoken = true;
+      if (network.isWoken) network.onReadable();
+    }
     return moved;
   }
 
   get hasReleasedAll(): boolean {
     return this.#heldUp.length === 0;
+  }
+
+  acknowledge(tell: () => void): void {
+    if (this.acknowledgesLate) this.#acknowledgements.push(tell);
+    else tell();
   }
 
   released(tell: () => void): void {
@@ -200,11 +233,11 @@ export class MemoryFabric {
     if (!peer.isClosed) this.#events.push(() => peer.isClosed || peer.user.onDisconnected(0));
   }
 
-  #join(address: string, user: LinkUser, memory: (address: number, lengthBytes: number) => Uint8Array): void {
+  #join(address: string, user: LinkUser, network: MemoryNetwork): void {
     const accept = this.#listeners.get(address);
     const far = accept?.("memory:peer", { cancel: () => {} }) ?? null;
     if (far === null) return user.onFailed(-111);
-    const near = new MemoryLink(this, user, memory);
+    const near = new MemoryLink(this, user, network);
     const other = new MemoryLink(this, far, this.#makers.get(address)!);
     near.peer = other;
     other.peer = near;

@@ -2,11 +2,14 @@
 
 import assert from "node:assert/strict";
 import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
+import { CloseReason } from "../../../lib/transport/close_reason.ts";
+import { payloadCrc } from "../../../lib/transport/payload_crc.ts";
 import { RdmaTransport } from "../../../lib/transport/rdma/rdma_transport.ts";
+import { Message, MessageFlag, MessageType } from "../../../lib/wire/message.ts";
 import { CONFORMANCE_TESTS, DAMAGE_TESTS, registerConformance } from "./conformance.ts";
-import { connect, join, write } from "./conformance_steps.ts";
+import { answerWrites, connect, finish, join, pattern, ping, sendWrite, write } from "./conformance_steps.ts";
 import { checkClean, type Harness, type HarnessOptions, makeSides } from "./harness.ts";
-import { MemoryFabric } from "./memory_links.ts";
+import { MemoryFabric, type MemoryNetwork } from "./memory_links.ts";
 
 // libc is opened when first needed and stays open; here, so that no test is blamed for it.
 new SlabBufferPool({ totalBytes: 1 << 20 });
@@ -20,6 +23,7 @@ function rdmaHarness(
   fabric = new MemoryFabric(),
 ): Harness {
   const transports: RdmaTransport[] = [];
+  const networks: MemoryNetwork[] = [];
   const sides = makeSides((pool, handler) => {
     const lending = pool as SlabBufferPool;
     handler.takesLanded = takesLanded;
@@ -34,15 +38,22 @@ function rdmaHarness(
       report: () => {},
     });
     transports.push(transport);
+    networks.push(network);
     return transport;
   }, () => new SlabBufferPool({ totalBytes: 32 << 20 }));
 
+  // A worker sleeps until it is woken: after what the test has done, a transport gets a turn only when its network was woken.
   function until(condition: () => boolean): void {
-    for (let idle = 0; !condition();) {
-      for (const side of sides) side.transport.flushSends();
+    for (const network of networks) network.isWoken = true;
+    while (!condition()) {
+      for (const [index, network] of networks.entries()) {
+        if (!network.isWoken) continue;
+        network.isWoken = false;
+        sides[index].transport.flushSends();
+      }
       if (condition()) return;
-      idle = fabric.step() ? 0 : idle + 1;
-      assert.ok(idle < 3, "The condition holds before nothing moves any more");
+      const moved = fabric.step();
+      assert.ok(moved || networks.some(({ isWoken }) => isWoken), "The condition holds before nothing moves any more");
     }
   }
   return {
@@ -126,5 +137,69 @@ Deno.test("a device that does not let go of a link to a peer that is gone holds 
   fabric.isHeldUp = false;
   harness.until(() => fabric.hasReleasedAll);
   assert.ok(tryAgain(), "Let go of, the memory serves again");
+  harness.close();
+});
+
+Deno.test("a write's payload comes back with the answer, without a wake-up of its own, also when its completion comes later", () => {
+  for (const acknowledgesLate of [false, true]) {
+    const fabric = new MemoryFabric();
+    const joined = join(rdmaHarness({}, true, { nowMs: 1 }, fabric));
+    const { harness, a, b, ca, cb } = joined;
+    fabric.acknowledgesLate = acknowledgesLate;
+    assert.ok(sendWrite(a, ca, 1, pattern(1, 20_000)) >= 0);
+    harness.until(() => b.handler.frames.length === 1);
+    while (fabric.step());
+    assert.equal(a.handler.sentCounts.size, 0, "The leg has not answered: nobody is woken");
+    assert.ok(b.transport.send(cb, ping(1), -1, -1));
+    harness.until(() => a.handler.sentCounts.size === 1 && a.handler.frames.length === 1);
+    finish(joined);
+  }
+});
+
+Deno.test("a payload that nobody answers, as that of a read, comes back as soon as it has left", () => {
+  for (const acknowledgesLate of [false, true]) {
+    const fabric = new MemoryFabric();
+    const { harness, a, b, ca } = join(rdmaHarness({}, true, { nowMs: 1 }, fabric));
+    fabric.acknowledgesLate = acknowledgesLate;
+    const slot = a.pool.allocate(20_000);
+    const message = new Message().reset(MessageType.DATA);
+    message.length = message.payloadLength = 20_000;
+    assert.ok(a.transport.send(ca, message, slot, 7));
+    harness.until(() => a.handler.sentCounts.get(7) === 1);
+    assert.equal(b.handler.frames.length, 1);
+    a.pool.free(slot);
+    harness.close();
+  }
+});
+
+Deno.test("where devices sum payloads we do not; what is no payload in a slot, and sums that come, are checked all the same", () => {
+  const harness = rdmaHarness({ checksums: false }, true);
+  const { a, b, ca, cb } = join(harness);
+  assert.equal(a.transport.sumsPayloads!(ca), false);
+  answerWrites(b, cb);
+  const bytes = pattern(1, 4096);
+  const slot = a.pool.allocate(4096);
+  a.pool.bytes(slot).set(bytes);
+  // A caller that has summed for another leg, which is on TCP, need not take it back.
+  const summed = write(1, 4096);
+  summed.payloadCrc = payloadCrc(bytes, 4096);
+  assert.ok(a.transport.send(ca, summed, slot, slot));
+  harness.until(() => b.handler.frames.length === 1 && a.handler.sentCounts.size === 1);
+  const { message, payload } = b.handler.frames[0];
+  assert.deepEqual([message.flags & MessageFlag.NO_PAYLOAD_CRC, message.payloadCrc], [MessageFlag.NO_PAYLOAD_CRC, 0]);
+  assert.deepEqual(payload, bytes);
+  a.pool.free(slot);
+
+  const body = () => new Message().reset(MessageType.MAP_PART);
+  assert.ok(a.transport.sendBytes(ca, body(), bytes));
+  harness.until(() => b.handler.frames.length === 2);
+  assert.equal(b.handler.frames[1].message.payloadCrc, payloadCrc(bytes, 4096));
+  const wrong = body();
+  wrong.payloadCrc = payloadCrc(bytes, 4096) ^ 1;
+  assert.ok(a.transport.sendBytes(ca, wrong, bytes));
+  harness.until(() => b.handler.closed.length === 1 && a.handler.closed.length === 1);
+  assert.equal(b.handler.closed[0].connection, cb);
+  assert.equal(b.handler.closed[0].reason, CloseReason.BAD_MESSAGE);
+  assert.equal(b.handler.frames.length, 2);
   harness.close();
 });
