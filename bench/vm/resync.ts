@@ -130,6 +130,8 @@ async function returns(what: string, missedMib: number): Promise<Row> {
 
 /** Bytes that the returning node's process writes to its disk for each byte missed; nobody else writes meanwhile. */
 async function amplification(what: string, write: string, missedBytes: number): Promise<string[]> {
+  // What a leg has not flushed when it goes counts as missed, too.
+  await client.expect(`sync ${device}`);
   await cutAndDrop();
   await client.expect(write, LIMIT_MS);
   const before = await pool.writtenBytes(LEG);
@@ -159,7 +161,7 @@ for (const mib of sizesMib) {
   report(await returns("fio writes elsewhere", mib));
 }
 const scattered = `fio --name=missed --filename=${device} --ioengine=libaio --direct=1 --rw=write:124k --bs=4k ` +
-  `--iodepth=32 --size=${FIO_MIB}M --io_size=${FIO_MIB / 32}M --output=/dev/null`;
+  `--iodepth=32 --size=${FIO_MIB}M --io_size=${(FIO_MIB << 20) / 32} --output=/dev/null`;
 const amplified = [
   ["amplification", "missed", "bytes written / missed"],
   await amplification("sequential", `dd if=/dev/zero of=${device} bs=1M count=64 oflag=direct status=none`, 64 << 20),
