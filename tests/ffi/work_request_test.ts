@@ -3,6 +3,9 @@
 import assert from "node:assert/strict";
 import { ReceiveChain, SendChain } from "../../ffi/verbs/work_request.ts";
 
+/** IBV_SEND_*. */
+const SIGNALED = 2, SOLICITED = 4, INLINE = 8;
+
 function view(address: number): Deno.UnsafePointerView {
   return new Deno.UnsafePointerView(Deno.UnsafePointer.create(BigInt(address))!);
 }
@@ -61,11 +64,15 @@ Deno.test("a chain of writes and a send, built again after it was emptied", () =
       remoteKey: 0x8000_0001,
     });
     assert.equal(requests[1].lengthBytes, 512);
-    assert.deepEqual([requests[2].workId, requests[2].opcode, requests[2].flags], [77n, 2, 2 | 8]);
+    assert.deepEqual([requests[2].workId, requests[2].opcode, requests[2].flags], [
+      77n,
+      2,
+      SIGNALED | SOLICITED | INLINE,
+    ]);
   }
   chain.clear();
   chain.addSend(1, 4096, 8, 9, false);
-  assert.deepEqual(walkSends(chain).map((each) => [each.opcode, each.flags]), [[2, 2]]);
+  assert.deepEqual(walkSends(chain).map((each) => [each.opcode, each.flags]), [[2, SIGNALED | SOLICITED]]);
 });
 
 Deno.test("a chain of receives ends after the last one added", () => {
