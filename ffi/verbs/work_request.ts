@@ -45,7 +45,10 @@ export class SendChain {
     this.#requests.view.setUint32(at + AT["ibv_send_wr.wr.rdma.rkey"], remoteKey, true);
   }
 
-  /** Adds a SEND that completes with `workId`, and wakes a peer that waits for packets only. Inline: the bytes are taken from memory when it is posted. */
+  /**
+   * Adds a SEND that completes with `workId`, and wakes a peer that waits for packets only. Inline: the bytes are taken from
+   * memory when it is posted.
+   */
   addSend(workId: number, address: number, lengthBytes: number, localKey: number, inline: boolean): void {
     const flags = AT.IBV_SEND_SIGNALED | AT.IBV_SEND_SOLICITED | (inline ? AT.IBV_SEND_INLINE : 0);
     this.#add(workId, AT.IBV_WR_SEND, flags, address, lengthBytes, localKey);

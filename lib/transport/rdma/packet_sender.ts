@@ -111,7 +111,8 @@ export class PacketSender {
 
   /**
    * Whether a completion is worth a wake-up: memory is to be had back, or room. Not while all that is under way are writes,
-   * which the peer answers, and by then they are complete but for the rare acknowledgement that was lost or overtaken.
+   * which the peer answers, and by then they are complete but for the rare acknowledgement that was lost or overtaken. Whatever
+   * comes, a heartbeat at the latest, has completions looked at.
    */
   get awaitsCompletion(): boolean {
     return this.#unansweredCount > 0 || !this.#queue.isEmpty ||
