@@ -21,8 +21,11 @@ wait_for() { # SECONDS COMMAND...
   return 1
 }
 serve() { # NODE
-  "${brmr[@]}" serve --insecure --state "$here/node$1" --listen "tcp://$address:770$1" --listen "rdma://$address:770$1" \
-    >"$here/node$1.log" 2>&1 &
+  # One of the two sums what it sends, so that both kinds of payload are read and pulled.
+  local sums=auto
+  [ "$1" = 2 ] && sums=always
+  "${brmr[@]}" serve --insecure --payload-crc $sums --state "$here/node$1" --listen "tcp://$address:770$1" \
+    --listen "rdma://$address:770$1" >"$here/node$1.log" 2>&1 &
   node[$1]=$!
   wait_for 120 grep -q "^ready rdma" "$here/node$1.log" || fail "node $1 does not listen"
 }
