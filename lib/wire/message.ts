@@ -199,10 +199,13 @@ export class Message {
   }
 }
 
+/** Where the type is in a header. */
+export const HEADER_TYPE_AT = 4;
+
 /** Writes `message` as 64 bytes at `at`. */
 export function encodeHeader(message: Message, view: DataView, at: number): void {
   view.setUint32(at, MAGIC, true);
-  view.setUint8(at + 4, message.type);
+  view.setUint8(at + HEADER_TYPE_AT, message.type);
   view.setUint8(at + 5, message.flags);
   view.setUint16(at + 6, message.legIndex, true);
   view.setUint32(at + 8, message.requestId, true);
@@ -222,7 +225,7 @@ export function encodeHeader(message: Message, view: DataView, at: number): void
 export function decodeHeader(view: DataView, at: number, out: Message): HeaderFault | null {
   if (view.getUint32(at, true) !== MAGIC) return "magic";
   if (view.getUint32(at + 60, true) !== headerCrc(view, at)) return "crc";
-  const type = view.getUint8(at + 4);
+  const type = view.getUint8(at + HEADER_TYPE_AT);
   if (KNOWN_TYPES[type] === 0) return "type";
   const sequence = getUint53(view, at + 16);
   const offset = getUint53(view, at + 24);

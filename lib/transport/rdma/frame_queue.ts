@@ -4,11 +4,9 @@
  * @module
  */
 
-import { encodeHeader, HEADER_BYTES, type Message } from "../../wire/message.ts";
+import { encodeHeader, HEADER_BYTES, HEADER_TYPE_AT, type Message } from "../../wire/message.ts";
 
 const FIRST_ROOM = 64;
-/** Where the type is in a header. */
-const TYPE_AT = 4;
 
 /** See the module's description. The accessors are of the first frame. */
 export class FrameQueue {
@@ -58,7 +56,7 @@ export class FrameQueue {
   }
 
   get type(): number {
-    return this.#headers[this.#head * HEADER_BYTES + TYPE_AT];
+    return this.#headers[this.#head * HEADER_BYTES + HEADER_TYPE_AT];
   }
 
   get payload(): Uint8Array | null {

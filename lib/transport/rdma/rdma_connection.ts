@@ -469,7 +469,7 @@ export class RdmaConnection implements LinkUser {
 
   #queueFrame(message: Message, payload: Uint8Array | null, address: number, token: number): boolean {
     const { flags, payloadCrc: crc } = message;
-    // What is no slot of the pool is the cores' own business, and little: it is always summed.
+    // What was copied, maps and tables above all, is little: it is always summed.
     setPayloadFields(message, payload, this.#owner.checksums || address === 0);
     const frameBytes = HEADER_BYTES + message.payloadLength;
     const queued = this.#queue.queuedBytes + frameBytes <= this.#owner.maxQueuedBytes &&
