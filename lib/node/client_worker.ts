@@ -20,6 +20,7 @@ import type { Frontend, FrontendHost, PoolGeometry } from "../frontend/frontend.
 import { bodyKind, encodeBody, parseBody } from "../wire/body_codec.ts";
 import { unreachable } from "../base/assert.ts";
 import { ConnectionKeys } from "./connection_keys.ts";
+import { RequestNumbers } from "./request_numbers.ts";
 import { CLOCK_STALENESS_MS } from "./leg_driver.ts";
 import type { LegPath } from "../control/control_api.ts";
 import type { WorkerReport } from "./worker_messages.ts";
@@ -56,6 +57,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   readonly #placingSlot: number[] = [];
   /** Whether that slot is a request's. Otherwise it is ours: a control payload, or an answer nobody waits for. */
   readonly #placingForRequest: boolean[] = [];
+  /** By connection that is only a try: who waits for its outcome, null once that is told. */
+  readonly #probes = new Map<number, ((isThere: boolean) => void) | null>();
 
   /** By slot. Users are connections that send from it or receive into it. Grown when a higher slot shows up. */
   #slotUsers = new Int32Array(1024);
@@ -63,14 +66,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   /** The request that is done but for the slot's users, -1 for none. */
   #slotHeld = new Int32Array(1024).fill(-1);
 
-  /** By request number, which is the tag that the core knows. */
-  #requestTag = new Float64Array(256);
-  #requestSlot = new Int32Array(256);
-  #requestStatus = new Int32Array(256);
-  #requestFrontend = new Int32Array(256);
-  #requestNext = new Int32Array(256);
-  #freeRequest = 0;
-  #requestCount = 0;
+  /** Requests of frontends under way. */
+  readonly #requests = new RequestNumbers();
   readonly #gatherTime = new GatherTime();
   /** Requests of frontends that have begun, and that have ended, so far. */
   startedCount = 0;
@@ -101,7 +98,6 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     this.core = core;
     this.geometry = geometry;
     this.#report = report;
-    for (let i = 0; i < 256; i++) this.#requestNext[i] = i + 1 < 256 ? i + 1 : -1;
   }
 
   // ---- the loop -------------------------------------------------------------------------------------------------
@@ -112,12 +108,12 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   /** Requests of frontends under way. */
   get inFlightCount(): number {
-    return this.#requestCount;
+    return this.#requests.count;
   }
 
   /** How long the next turn may let completions gather. */
   get gatherUs(): number {
-    return this.#gatherTime.us(this.#reactor.nowMs, this.#requestCount);
+    return this.#gatherTime.us(this.#reactor.nowMs, this.#requests.count);
   }
 
   /** Timers, frontends that waited, and what is to leave. */
@@ -177,14 +173,8 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   }
 
   submit(kind: number, flags: number, offset: number, lengthBytes: number, slot: number, tag: number): void {
-    if (this.#freeRequest === -1) this.#growRequests();
-    const request = this.#freeRequest;
-    this.#freeRequest = this.#requestNext[request];
-    this.#requestCount++;
+    const request = this.#requests.take(this.#submittingFrontend, tag, slot);
     this.startedCount++;
-    this.#requestTag[request] = tag;
-    this.#requestSlot[request] = slot;
-    this.#requestFrontend[request] = this.#submittingFrontend;
     if (slot >= 0) {
       if (slot >= this.#slotUsers.length) this.#growSlots(slot);
       this.#slotCrc[slot] = NOT_SUMMED;
@@ -309,21 +299,21 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   /** Completes a request now, or when the last user of its slot is through with it. */
   #complete(request: number, status: number): void {
-    const slot = this.#requestSlot[request];
-    this.#requestStatus[request] = status;
+    const slot = this.#requests.slot(request);
+    this.#requests.setStatus(request, status);
     if (slot >= 0 && this.#slotUsers[slot] > 0) this.#slotHeld[slot] = request;
     else this.#finish(request);
   }
 
   #finish(request: number): void {
-    const tag = this.#requestTag[request];
-    const frontend = this.#requestFrontend[request];
-    this.#requestNext[request] = this.#freeRequest;
-    this.#freeRequest = request;
-    this.#requestCount--;
+    const requests = this.#requests;
+    const frontend = this.frontends[requests.frontend(request)];
+    const tag = requests.tag(request);
+    const status = requests.status(request);
+    requests.giveBack(request);
     this.endedCount++;
     this.#gatherTime.note();
-    this.frontends[frontend].complete(tag, this.#requestStatus[request]);
+    frontend.complete(tag, status);
   }
 
   #releaseSlot(slot: number): void {
@@ -347,6 +337,7 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   }
 
   onConnected(connection: number): void {
+    if (this.#probes.has(connection)) return this.#probed(connection, true);
     this.#isUp[connection] = true;
     const legIndex = this.#legOfConnection[connection];
     this.core.handleConnected(legIndex, this.#keys.keyOf(connection), this.#attempt[connection]);
@@ -422,6 +413,11 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   }
 
   onClosed(connection: number, _reason: number): void {
+    if (this.#probes.has(connection)) {
+      this.#probed(connection, false);
+      this.#probes.delete(connection);
+      return;
+    }
     const wasUp = this.#isUp[connection];
     const key = this.#keys.keyOf(connection);
     this.#keys.close(connection);
@@ -445,6 +441,26 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     return paths.sort((a, b) => a.legIndex - b.legIndex);
   }
 
+  /** Connects to `address` and closes again. Tells the outcome once, from within a turn or `afterTurn`. */
+  probe(address: string, onOutcome: (isThere: boolean) => void): void {
+    this.#probes.set(this.transport.connect(address), onOutcome);
+    this.#hasSent = true; // as for CONNECT
+  }
+
+  #probed(connection: number, isThere: boolean): void {
+    const onOutcome = this.#probes.get(connection) ?? null;
+    this.#probes.set(connection, null);
+    if (isThere) this.transport.close(connection);
+    onOutcome?.(isThere);
+  }
+
+  /** Closes the connection to a leg, as if it had been lost. */
+  leave(legIndex: number): void {
+    for (let connection = 0; connection < this.#isUp.length; connection++) {
+      if (this.#isUp[connection] && this.#legOfConnection[connection] === legIndex) this.transport.close(connection);
+    }
+  }
+
   // ---- small things -----------------------------------------------------------------------------------------------
 
   #payload(slot: number, lengthBytes: number): Uint8Array {
@@ -464,27 +480,5 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     this.#slotUsers = users;
     this.#slotCrc = crcs;
     this.#slotHeld = held;
-  }
-
-  #growRequests(): void {
-    const from = this.#requestNext.length;
-    const capacity = from * 2;
-    const tags = new Float64Array(capacity);
-    tags.set(this.#requestTag);
-    const slots = new Int32Array(capacity);
-    slots.set(this.#requestSlot);
-    const statuses = new Int32Array(capacity);
-    statuses.set(this.#requestStatus);
-    const frontends = new Int32Array(capacity);
-    frontends.set(this.#requestFrontend);
-    const next = new Int32Array(capacity);
-    next.set(this.#requestNext);
-    for (let i = from; i < capacity; i++) next[i] = i + 1 < capacity ? i + 1 : -1;
-    this.#requestTag = tags;
-    this.#requestSlot = slots;
-    this.#requestStatus = statuses;
-    this.#requestFrontend = frontends;
-    this.#requestNext = next;
-    this.#freeRequest = from;
   }
 }

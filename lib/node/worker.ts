@@ -23,6 +23,7 @@ import { RdmaUnavailable } from "../../ffi/verbs/library.ts";
 import { UringUnavailable } from "../../ffi/uring/ring.ts";
 import { BorrowingPool } from "../transport/payload_sharing.ts";
 import { openFrontends } from "./client_frontends.ts";
+import { BetterPaths } from "./better_paths.ts";
 import { ClientLife } from "./client_life.ts";
 import { ClientTurns } from "./client_turns.ts";
 import { ClientWorker } from "./client_worker.ts";
@@ -161,6 +162,11 @@ function runClient(start: ClientStart): void {
     payloadCrc: start.payloadCrc,
     report: reportTransport,
   });
+  // A reader has no writes that would wait, and no session to take along: it has the path that it found.
+  const betterPaths = rdma === null || policy !== "auto" || start.readOnly
+    ? null
+    : new BetterPaths(worker, reactor, start.heartbeatMs, (event) =>
+      report({ kind: "event", pool: start.poolName, event }));
   const life = new ClientLife(worker, reactor, () => openFrontends(start, worker, reactor, pool, report), report);
   new MailboxReceiver(start.mailbox, reactor, (value) => {
     const message = value as MailboxMessage;
@@ -171,8 +177,9 @@ function runClient(start: ClientStart): void {
   worker.afterTurn();
   const turns = new ClientTurns(reactor, worker);
   while (!life.isOver) {
-    turns.turn(Math.min(worker.deadlineMs, life.deadlineMs));
+    turns.turn(Math.min(worker.deadlineMs, life.deadlineMs, betterPaths?.deadlineMs ?? Infinity));
     life.afterTurn();
+    betterPaths?.afterTurn();
     worker.afterTurn();
   }
 }

@@ -25,6 +25,8 @@ class ScriptedCore {
   submitted: { kind: number; slot: number; tag: number }[] = [];
   handled: { type: number; slot: number; key: number }[] = [];
   closed: number[] = [];
+  /** What it was told of connections. */
+  told: string[] = [];
   key = -1;
 
   poll(): Output | null {
@@ -36,12 +38,17 @@ class ScriptedCore {
   handleTick(): void {}
   handleConnected(_legIndex: number, key: number): void {
     this.key = key;
+    this.told.push("connected");
+  }
+  handleConnectFailed(): void {
+    this.told.push("failed");
   }
   handleMessage(key: number, message: Message, slot: number): void {
     this.handled.push({ type: message.type, slot, key });
   }
   handleConnectionClosed(key: number): void {
     this.closed.push(key);
+    this.told.push("closed");
   }
   slotFor(): number {
     return this.dataSlot;
@@ -65,6 +72,7 @@ function setUp() {
   const pool = Object.assign(new MemoryBufferPool(1 << 20), { freedCount: 0, releasedCount: 0 });
   const core = new ScriptedCore();
   const sent: { connection: number; slot: number; token: number; crc: number }[] = [];
+  const closed: number[] = [];
   let connections = 0;
   const transport = {
     connect: () => connections++,
@@ -73,7 +81,7 @@ function setUp() {
       return true;
     },
     sumsPayloads: () => true,
-    close() {},
+    close: (connection: number) => closed.push(connection),
     flushSends() {},
     resume() {},
   } as unknown as Transport;
@@ -98,13 +106,13 @@ function setUp() {
     } as unknown as Frontend,
   );
   const host: FrontendHost = worker.hostFor(0);
-  const connect = (): number => {
-    core.outputs.push(OutputKind.CONNECT).legIndex = LEG;
+  const connect = (legIndex = LEG): number => {
+    core.outputs.push(OutputKind.CONNECT).legIndex = legIndex;
     worker.drain();
     worker.onConnected(connections - 1);
     return connections - 1;
   };
-  return { pool, core, worker, host, sent, done, connect, ready: () => readyCount };
+  return { pool, core, worker, host, sent, closed, done, connect, ready: () => readyCount };
 }
 
 Deno.test("a write is completed only when the last connection has let go of its payload", () => {
@@ -222,4 +230,32 @@ Deno.test("many requests at once keep their tags apart", () => {
   assert.equal(done.length, 1000);
   assert.deepEqual(done[0], { tag: 5999, status: -999 });
   assert.equal(new Set(done.map((each) => each.tag)).size, 1000);
+});
+
+Deno.test("a try of an address tells its outcome once, and the core nothing", () => {
+  const { core, worker, closed } = setUp();
+  const outcomes: boolean[] = [];
+  worker.probe("10.0.0.1:1", (isThere) => outcomes.push(isThere));
+  worker.onConnected(0);
+  assert.deepEqual(closed, [0], "nothing is said there");
+  worker.onClosed(0, 0);
+  assert.deepEqual(outcomes, [true]);
+  worker.probe("10.0.0.1:2", (isThere) => outcomes.push(isThere));
+  worker.onClosed(1, -111);
+  assert.deepEqual(outcomes, [true, false]);
+  assert.deepEqual(core.told, []);
+  assert.deepEqual(worker.paths(), []);
+});
+
+Deno.test("to leave a leg closes the connection to it, and no other", () => {
+  const { core, worker, closed, connect } = setUp();
+  const first = connect();
+  const other = connect(LEG + 1);
+  worker.probe("10.0.0.1:1", () => undefined);
+  worker.leave(LEG);
+  assert.deepEqual(closed, [first]);
+  worker.onClosed(first, 0);
+  assert.deepEqual(core.told, ["connected", "connected", "closed"]);
+  worker.leave(LEG + 1);
+  assert.deepEqual(closed, [first, other]);
 });

@@ -18,6 +18,8 @@ export type Fault = typeof RDMA_FAULTS[number];
 /** Long enough for a silent node to be dropped, and for writes that it misses. */
 const SILENCE_MS = 8_000;
 const FIO_SECONDS = 20;
+/** The client looks for RDMA every ten seconds at first, and less and less often. */
+const PATH_LIMIT_MS = 300_000;
 
 /** Three guests with a pool on /dev/vda of the second and the third. */
 export class FaultRounds implements AsyncDisposable {
@@ -82,6 +84,37 @@ export class FaultRounds implements AsyncDisposable {
     await this.pool.startNode(index);
     await this.pool.waitInSync(this.#bed.guest(1));
     return result;
+  }
+
+  /**
+   * What the node of leg `index` gets by RDMA is dropped for a while, and nothing else, as fio writes to a client that may
+   * take either: the leg is reached over TCP then, and by RDMA again afterwards.
+   */
+  async withoutRdma(index: number): Promise<FioResult> {
+    const guest = this.#bed.guest(index + 2);
+    const fio = await startFioVerify(this.#bed.guest(1), this.#device, 2 * FIO_SECONDS);
+    await this.#waitRdmaPaths(2);
+    await guest.expect("modprobe -a sch_ingress cls_u32 act_gact && tc qdisc add dev eth0 clsact");
+    // Port 4791 of UDP is RoCE's.
+    const isRoce = "match ip protocol 17 0xff match ip dport 4791 0xffff";
+    await guest.expect(`tc filter add dev eth0 ingress protocol ip u32 ${isRoce} action drop`);
+    await this.#waitRdmaPaths(1);
+    await guest.expect("tc qdisc del dev eth0 clsact");
+    await this.#waitRdmaPaths(2);
+    const result = await expectVerified(fio);
+    await this.pool.waitInSync(this.#bed.guest(1));
+    return result;
+  }
+
+  /** Waits until so many legs are reached by RDMA. */
+  async #waitRdmaPaths(count: number): Promise<void> {
+    const deadline = performance.now() + PATH_LIMIT_MS;
+    for (;;) {
+      const text = await this.pool.brmr(this.#bed.guest(1), `status ${this.pool.name}`, [0, 5]);
+      if (text.split("RDMA on").length - 1 === count) return;
+      if (performance.now() > deadline) throw new Error(`Not ${count} legs are reached by RDMA:\n${text}`);
+      await pause(500);
+    }
   }
 
   async #restoreDevice(guest: Guest, removal: GuestCommand): Promise<void> {

@@ -12,6 +12,12 @@ Deno.test("over RDMA: no error, no wrong block, identical legs; without its devi
     if (!passed) console.error(await rounds.log());
   }
   await t.step("the legs are identical", () => rounds.finish());
+  await t.step("a leg that RDMA does not reach is reached over TCP, and by RDMA again when it does", async () => {
+    await rounds.attach("auto");
+    const { longestMs } = await rounds.withoutRdma(1);
+    console.log(`without RDMA for a while: the longest took ${(longestMs / 1000).toFixed(2)} s`);
+    await rounds.finish();
+  });
   await t.step("a leg whose RDMA device is gone is reached over TCP", async () => {
     await rounds.attach("auto");
     const { longestMs } = await rounds.withoutDevice(0);
