@@ -56,8 +56,8 @@ export class FaultRounds implements AsyncDisposable {
     }
   }
 
-  async attach(transport: "tcp" | "rdma" | "auto"): Promise<void> {
-    this.#device = await this.pool.attach(this.#bed.guest(1), `--device ublk --transport ${transport}`);
+  async attach(transport: "tcp" | "rdma" | "auto", options = ""): Promise<void> {
+    this.#device = await this.pool.attach(this.#bed.guest(1), `--device ublk --transport ${transport} ${options}`);
   }
 
   /** Strikes the node of leg `index` while fio writes and verifies; over when fio has ended and the legs are in sync. */
