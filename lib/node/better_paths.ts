@@ -85,18 +85,14 @@ export class BetterPaths {
     if (nowMs < this.#lookMs) return;
     this.#lookMs = nowMs + LOOK_MS;
     if (this.#isProbing) return;
-    const address = new Map<number, string>();
-    const { legs } = this.#client.core.snapshot();
-    for (const { legIndex, paths } of legs) {
-      const better = paths?.find((path) => path.startsWith("rdma://"));
-      if (better !== undefined) address.set(legIndex, better);
-    }
     for (const { legIndex, transport } of this.#client.paths()) {
-      const better = address.get(legIndex);
-      if (better === undefined) continue;
       const watch = this.#watchOf(legIndex);
-      if (transport !== "tcp") this.#isFine(watch);
-      else if (this.#isDue(watch) && this.#mayMove(legIndex)) return this.#probe(legIndex, better, watch);
+      if (transport !== "tcp") {
+        this.#isFine(watch);
+        continue;
+      }
+      const better = this.#isDue(watch) ? this.#betterPath(legIndex) : null;
+      if (better !== null) return this.#probe(legIndex, better, watch);
     }
   }
 
@@ -123,12 +119,13 @@ export class BetterPaths {
     return nowMs >= watch.dueMs;
   }
 
-  /** Whether the pool can do without `legIndex` for a moment: every leg it has is there and in sync. */
-  #mayMove(legIndex: number): boolean {
+  /** The RDMA path to a leg; null when there is none, or the pool cannot do without the leg for a moment: all are to be in sync. */
+  #betterPath(legIndex: number): string | null {
     const { state, legs } = this.#client.core.snapshot();
-    if (state !== "ready") return false;
     const moving = legs.find((leg) => leg.legIndex === legIndex);
-    return moving?.state === "in-sync" && legs.every((leg) => leg.isDrained || leg.state === "in-sync");
+    if (state !== "ready" || moving?.state !== "in-sync") return null;
+    if (!legs.every((leg) => leg.isDrained || leg.state === "in-sync")) return null;
+    return moving.paths?.find((path) => path.startsWith("rdma://")) ?? null;
   }
 
   #probe(legIndex: number, address: string, watch: Watch): void {
@@ -139,7 +136,7 @@ export class BetterPaths {
     this.#client.probe(address, (isThere) => {
       this.#isProbing = false;
       const isQuick = this.#clock.clockMs() - begunMs <= this.#quickMs;
-      if (!isThere || !isQuick || !this.#mayMove(legIndex)) return;
+      if (!isThere || !isQuick || this.#betterPath(legIndex) !== address) return;
       const message = `Leg ${legIndex} can be reached at ${address}; its connection moves there`;
       this.#report({ level: "info", name: "better-path", legIndex, message });
       this.#client.leave(legIndex);

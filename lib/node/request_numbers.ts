@@ -5,7 +5,11 @@
  * @module
  */
 
+import { assert } from "../base/assert.ts";
+
 const FIRST_CAPACITY = 256;
+/** In the chain of free numbers: this one is taken. */
+const TAKEN = -2;
 
 /** See the module's description. Grows to what was under way at one time, which frontends bound. */
 export class RequestNumbers {
@@ -28,6 +32,7 @@ export class RequestNumbers {
     if (this.#free === -1) this.#grow();
     const request = this.#free;
     this.#free = this.#next[request];
+    this.#next[request] = TAKEN;
     this.#count++;
     this.#tags[request] = tag;
     this.#slots[request] = slot;
@@ -37,6 +42,7 @@ export class RequestNumbers {
 
   /** Gives it back. What is known of it holds no longer. */
   giveBack(request: number): void {
+    assert(this.#next[request] === TAKEN, "a request is completed once", request);
     this.#next[request] = this.#free;
     this.#free = request;
     this.#count--;

@@ -259,3 +259,12 @@ Deno.test("to leave a leg closes the connection to it, and no other", () => {
   worker.leave(LEG + 1);
   assert.deepEqual(closed, [first, other]);
 });
+
+Deno.test("a request that the core completes twice is a bug, and nobody else's completion", () => {
+  const { core, worker, host } = setUp();
+  host.submit(RequestKind.FLUSH, 0, 0, 0, -1, 1);
+  core.complete(core.submitted[0].tag, 0);
+  worker.drain();
+  core.complete(core.submitted[0].tag, 0);
+  assert.throws(() => worker.drain(), /completed once/);
+});
