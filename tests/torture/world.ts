@@ -51,6 +51,8 @@ export class TortureWorld {
   /** Bit i: leg i lost power since it was last known to hold everything. */
   #brokenMask = 0;
   readonly #strikes = new Set<Promise<void>>();
+  /** By node: its start, while one is under way. */
+  readonly #starting: (Promise<void> | null)[] = [];
   readonly #log: (line: string) => void;
   failure: Error | null = null;
 
@@ -163,8 +165,12 @@ export class TortureWorld {
 
   // ---- nodes and clients -----------------------------------------------------------------------------------------
 
-  /** Starts a node that is down, until it serves its leg. */
-  async startNode(index: number): Promise<void> {
+  /** Starts a node that is down, until it serves its leg. Faults that overlap at a node share its start. */
+  startNode(index: number): Promise<void> {
+    return this.#starting[index] ??= this.#start(index).finally(() => this.#starting[index] = null);
+  }
+
+  async #start(index: number): Promise<void> {
     const { pool } = this;
     for (let tries = 0; pool.nodes[index] === null; tries++) {
       while (!pool.hasPower(index)) await new Promise((resolve) => setTimeout(resolve, 20));
