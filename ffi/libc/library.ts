@@ -39,6 +39,7 @@ const SYMBOLS = {
   memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
   pipe2: { parameters: ["buffer", "i32"], result: "i32" },
   geteuid: { parameters: [], result: "u32" },
+  sched_yield: { parameters: [], result: "i32" },
   recvmsg: { parameters: ["i32", "pointer", "i32"], result: "i32" },
   madvise: { parameters: ["pointer", "usize", "i32"], result: "i32" },
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },

@@ -48,6 +48,11 @@ export function monotonicMs(): number {
   return (words[1] * 4294967296 + words[0]) * 1000 + words[2] / 1e6;
 }
 
+/** Lets others run that wait for this processor (sched_yield); returns at once when there is none. */
+export function letOthersRun(): void {
+  libc().sched_yield();
+}
+
 /** A new eventfd with counter 0, or a negative errno. Its number is valid in every thread of the process. */
 export function newEventfd(): number {
   return resultOrErrno(libc().eventfd(0, EFD_CLOEXEC));

@@ -1,38 +1,50 @@
 /**
- * Whether to look again for a few microseconds before a worker goes to sleep.
+ * Whether to look again for a while before a worker goes to sleep.
  *
- * An application that has one request under way sends the next one some 10 us after it was answered, and the legs answer a
- * write one shortly after the other. Who goes to sleep for such a wait pays for two changes of context, who wakes him
- * pays for that, and on a virtual machine, where waking an idle processor leaves the guest twice, all of it together takes
- * longer than the wait itself. So such a wait begins by looking, for as long as a sleep would cost, and no longer.
+ * An application that has one request under way sends the next one some 10 us after it was answered, a fast disk answers
+ * within 50 us, the legs one shortly after the other. Who goes to sleep for such a wait pays for two changes of context, who
+ * wakes him pays for that, and an idle processor has to be got out of its sleep first: on a virtual machine, which leaves the
+ * guest for each of those steps, all of it together takes as long as the wait itself, and there is one such step at every
+ * place that a request passes. So such a wait begins by looking, for about as long as a fast disk takes, and no longer.
+ *
+ * Between two looks others may run that wait for this very processor (`Reactor.letOthersRun`): it is only kept from
+ * idling. Without that, looking delays the one whose event is looked for, whenever the kernel has put both in one place.
  *
  * It is worth it only where the next event does come that soon, so that is learnt, for each occasion by itself: every wait is
  * measured, also those that were slept through, and only when most of the last ones were short is the next one spent looking.
- * Nothing looks on when nothing is under way and nothing has just ended: an idle pool sleeps.
+ * And it is worth it only where the others do not keep the processor: who gave it away gets it back when his turn comes,
+ * which with a busy neighbour takes milliseconds, while who sleeps is let in at once when he is woken.
  *
  * @module
  */
 
-/** For how long to look, in milliseconds. What sleeping and being woken takes on a virtual machine. */
-export const BRIEF_WAIT_MS = 0.04;
+/** For how long to look, in milliseconds: what a fast disk takes for a write, with the ways there and back. */
+export const BRIEF_WAIT_MS = 0.1;
 /** A wait that was slept through was short if it took no longer than that with the waking. */
-const BRIEF_SLEEP_MS = 1.5 * BRIEF_WAIT_MS;
+const BRIEF_SLEEP_MS = 1.2 * BRIEF_WAIT_MS;
 /** What part one wait has in the mean. */
 const WEIGHT = 1 / 8;
 const MOST = 1 / 2;
+/** A look that took that long was one at a processor that others keep. */
+const CROWDED_MS = 3 * BRIEF_WAIT_MS;
+/** So many waits are slept through before it is tried again: what the try costs is spread over them. */
+const WAITS_AFTER_CROWD = 2000;
 
 /** The waits of one occasion. */
 export class BriefWait {
   #shareShort = 0;
+  #sleepCount = 0;
 
-  /** Whether most of the last waits were short. */
+  /** Whether most of the last waits were short, and nobody else wants the processor. */
   get isWorthwhile(): boolean {
-    return this.#shareShort > MOST;
+    return this.#shareShort > MOST && this.#sleepCount === 0;
   }
 
-  /** A wait has ended after `waitedMs`, of which the first {@link BRIEF_WAIT_MS} were spent looking if `looked`. */
-  note(waitedMs: number, looked: boolean): void {
-    const isShort = waitedMs <= (looked ? BRIEF_WAIT_MS : BRIEF_SLEEP_MS);
+  /** A wait has ended after `waitedMs`, of which the first `lookedMs` were spent looking. */
+  note(waitedMs: number, lookedMs: number): void {
+    const isShort = waitedMs <= (lookedMs > 0 ? BRIEF_WAIT_MS : BRIEF_SLEEP_MS);
     this.#shareShort += ((isShort ? 1 : 0) - this.#shareShort) * WEIGHT;
+    if (lookedMs > CROWDED_MS) this.#sleepCount = WAITS_AFTER_CROWD;
+    else if (this.#sleepCount > 0) this.#sleepCount--;
   }
 }

@@ -25,12 +25,15 @@ const WINDOW_MS = 5;
 
 /** See the module's description. */
 export class GatherTime {
+  /** Operations that have ended so far. */
+  endedCount = 0;
   #windowStartMs = 0;
   #windowCount = 0;
   #intervalUs = 0;
 
   /** An operation has ended. */
   note(): void {
+    this.endedCount++;
     this.#windowCount++;
   }
 

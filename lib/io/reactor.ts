@@ -71,6 +71,8 @@ export interface Reactor {
   readonly nowMs: number;
   /** Reads the monotonic clock now (dear: once per need, not per I/O). Milliseconds with fractions. */
   clockMs(): number;
+  /** Lets other threads run that wait for this processor; returns at once when there is none. */
+  letOthersRun(): void;
   /**
    * Submits what was prepared, waits until something completes, `deadlineMs` is reached or `wake()` is called, and
    * dispatches all completions. `deadlineMs` is on the monotonic clock; Infinity waits for ever, 0 does not wait.

@@ -31,7 +31,7 @@
 import { assert } from "../base/assert.ts";
 import { Errno, errnoName } from "../../ffi/libc/errno.ts";
 import { closeDescriptor } from "../../ffi/libc/file.ts";
-import { monotonicMs, newEventfd, wakeEventfd } from "../../ffi/libc/process.ts";
+import { letOthersRun, monotonicMs, newEventfd, wakeEventfd } from "../../ffi/libc/process.ts";
 import { mapAnonymous } from "../../ffi/libc/memory.ts";
 import {
   CompletionFlag,
@@ -306,6 +306,10 @@ export class UringReactor implements Reactor {
 
   clockMs(): number {
     return monotonicMs();
+  }
+
+  letOthersRun(): void {
+    letOthersRun();
   }
 
   /** Makes a waiting `turn` return. From this thread; others add to the eventfd {@link wakeDescriptor} (`wakeEventfd`). */

@@ -69,9 +69,6 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   /** Requests of frontends under way. */
   readonly #requests = new RequestNumbers();
   readonly #gatherTime = new GatherTime();
-  /** Requests of frontends that have begun, and that have ended, so far. */
-  startedCount = 0;
-  endedCount = 0;
 
   #submittingFrontend = 0;
   #wasBlocked = false;
@@ -109,6 +106,11 @@ export class ClientWorker implements TransportHandler, FrontendHost {
   /** Requests of frontends under way. */
   get inFlightCount(): number {
     return this.#requests.count;
+  }
+
+  /** Requests of frontends that have ended so far. */
+  get endedCount(): number {
+    return this.#gatherTime.endedCount;
   }
 
   /** How long the next turn may let completions gather. */
@@ -174,7 +176,6 @@ export class ClientWorker implements TransportHandler, FrontendHost {
 
   submit(kind: number, flags: number, offset: number, lengthBytes: number, slot: number, tag: number): void {
     const request = this.#requests.take(this.#submittingFrontend, tag, slot);
-    this.startedCount++;
     if (slot >= 0) {
       if (slot >= this.#slotUsers.length) this.#growSlots(slot);
       this.#slotCrc[slot] = NOT_SUMMED;
@@ -311,7 +312,6 @@ export class ClientWorker implements TransportHandler, FrontendHost {
     const tag = requests.tag(request);
     const status = requests.status(request);
     requests.giveBack(request);
-    this.endedCount++;
     this.#gatherTime.note();
     frontend.complete(tag, status);
   }

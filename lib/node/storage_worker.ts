@@ -115,6 +115,11 @@ export class StorageWorker implements TransportHandler, LegHost {
     return count;
   }
 
+  /** Reads and writes of all legs that have ended so far. */
+  get endedCount(): number {
+    return this.#gatherTime.endedCount;
+  }
+
   /** How long the next turn may let completions gather. */
   get gatherUs(): number {
     return this.#gatherTime.us(this.#reactor.nowMs, this.inFlightCount);

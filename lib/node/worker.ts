@@ -18,6 +18,7 @@ import { ReaderPool } from "../core/reader_pool.ts";
 import type { CoreEvent } from "../core/output.ts";
 import { MailboxReceiver } from "../io/mailbox.ts";
 import { SlabBufferPool } from "../io/slab_buffer_pool.ts";
+import { Turns } from "../io/turns.ts";
 import { UringReactor } from "../io/uring_reactor.ts";
 import { RdmaUnavailable } from "../../ffi/verbs/library.ts";
 import { UringUnavailable } from "../../ffi/uring/ring.ts";
@@ -25,7 +26,6 @@ import { BorrowingPool } from "../transport/payload_sharing.ts";
 import { openFrontends } from "./client_frontends.ts";
 import { BetterPaths } from "./better_paths.ts";
 import { ClientLife } from "./client_life.ts";
-import { ClientTurns } from "./client_turns.ts";
 import { ClientWorker } from "./client_worker.ts";
 import { makeTransport, openRdma } from "./node_transport.ts";
 import { StorageOperations } from "./storage_operations.ts";
@@ -107,8 +107,9 @@ function runStorage(start: StorageStart): void {
     else isStopping = true;
   });
   worker.afterTurn();
+  const turns = new Turns(reactor, worker);
   while (!isStopping) {
-    reactor.turn(worker.deadlineMs, worker.gatherUs, worker.inFlightCount);
+    turns.turn(worker.deadlineMs);
     worker.afterTurn();
     operations.afterTurn();
   }
@@ -175,7 +176,7 @@ function runClient(start: ClientStart): void {
   });
   worker.start(start.takeover, start.force);
   worker.afterTurn();
-  const turns = new ClientTurns(reactor, worker);
+  const turns = new Turns(reactor, worker);
   while (!life.isOver) {
     turns.turn(Math.min(worker.deadlineMs, life.deadlineMs, betterPaths?.deadlineMs ?? Infinity));
     life.afterTurn();

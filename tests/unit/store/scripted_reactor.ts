@@ -104,6 +104,9 @@ export class ScriptedReactor implements Reactor {
   cancel(): void {
     unreachable("nothing is cancelled here");
   }
+  letOthersRun(): void {
+    unreachable("the test ends operations itself");
+  }
   turn(): number {
     unreachable("the test ends operations itself");
   }

@@ -1,0 +1,150 @@
+import assert from "node:assert/strict";
+import { BRIEF_WAIT_MS } from "../../../lib/io/brief_wait.ts";
+import type { Reactor } from "../../../lib/io/reactor.ts";
+import { Turns } from "../../../lib/io/turns.ts";
+
+/** What a look takes. */
+const LOOK_MS = 0.001;
+/** So many looks a wait may begin with. */
+const MOST_LOOKS = BRIEF_WAIT_MS / LOOK_MS + 1;
+
+/** A reactor on which one event after the other is due, each so long after the worker began to wait for it. */
+class World {
+  nowMs = 0;
+  /** Turns that did not wait, and that did. */
+  lookCount = 0;
+  sleepCount = 0;
+  /** For how long others run whenever they may. */
+  othersMs = 0;
+  letCount = 0;
+  /** What the last turn was told to gather. */
+  gatheredUs: number | undefined;
+  readonly load = { inFlightCount: 0, gatherUs: 0, endedCount: 0 };
+  #dueMs = Infinity;
+  #event: () => void = () => undefined;
+  readonly turns = new Turns(this as unknown as Reactor, this.load);
+
+  clockMs(): number {
+    return this.nowMs;
+  }
+
+  letOthersRun(): void {
+    this.letCount++;
+    this.nowMs += this.othersMs;
+  }
+
+  turn(deadlineMs: number, gatherUs?: number): number {
+    this.gatheredUs = gatherUs;
+    if (deadlineMs === 0) {
+      this.lookCount++;
+      this.nowMs += LOOK_MS;
+      if (this.nowMs < this.#dueMs) return 0;
+    } else {
+      this.sleepCount++;
+      this.nowMs = Math.max(this.nowMs, this.#dueMs) + 0.015; // it takes a while to be woken
+    }
+    this.#dueMs = Infinity;
+    this.#event();
+    return 1;
+  }
+
+  /** Lets `event` happen `afterMs` from now and the worker wait for it. */
+  next(afterMs: number, event: () => void): void {
+    this.#dueMs = this.nowMs + afterMs;
+    this.#event = event;
+    this.turns.turn(1e9);
+  }
+
+  request = (): void => {
+    this.load.inFlightCount++;
+  };
+
+  answer = (): void => {
+    this.load.inFlightCount--;
+    this.load.endedCount++;
+  };
+
+  /** `count` writes one at a time: the next one `thinkMs` after the answer, the answer `diskMs` after the request. */
+  writes(count: number, thinkMs: number, diskMs: number): void {
+    for (let i = 0; i < count; i++) {
+      this.next(thinkMs, this.request);
+      this.next(diskMs, this.answer);
+    }
+  }
+}
+
+Deno.test("one request at a time: short waits are learnt and then not slept through, each kind by itself", () => {
+  const world = new World();
+  world.writes(20, 0.02, 0.05);
+  world.sleepCount = 0;
+  world.writes(10, 0.02, 0.05);
+  assert.equal(world.sleepCount, 0);
+  world.writes(20, 0.02, 1);
+  world.sleepCount = world.lookCount = 0;
+  world.writes(10, 0.02, 1);
+  assert.equal(world.sleepCount, 10); // for the disk, which takes its time
+  assert.ok(world.lookCount > 0);
+});
+
+Deno.test("with several requests under way each event is looked for, and each turn sends what came of it", () => {
+  const world = new World();
+  for (let i = 0; i < 4; i++) world.next(0.005, world.request);
+  for (let i = 0; i < 20; i++) {
+    world.next(0.005, world.answer);
+    world.next(0.005, world.request);
+  }
+  world.sleepCount = world.lookCount = 0;
+  for (let i = 0; i < 20; i++) {
+    world.next(0.005, world.answer);
+    world.next(0.005, world.request);
+  }
+  assert.equal(world.sleepCount, 0);
+  assert.ok(world.lookCount >= 40 && world.letCount >= world.lookCount - 64, `${world.lookCount}, ${world.letCount}`);
+});
+
+Deno.test("waits that are long are slept through, and looking ends after its time", () => {
+  const world = new World();
+  world.writes(50, 1, 1);
+  assert.equal(world.lookCount, 0);
+  world.writes(20, 0.02, 0.005);
+  world.lookCount = 0;
+  world.writes(50, 1, 1);
+  // A few waits of each kind, until it is known that they are long.
+  assert.ok(world.lookCount > 0 && world.lookCount < 2 * 10 * MOST_LOOKS, `${world.lookCount}`);
+  world.lookCount = 0;
+  world.writes(50, 1, 1);
+  assert.equal(world.lookCount, 0);
+});
+
+Deno.test("where others want the processor for long, nothing is looked for", () => {
+  const world = new World();
+  world.writes(20, 0.02, 0.05);
+  world.othersMs = 3;
+  world.lookCount = 0;
+  world.writes(900, 0.02, 0.05);
+  // Each kind of wait finds it out once; it is let in at once when it is woken, so that its waits are short.
+  assert.ok(world.lookCount >= 2 && world.lookCount <= 4, `${world.lookCount}`);
+  world.othersMs = 0;
+  world.writes(1200, 0.02, 0.05);
+  world.sleepCount = 0;
+  world.writes(10, 0.02, 0.05);
+  assert.equal(world.sleepCount, 0); // it is tried again
+});
+
+Deno.test("where completions gather, nothing is looked for", () => {
+  const world = new World();
+  for (let i = 0; i < 20; i++) world.next(0.005, world.request);
+  world.load.gatherUs = 100;
+  world.lookCount = 0;
+  world.next(0.005, world.answer);
+  assert.deepEqual([world.lookCount, world.gatheredUs], [0, 100]);
+});
+
+Deno.test("an idle pool sleeps, however quick its application was", () => {
+  const world = new World();
+  world.writes(20, 0.02, 0.005);
+  world.next(100, () => undefined);
+  world.lookCount = 0;
+  for (let i = 0; i < 100; i++) world.next(100, () => undefined);
+  assert.equal(world.lookCount, 0);
+});
