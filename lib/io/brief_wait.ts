@@ -25,10 +25,10 @@ const BRIEF_SLEEP_MS = 1.2 * BRIEF_WAIT_MS;
 /** What part one wait has in the mean. */
 const WEIGHT = 1 / 8;
 const MOST = 1 / 2;
-/** A look that took that long was one at a processor that others keep. */
-const CROWDED_MS = 3 * BRIEF_WAIT_MS;
+/** A look that took that long was one at a processor that others keep: the kernel's slices are longer, requests shorter. */
+const CROWDED_MS = 1;
 /** So many waits are slept through before it is tried again: what the try costs is spread over them. */
-const WAITS_AFTER_CROWD = 2000;
+const WAITS_AFTER_CROWD = 10_000;
 
 /** The waits of one occasion. */
 export class BriefWait {

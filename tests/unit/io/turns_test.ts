@@ -125,7 +125,7 @@ Deno.test("where others want the processor for long, nothing is looked for", () 
   // Each kind of wait finds it out once; it is let in at once when it is woken, so that its waits are short.
   assert.ok(world.lookCount >= 2 && world.lookCount <= 4, `${world.lookCount}`);
   world.othersMs = 0;
-  world.writes(1200, 0.02, 0.05);
+  world.writes(10_000, 0.02, 0.05);
   world.sleepCount = 0;
   world.writes(10, 0.02, 0.05);
   assert.equal(world.sleepCount, 0); // it is tried again
