@@ -27,13 +27,22 @@ const WEIGHT = 1 / 8;
 const MOST = 1 / 2;
 /** A look that took that long was one at a processor that others keep: the kernel's slices are longer, requests shorter. */
 const CROWDED_MS = 1;
-/** So many waits are slept through before it is tried again: what the try costs is spread over them. */
-const WAITS_AFTER_CROWD = 10_000;
+/**
+ * So many waits are slept through before it is tried again, at first: a virtual machine is itself set aside for as long at
+ * times. With every look that meets a crowd again there are four times as many, so that what the tries cost is spread.
+ */
+const FIRST_REST = 64;
+const MOST_REST = 16_384;
+/** After so many looks without a crowd it is over. */
+const LOOKS_UNTIL_ALONE = 64;
 
 /** The waits of one occasion. */
 export class BriefWait {
   #shareShort = 0;
+  /** Waits still to be slept through, and how many the next crowd makes. */
   #sleepCount = 0;
+  #rest = FIRST_REST;
+  #looksSinceCrowd = 0;
 
   /** Whether most of the last waits were short, and nobody else wants the processor. */
   get isWorthwhile(): boolean {
@@ -44,7 +53,14 @@ export class BriefWait {
   note(waitedMs: number, lookedMs: number): void {
     const isShort = waitedMs <= (lookedMs > 0 ? BRIEF_WAIT_MS : BRIEF_SLEEP_MS);
     this.#shareShort += ((isShort ? 1 : 0) - this.#shareShort) * WEIGHT;
-    if (lookedMs > CROWDED_MS) this.#sleepCount = WAITS_AFTER_CROWD;
+    if (lookedMs > CROWDED_MS) this.#meetCrowd();
+    else if (lookedMs > 0) this.#looksSinceCrowd++;
     else if (this.#sleepCount > 0) this.#sleepCount--;
+  }
+
+  #meetCrowd(): void {
+    this.#rest = this.#looksSinceCrowd > LOOKS_UNTIL_ALONE ? FIRST_REST : Math.min(4 * this.#rest, MOST_REST);
+    this.#sleepCount = this.#rest;
+    this.#looksSinceCrowd = 0;
   }
 }
