@@ -144,7 +144,7 @@ Deno.test("a processor that was kept once is looked on soon again", () => {
   assert.equal(world.sleepCount, 0);
 });
 
-Deno.test("where completions gather, nothing is looked for", () => {
+Deno.test("with many requests under way nothing is looked for, and completions may gather", () => {
   const world = new World();
   for (let i = 0; i < 20; i++) world.next(0.005, world.request);
   world.load.gatherUs = 100;
