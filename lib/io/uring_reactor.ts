@@ -10,11 +10,8 @@
  * while (!node.stopped) {
  *   // One io_uring_enter: submits all that was prepared, waits, then every completion goes to its handler. The handlers
  *   // feed the core and prepare operations; nothing is submitted before the next turn.
- *   reactor.turn(node.nextDeadlineMs);
- *   node.handleTick(reactor.nowMs);
- *   node.drainOutputs();       // the core's decisions become operations and queued frames
- *   transport.flushSends();    // frames queued for one connection leave as one send
- *   frontend.flushSends();
+ *   turns.turn(worker.deadlineMs); // `Turns`: reactor.turn(), as often as it takes
+ *   worker.afterTurn();            // timers; frames queued for one connection leave as one send
  * }
  * ```
  *

@@ -3,7 +3,7 @@
  * Run by `turbocall_test.ts` with `DENO_UNSTABLE_FFI_TRACE_TURBO=1`, under which Deno notes the last fast call.
  */
 
-import { monotonicMs, newEventfd, wakeEventfd } from "../../ffi/libc/process.ts";
+import { letOthersRun, monotonicMs, newEventfd, wakeEventfd } from "../../ffi/libc/process.ts";
 import { EnterFlag } from "../../ffi/uring/constants.ts";
 import { UringRing } from "../../ffi/uring/ring.ts";
 
@@ -35,6 +35,7 @@ const slow = Deno.dlopen("libc.so.6", { llabs: { parameters: ["i64"], result: "i
 
 console.log(JSON.stringify({
   clock: fastTarget(() => monotonicMs()),
+  letOthersRun: fastTarget(() => letOthersRun()),
   wake: fastTarget(() => wakeEventfd(eventfd)),
   enter: fastTarget(() => ring.enter(0, 0, EnterFlag.GETEVENTS)),
   enterFor: fastTarget(() => ring.enterFor(0, 0, EnterFlag.GETEVENTS, 1)),

@@ -13,6 +13,7 @@ Deno.test("the foreign calls of the data path are fast calls", async () => {
   assert.equal(output.code, 0, errors);
   assert.deepEqual(JSON.parse(new TextDecoder().decode(output.stdout)), {
     clock: "clock_gettime",
+    letOthersRun: "sched_yield",
     wake: "write_word",
     enter: "io_uring_enter",
     enterFor: "io_uring_enter",
