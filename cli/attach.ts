@@ -10,11 +10,12 @@ import { ControlError } from "../lib/control/control_api.ts";
 import { isLoopbackHost, parseNodeAddress } from "../lib/control/node_address.ts";
 import { noNodes } from "../lib/control/pool_lookup.ts";
 import { runtimeDir } from "../lib/control/runtime_dir.ts";
-import type { PayloadCrcPolicy, TransportPolicy } from "../lib/node/client_node.ts";
+import type { BusyPollPolicy, PayloadCrcPolicy, TransportPolicy } from "../lib/node/client_node.ts";
 import {
   asDurationMs,
   asInteger,
   asSize,
+  busyPollOption,
   collect,
   type CommandHost,
   configOption,
@@ -46,6 +47,7 @@ export interface AttachOptions extends NodeChoice {
   readonly readOnly?: boolean;
   readonly transport?: TransportPolicy;
   readonly payloadCrc?: PayloadCrcPolicy;
+  readonly busyPoll?: BusyPollPolicy;
   readonly force?: boolean;
   readonly without?: readonly number[];
   readonly logFormat?: LogFormat;
@@ -105,6 +107,7 @@ export function defineAttach(host: CommandHost) {
         .choices(["auto", "tcp", "rdma"] as const),
     )
     .addOption(payloadCrcOption())
+    .addOption(busyPollOption())
     .option("--memory <size>", "memory for payloads (default: 64M)", asSize)
     .option("--read-only", "only read: beside a client that writes, or without one; any number of machines may")
     .option("--takeover", "take the pool from another client that holds it; its writes are refused from then on")
@@ -160,6 +163,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
       readOnly: options.readOnly,
       transport: options.transport,
       payloadCrc: options.payloadCrc,
+      busyPoll: options.busyPoll,
       force: options.force ? { without: options.without ?? [] } : undefined,
       runtimeDir: dir,
       onEvent: log,

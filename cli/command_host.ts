@@ -12,7 +12,7 @@ import { parseDuration, parseRate, parseSize, UnitError } from "../lib/base/unit
 import { InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { ControlError } from "../lib/control/control_api.ts";
 import type { ExitCode } from "./exit_code.ts";
-import type { PayloadCrcPolicy } from "../lib/node/client_node.ts";
+import type { BusyPollPolicy, PayloadCrcPolicy } from "../lib/node/client_node.ts";
 import type { ColorChoice, Terminal } from "./terminal.ts";
 
 /** The program around a subcommand. */
@@ -48,6 +48,15 @@ export function payloadCrcOption() {
     "--payload-crc <where>",
     "sum the payloads sent over TCP, or always: over RDMA too, whose devices sum every packet themselves (default: auto)",
   ).choices(["auto", "always"] as const satisfies readonly PayloadCrcPolicy[]);
+}
+
+/** Whether the data plane looks before it sleeps. */
+export function busyPollOption() {
+  return new Option(
+    "--busy-poll <when>",
+    "with few requests under way, look for the next event for up to 100 us before going to sleep: auto, where that pays, " +
+      "or never, which leaves the processor to others (default: auto)",
+  ).choices(["auto", "never"] as const satisfies readonly BusyPollPolicy[]);
 }
 
 /** Output for programs. */

@@ -6,8 +6,8 @@
 
 import { Command, Option } from "@commander-js/extra-typings";
 import { DEFAULT_NODE_PORT } from "../lib/control/node_address.ts";
-import type { PayloadCrcPolicy } from "../lib/node/client_node.ts";
-import { asSize, collect, type CommandHost, payloadCrcOption, required } from "./command_host.ts";
+import type { BusyPollPolicy, PayloadCrcPolicy } from "../lib/node/client_node.ts";
+import { asSize, busyPollOption, collect, type CommandHost, payloadCrcOption, required } from "./command_host.ts";
 import { eventLog, LOG_FORMATS, type LogFormat } from "./event_log.ts";
 import type { ExitCode } from "./exit_code.ts";
 import { runUntilStopped } from "./running_node.ts";
@@ -23,6 +23,7 @@ export interface ServeOptions {
   readonly insecure?: boolean;
   readonly memory?: number;
   readonly payloadCrc?: PayloadCrcPolicy;
+  readonly busyPoll?: BusyPollPolicy;
   readonly name?: string;
   readonly logFormat?: LogFormat;
   readonly workerUrl: string;
@@ -58,6 +59,7 @@ export function defineServe(host: CommandHost) {
     )
     .option("--memory <size>", "memory for payloads (default: 64M)", asSize)
     .addOption(payloadCrcOption())
+    .addOption(busyPollOption())
     .option("--name <name>", "name of the node, for people (default: the host's name)")
     .addOption(new Option("--log-format <format>", "log lines on standard error (default: text)").choices(LOG_FORMATS))
     .addHelpText("after", "\nExample:\n  brmr serve --state /var/lib/brmr --listen tcp://127.0.0.1:7701")
@@ -84,6 +86,7 @@ export async function runServe(options: ServeOptions, terminal: Terminal): Promi
       insecure: options.insecure ?? false,
       memoryBytes: options.memory,
       payloadCrc: options.payloadCrc,
+      busyPoll: options.busyPoll,
       nodeName: options.name,
       workerUrl: options.workerUrl,
       onEvent: log,

@@ -178,6 +178,8 @@ const results = profiles.map((profile) => {
   const brmr = bySide.get("brmr");
   const qemu = bySide.get("qemu quorum");
   const rawIops = median(rawRates.get(profile.title)!);
+  // For reads the pair could serve twice the rate of one file.
+  const mostIops = profile.rw === "randread" ? 2 * rawIops : rawIops;
   return {
     profile: profile.title,
     brmr,
@@ -185,21 +187,22 @@ const results = profiles.map((profile) => {
     // Round by round, since the machine's speed may drift from one to the next.
     ratio: brmr && qemu ? median(ratios(profile.title)) : undefined,
     rawFilePairIops: rawIops,
-    // For reads the pair could serve twice the rate of one file.
-    shareOfRaw: brmr ? brmr.iops / (profile.rw === "randread" ? 2 * rawIops : rawIops) : undefined,
+    shareOfRaw: brmr ? brmr.iops / mostIops : undefined,
+    qemuShareOfRaw: qemu ? qemu.iops / mostIops : undefined,
   };
 });
 const whole = (value: number | undefined) => value === undefined ? "-" : `${Math.round(value)}`;
 const fine = (value: number | undefined, digits = 2) => value === undefined ? "-" : value.toFixed(digits);
-const heading = ["profile", "brmr IOPS", "qemu IOPS", "ratio", "of raw", "p99 us", "qemu p99 us", "client us/IO"];
+const heading = ["profile", "brmr IOPS", "qemu IOPS", "ratio", "of raw", "qemu of raw", "p99 us", "qemu p99 us"];
 console.log(formatTable([
-  [...heading, "nodes us/IO", "qemu client", "qemu nodes"],
+  [...heading, "client us/IO", "nodes us/IO", "qemu client", "qemu nodes"],
   ...results.map((row) => [
     row.profile,
     whole(row.brmr?.iops),
     whole(row.qemuQuorum?.iops),
     fine(row.ratio),
     fine(row.shareOfRaw),
+    fine(row.qemuShareOfRaw),
     whole(row.brmr?.p99LatencyUs),
     whole(row.qemuQuorum?.p99LatencyUs),
     fine(row.brmr?.clientCpuUs, 1),

@@ -18,6 +18,9 @@ import type { Reactor } from "./reactor.ts";
 /** With more operations under way than this nothing is looked for. Measured: at 16 it gains, at 32 it costs CPU time. */
 const FEW_OPERATIONS = 16;
 
+/** Whether a worker looks before it sleeps: where that pays, or not at all, which leaves the processor to others. */
+export type BusyPollPolicy = "auto" | "never";
+
 /** What the turns need to know of their worker. */
 export interface TurnLoad {
   /** Operations under way. */
@@ -32,14 +35,16 @@ export interface TurnLoad {
 export class Turns {
   readonly #reactor: Reactor;
   readonly #load: TurnLoad;
+  readonly #mayLook: boolean;
   readonly #underWay = new BriefWait();
   readonly #afterAnswer = new BriefWait();
   /** Operations that had ended when the last turn began. */
   #endedCount = 0;
 
-  constructor(reactor: Reactor, load: TurnLoad) {
+  constructor(reactor: Reactor, load: TurnLoad, busyPoll: BusyPollPolicy) {
     this.#reactor = reactor;
     this.#load = load;
+    this.#mayLook = busyPoll === "auto";
   }
 
   /** Waits until `deadlineMs` for something to happen, and handles all that has. Sending is up to the caller. */
@@ -47,7 +52,7 @@ export class Turns {
     const { inFlightCount, gatherUs, endedCount } = this.#load;
     const hasEnded = endedCount !== this.#endedCount;
     this.#endedCount = endedCount;
-    if (inFlightCount > FEW_OPERATIONS) this.#reactor.turn(deadlineMs, gatherUs, inFlightCount);
+    if (inFlightCount > FEW_OPERATIONS || !this.#mayLook) this.#reactor.turn(deadlineMs, gatherUs, inFlightCount);
     else if (inFlightCount > 0) this.#waitBriefly(this.#underWay, deadlineMs);
     else if (hasEnded) this.#waitBriefly(this.#afterAnswer, deadlineMs);
     else this.#reactor.turn(deadlineMs);

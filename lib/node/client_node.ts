@@ -9,6 +9,7 @@ import { ControlError } from "../control/control_api.ts";
 import { connectNode } from "../control/node_control_client.ts";
 import { NodeConnections } from "../control/node_connections.ts";
 import { findPool, type FoundPool } from "../control/pool_lookup.ts";
+import type { BusyPollPolicy } from "../io/turns.ts";
 import type { PayloadCrcPolicy } from "../transport/payload_crc.ts";
 import type { TransportPolicy } from "../transport/transport_choice.ts";
 import { clientSocketPath, makeRuntimeDir } from "../control/runtime_dir.ts";
@@ -22,7 +23,7 @@ import type { DeviceChoice } from "../frontend/device_choice.ts";
 import { WorkerPort } from "./worker_port.ts";
 import type { ClientWorkerStatus, WorkerReport } from "./worker_messages.ts";
 
-export type { PayloadCrcPolicy, TransportPolicy };
+export type { BusyPollPolicy, PayloadCrcPolicy, TransportPolicy };
 
 /** Memory for payloads unless told otherwise. */
 export const DEFAULT_CLIENT_MEMORY_BYTES = 64 << 20;
@@ -55,6 +56,8 @@ export interface ClientNodeOptions {
   readonly transport?: TransportPolicy;
   /** Where payloads that it sends are summed; "auto" by default. */
   readonly payloadCrc?: PayloadCrcPolicy;
+  /** Whether the data plane looks before it sleeps; "auto" by default, which is where that pays. */
+  readonly busyPoll?: BusyPollPolicy;
   /** How long I/O waits for legs before it fails; the pool's own by default. */
   readonly ioTimeoutMs?: number;
   /**
@@ -179,6 +182,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       takeover: options.takeover ?? false,
       transport: options.transport ?? "auto",
       payloadCrc: options.payloadCrc ?? "auto",
+      busyPoll: options.busyPoll ?? "auto",
       force: options.force && {
         historyId: crypto.randomUUID(),
         withoutMask: options.force.without.reduce((mask, legIndex) => mask | (1 << legIndex), 0),

@@ -13,6 +13,7 @@ import { LegRegistry } from "./leg_registry.ts";
 import { LegRetries } from "./leg_retries.ts";
 import { NodeState } from "./node_state.ts";
 import type { NodeHandle } from "./node_handle.ts";
+import type { BusyPollPolicy } from "../io/turns.ts";
 import type { PayloadCrcPolicy } from "../transport/payload_crc.ts";
 import { VERSION } from "./version.ts";
 import { onceReleased, RELEASE_LIMIT_MS } from "./once_released.ts";
@@ -37,6 +38,8 @@ export interface StorageNodeOptions {
   readonly memoryBytes?: number;
   /** Where payloads that it sends are summed; "auto" by default. */
   readonly payloadCrc?: PayloadCrcPolicy;
+  /** Whether the data plane looks before it sleeps; "auto" by default, which is where that pays. */
+  readonly busyPoll?: BusyPollPolicy;
   /** For people. Kept in the state directory. */
   readonly nodeName?: string;
   /** Allows to listen beyond loopback although there is no authentication yet. */
@@ -90,6 +93,7 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     addresses: advertise ?? listen.filter((each) => !isWildcard(each) && !each.endsWith(":0")),
     hasAllAddresses: advertise !== undefined,
     payloadCrc: options.payloadCrc ?? "auto",
+    busyPoll: options.busyPoll ?? "auto",
   }, onReport);
   const legs = new LegRegistry(state, port);
 

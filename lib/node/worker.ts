@@ -107,7 +107,7 @@ function runStorage(start: StorageStart): void {
     else isStopping = true;
   });
   worker.afterTurn();
-  const turns = new Turns(reactor, worker);
+  const turns = new Turns(reactor, worker, start.busyPoll);
   while (!isStopping) {
     turns.turn(worker.deadlineMs);
     worker.afterTurn();
@@ -176,7 +176,7 @@ function runClient(start: ClientStart): void {
   });
   worker.start(start.takeover, start.force);
   worker.afterTurn();
-  const turns = new Turns(reactor, worker);
+  const turns = new Turns(reactor, worker, start.busyPoll);
   while (!life.isOver) {
     turns.turn(Math.min(worker.deadlineMs, life.deadlineMs, betterPaths?.deadlineMs ?? Infinity));
     life.afterTurn();

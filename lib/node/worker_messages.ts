@@ -13,6 +13,7 @@ import type { DeviceChoice } from "../frontend/device_choice.ts";
 import type { MailboxPort } from "../io/mailbox.ts";
 import type { TransportPolicy } from "../transport/transport_choice.ts";
 import type { ControlErrorCode, LegPath } from "../control/control_api.ts";
+import type { BusyPollPolicy } from "../io/turns.ts";
 import type { PayloadCrcPolicy } from "../transport/payload_crc.ts";
 
 /** First message to the worker of a storage node. */
@@ -29,6 +30,7 @@ export interface StorageStart {
   /** These are all; addresses that it comes to listen on are not added. */
   readonly hasAllAddresses: boolean;
   readonly payloadCrc: PayloadCrcPolicy;
+  readonly busyPoll: BusyPollPolicy;
 }
 
 /** First message to the worker of a client node. */
@@ -57,6 +59,7 @@ export interface ClientStart {
   /** How to reach legs. */
   readonly transport: TransportPolicy;
   readonly payloadCrc: PayloadCrcPolicy;
+  readonly busyPoll: BusyPollPolicy;
   /** How long I/O waits for legs before it fails; 0 takes the pool's own. */
   readonly ioTimeoutMs: number;
   readonly poolIoTimeoutMs: number;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { BRIEF_WAIT_MS } from "../../../lib/io/brief_wait.ts";
 import type { Reactor } from "../../../lib/io/reactor.ts";
-import { Turns } from "../../../lib/io/turns.ts";
+import { type BusyPollPolicy, Turns } from "../../../lib/io/turns.ts";
 
 /** What a look takes. */
 const LOOK_MS = 0.001;
@@ -22,7 +22,11 @@ class World {
   readonly load = { inFlightCount: 0, gatherUs: 0, endedCount: 0 };
   #dueMs = Infinity;
   #event: () => void = () => undefined;
-  readonly turns = new Turns(this as unknown as Reactor, this.load);
+  readonly turns: Turns;
+
+  constructor(busyPoll: BusyPollPolicy = "auto") {
+    this.turns = new Turns(this as unknown as Reactor, this.load, busyPoll);
+  }
 
   clockMs(): number {
     return this.nowMs;
@@ -161,4 +165,13 @@ Deno.test("an idle pool sleeps, however quick its application was", () => {
   world.lookCount = 0;
   for (let i = 0; i < 100; i++) world.next(100, () => undefined);
   assert.equal(world.lookCount, 0);
+});
+
+Deno.test("a worker that may not look sleeps for each event, and lets completions gather", () => {
+  const world = new World("never");
+  assert.equal(world.sleepsIn(50), 100);
+  assert.equal(world.lookCount, 0);
+  world.load.gatherUs = 100;
+  world.next(0.005, world.request);
+  assert.equal(world.gatheredUs, 100);
 });
