@@ -5,37 +5,22 @@
  * @module
  */
 
-import { assert } from "../base/assert.ts";
+import { grown, NumberChain } from "./number_chain.ts";
 
-/** A free list over parallel arrays. */
+/** See the module's description. */
 export class OperationTable {
-  #tokens = new Float64Array(256);
-  #slots = new Int32Array(256);
-  #startedMs = new Float64Array(256);
-  #next = new Int32Array(256);
-  #free = 0;
-  #usedCount = 0;
-
-  constructor() {
-    this.#chain(0);
-  }
-
-  #chain(from: number): void {
-    const capacity = this.#next.length;
-    for (let i = from; i < capacity; i++) this.#next[i] = i + 1 < capacity ? i + 1 : -1;
-    this.#free = from;
-  }
+  readonly #numbers = new NumberChain();
+  #tokens = new Float64Array(0);
+  #slots = new Int32Array(0);
+  #startedMs = new Float64Array(0);
 
   /** A number for an operation with `token` and `slot` that starts now. */
   add(token: number, slot: number, nowMs: number): number {
-    if (this.#free === -1) this.#grow();
-    const operation = this.#free;
-    this.#free = this.#next[operation];
-    this.#next[operation] = -2;
+    if (this.#numbers.isExhausted) this.#grow();
+    const operation = this.#numbers.take();
     this.#tokens[operation] = token;
     this.#slots[operation] = slot;
     this.#startedMs[operation] = nowMs;
-    this.#usedCount++;
     return operation;
   }
 
@@ -52,30 +37,17 @@ export class OperationTable {
   }
 
   remove(operation: number): void {
-    assert(this.#next[operation] === -2, "Operation is in flight", operation);
-    this.#next[operation] = this.#free;
-    this.#free = operation;
-    this.#usedCount--;
+    this.#numbers.giveBack(operation);
   }
 
   get usedCount(): number {
-    return this.#usedCount;
+    return this.#numbers.takenCount;
   }
 
   #grow(): void {
-    const capacity = this.#next.length;
-    const tokens = new Float64Array(capacity * 2);
-    const slots = new Int32Array(capacity * 2);
-    const startedMs = new Float64Array(capacity * 2);
-    const next = new Int32Array(capacity * 2);
-    tokens.set(this.#tokens);
-    slots.set(this.#slots);
-    startedMs.set(this.#startedMs);
-    next.set(this.#next);
-    this.#tokens = tokens;
-    this.#slots = slots;
-    this.#startedMs = startedMs;
-    this.#next = next;
-    this.#chain(capacity);
+    const capacity = this.#numbers.grow();
+    this.#tokens = grown(this.#tokens, new Float64Array(capacity));
+    this.#slots = grown(this.#slots, new Int32Array(capacity));
+    this.#startedMs = grown(this.#startedMs, new Float64Array(capacity));
   }
 }

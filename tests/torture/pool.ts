@@ -4,6 +4,7 @@
  * @module
  */
 
+import { assert } from "../../lib/base/assert.ts";
 import { connectClient } from "../../lib/control/client_control_client.ts";
 import type { LegStatus } from "../../lib/control/control_api.ts";
 import { connectNode } from "../../lib/control/node_control_client.ts";
@@ -114,7 +115,7 @@ export class TorturePool {
     const inside = this.bed.command(index, command.path, command.args);
     if (!this.hasPower(index)) throw new Error(`the machine of node ${index} has lost its power`);
     // Two processes of one node would fight for its state, and one of them would be out of our hands.
-    if (this.nodes[index] !== null) throw new Error(`node ${index} runs already`);
+    assert(this.nodes[index] === null, "a node is started when it does not run", index);
     // Its machine has a boot of its own, of which it is told what the kernel would tell.
     const script = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"';
     const args = ["--mount", "sh", "-c", script, boot, inside.path, ...inside.args];

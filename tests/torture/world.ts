@@ -5,6 +5,7 @@
  * @module
  */
 
+import { AssertionFailure } from "../../lib/base/assert.ts";
 import { Prng } from "../../lib/base/prng.ts";
 import { bitCount } from "../../lib/core/start_rule.ts";
 import { NbdSocket } from "../integration/nbd_socket.ts";
@@ -179,6 +180,7 @@ export class TortureWorld {
         this.#watch(index);
         return;
       } catch (error) {
+        if (error instanceof AssertionFailure) throw error;
         // Its disk may be failing; its address may be in use until the process before has let go of its I/O.
         await pool.stopNode(index);
         if (tries >= 100) throw error;

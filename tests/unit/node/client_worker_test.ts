@@ -266,5 +266,5 @@ Deno.test("a request that the core completes twice is a bug, and nobody else's c
   core.complete(core.submitted[0].tag, 0);
   worker.drain();
   core.complete(core.submitted[0].tag, 0);
-  assert.throws(() => worker.drain(), /completed once/);
+  assert.throws(() => worker.drain(), /given back once/);
 });

@@ -31,7 +31,7 @@ Deno.test("OperationTable takes removing twice for a bug", () => {
   const table = new OperationTable();
   const operation = table.add(1, 2, 3);
   table.remove(operation);
-  assert.throws(() => table.remove(operation), /in flight/);
+  assert.throws(() => table.remove(operation), /given back once/);
 });
 
 Deno.test("ReadQueue gives reads back in the order they came", () => {
