@@ -11,11 +11,12 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { assert } from "../base/assert.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { Message } from "../wire/message.ts";
 import { CloseReason } from "./close_reason.ts";
+import { ConnectionTable } from "./connection_table.ts";
 import { type ConnectionOwner, FramedConnection } from "./framed_connection.ts";
+import { SentTokens } from "./sent_tokens.ts";
 import type {
   FrameStream,
   OpenStream,
@@ -47,21 +48,16 @@ export class TcpTransport implements Transport {
   readonly #handler: TransportHandler;
   readonly #owner: ConnectionOwner;
   readonly #maxConnections: number;
-  /** Index is the connection; null where the number is free. */
-  readonly #connections: (FramedConnection | null)[] = [];
+  readonly #connections = new ConnectionTable<FramedConnection>();
   readonly #pending: (PendingConnect | null)[] = [];
-  readonly #freeNumbers: number[] = [];
-  #openCount = 0;
   readonly #listeners: StreamListener[] = [];
-  /** Pairs of (connection, token) to be told later; those from `#laterTold` to `#laterCount` wait. */
-  #later = new Float64Array(128);
-  #laterCount = 0;
-  #laterTold = 0;
+  readonly #sentAtOnce: SentTokens;
   readonly #failedConnects: FramedConnection[] = [];
 
   constructor(network: StreamNetwork, pool: BufferPool, handler: TransportHandler, options: TcpTransportOptions = {}) {
     this.#network = network;
     this.#handler = handler;
+    this.#sentAtOnce = new SentTokens(handler);
     this.#maxConnections = options.maxConnections ?? 256;
     this.#owner = {
       pool,
@@ -69,7 +65,7 @@ export class TcpTransport implements Transport {
       maxQueuedFrames: options.maxQueuedFrames ?? 4096,
       maxQueuedBytes: options.maxQueuedBytes ?? 64 * 1024 * 1024,
       handler,
-      sentAtOnce: (connection, token) => this.#tellLater(connection, token),
+      sentAtOnce: (connection, token) => this.#sentAtOnce.add(connection, token),
       ended: (connection, reason) => this.#ended(connection, reason),
       report: options.report ?? ((text) => getLogger(["brmr", "transport"]).warn(text)),
     };
@@ -114,71 +110,69 @@ export class TcpTransport implements Transport {
   }
 
   send(connection: number, message: Message, slot: number, token: number): boolean {
-    const target = this.#connections[connection] ?? null;
+    const target = this.#connections.get(connection);
     return target !== null && target.send(message, slot, token);
   }
 
   sendBytes(connection: number, message: Message, payload: Uint8Array | null): boolean {
-    const target = this.#connections[connection] ?? null;
+    const target = this.#connections.get(connection);
     return target !== null && target.sendCopy(message, payload);
   }
 
   flushSends(): void {
     this.#tellNow();
-    const connections = this.#connections;
-    for (let i = 0; i < connections.length; i++) connections[i]?.flushSends();
+    const { all } = this.#connections;
+    for (let i = 0; i < all.length; i++) all[i]?.flushSends();
   }
 
   resume(): void {
-    const connections = this.#connections;
-    for (let i = 0; i < connections.length; i++) connections[i]?.resume();
+    const { all } = this.#connections;
+    for (let i = 0; i < all.length; i++) all[i]?.resume();
   }
 
   close(connection: number): void {
-    const target = this.#connections[connection] ?? null;
+    const target = this.#connections.get(connection);
     if (target === null) return;
     target.close();
     this.#pending[connection]?.cancel();
   }
 
   lastReceivedMs(connection: number): number {
-    return this.#connections[connection]?.lastReceivedMs ?? 0;
+    return this.#connections.get(connection)?.lastReceivedMs ?? 0;
   }
 
   stats(connection: number): ConnectionStats {
-    const target = this.#connections[connection] ?? null;
-    return target === null ? { sentBytes: 0, receivedBytes: 0, sentFrames: 0, receivedFrames: 0 } : { ...target.stats };
+    return this.#connections.statsOf(connection);
   }
 
   way(connection: number): StreamWay | null {
-    return this.#connections[connection]?.way ?? null;
+    return this.#connections.get(connection)?.way ?? null;
   }
 
   sumsPayloads(connection: number): boolean {
-    const target = this.#connections[connection] ?? null;
+    const target = this.#connections.get(connection);
     return target !== null && this.#owner.checksums && !target.isSharing;
   }
 
   queuedBytes(connection: number): number {
-    return this.#connections[connection]?.queuedBytes ?? 0;
+    return this.#connections.get(connection)?.queuedBytes ?? 0;
   }
 
   /** Closes all listeners and connections; onClosed follows for each connection. */
   closeAll(): void {
     for (const listener of this.#listeners) listener.close();
-    for (let i = 0; i < this.#connections.length; i++) this.close(i);
+    for (let i = 0; i < this.#connections.all.length; i++) this.close(i);
   }
 
   /** Connections that have not been told closed. */
   get connectionCount(): number {
-    return this.#openCount;
+    return this.#connections.count;
   }
 
   #accept(listener: number, peerAddress: string, open: OpenStream): void {
-    if (this.#openCount >= this.#maxConnections) {
-      this.#owner.report(
-        `A connection from ${peerAddress} is refused: there are ${this.#openCount}, which is the most`,
-      );
+    const { count } = this.#connections;
+    if (count >= this.#maxConnections) {
+      this.#owner.report(`A connection from ${peerAddress} is refused: there are ${count}, which is the most`);
       return;
     }
     this.#tellNow();
@@ -188,44 +182,21 @@ export class TcpTransport implements Transport {
   }
 
   #newConnection(peerAddress: string): FramedConnection {
-    const id = this.#freeNumbers.pop() ?? this.#connections.length;
-    const connection = new FramedConnection(id, peerAddress, this.#owner);
-    this.#connections[id] = connection;
+    const id = this.#connections.takeNumber();
     this.#pending[id] = null;
-    this.#openCount++;
-    return connection;
+    return this.#connections.add(new FramedConnection(id, peerAddress, this.#owner));
   }
 
   #ended(connection: FramedConnection, reason: number): void {
     // A connection is gone only after all that was sent on it was told.
     this.#tellNow();
-    assert(this.#connections[connection.id] === connection, "A connection is in the table until it ends");
-    this.#connections[connection.id] = null;
+    this.#connections.remove(connection);
     this.#handler.onClosed(connection.id, reason);
-    this.#openCount--;
-    this.#freeNumbers.push(connection.id);
-  }
-
-  #tellLater(connection: number, token: number): void {
-    if (this.#laterCount * 2 === this.#later.length) {
-      // Bounded by what the streams' send areas hold, and reached once.
-      const larger = new Float64Array(this.#later.length * 2);
-      larger.set(this.#later);
-      this.#later = larger;
-    }
-    this.#later[this.#laterCount * 2] = connection;
-    this.#later[this.#laterCount * 2 + 1] = token;
-    this.#laterCount++;
+    this.#connections.giveBack(connection.id);
   }
 
   #tellNow(): void {
-    // What the user does when told may add to the end, or lead here again.
-    while (this.#laterTold < this.#laterCount) {
-      const at = this.#laterTold++ * 2;
-      this.#handler.onSent(this.#later[at], this.#later[at + 1]);
-    }
-    this.#laterTold = 0;
-    this.#laterCount = 0;
+    this.#sentAtOnce.tell();
     let failed: FramedConnection | undefined;
     while ((failed = this.#failedConnects.shift()) !== undefined) failed.failed(CloseReason.BAD_ADDRESS);
   }

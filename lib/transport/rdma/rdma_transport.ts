@@ -9,11 +9,12 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { assert } from "../../base/assert.ts";
 import type { Message } from "../../wire/message.ts";
 import { CloseReason } from "../close_reason.ts";
+import { ConnectionTable } from "../connection_table.ts";
+import { SentTokens } from "../sent_tokens.ts";
 import type { ConnectionStats, Transport, TransportHandler } from "../transport.ts";
-import { LandingMemory, type LendingPool } from "./landing_memory.ts";
+import { type Landing, LandingMemory, type LendingPool } from "./landing_memory.ts";
 import type { LinkDescription } from "./link_description.ts";
 import type { LinkListener, LinkUser, PendingLink, RdmaNetwork } from "./link.ts";
 import { RdmaConnection, type RdmaOwner } from "./rdma_connection.ts";
@@ -36,12 +37,9 @@ export class RdmaTransport implements Transport {
   readonly #handler: TransportHandler;
   readonly #owner: RdmaOwner;
   readonly #memory: LandingMemory;
-  readonly #connections: (RdmaConnection | null)[] = [];
-  readonly #freeNumbers: number[] = [];
+  readonly #connections = new ConnectionTable<RdmaConnection>();
   readonly #listeners: LinkListener[] = [];
-  /** Pairs of (connection, token) to be told later. */
-  #later: number[] = [];
-  #openCount = 0;
+  readonly #sentAtOnce: SentTokens;
   /** Numbers of connects that failed for want of memory, to be told. */
   readonly #failed: number[] = [];
   #hasResumed = false;
@@ -55,6 +53,7 @@ export class RdmaTransport implements Transport {
   ) {
     this.#network = network;
     this.#handler = handler;
+    this.#sentAtOnce = new SentTokens(handler);
     this.#memory = new LandingMemory(pool, Math.floor(options.landingBytes / (1 << 20)));
     this.#owner = {
       pool,
@@ -65,9 +64,7 @@ export class RdmaTransport implements Transport {
       get nowMs() {
         return clock.nowMs;
       },
-      sentAtOnce: (connection, token) => {
-        this.#later.push(connection, token);
-      },
+      sentAtOnce: (connection, token) => this.#sentAtOnce.add(connection, token),
       established: (connection) => this.#established(connection),
       ended: (connection, reason) => this.#ended(connection, reason),
       report: options.report ?? ((text) => getLogger(["brmr", "transport"]).warn(text)),
@@ -94,12 +91,11 @@ export class RdmaTransport implements Transport {
     const landing = this.#memory.take(this.#owner.nowMs);
     if (landing === null) {
       this.#owner.report(`Cannot connect to "${address}": all memory that peers may write to is in use`);
-      const id = this.#newNumber();
-      this.#connections[id] = null;
+      const id = this.#connections.takeNumber();
       this.#failed.push(id);
       return id;
     }
-    const connection = this.#add(new RdmaConnection(this.#newNumber(), address, -1, landing, this.#owner));
+    const connection = this.#add(address, -1, landing);
     try {
       connection.pending = this.#network.connect(address, connection);
     } catch (error) {
@@ -110,18 +106,19 @@ export class RdmaTransport implements Transport {
   }
 
   send(connection: number, message: Message, slot: number, token: number): boolean {
-    const target = this.#connections[connection] ?? null;
+    const target = this.#connections.get(connection);
     return target !== null && target.send(message, slot, token);
   }
 
   sendBytes(connection: number, message: Message, payload: Uint8Array | null): boolean {
-    const target = this.#connections[connection] ?? null;
+    const target = this.#connections.get(connection);
     return target !== null && target.sendCopy(message, payload);
   }
 
   flushSends(): void {
     this.#network.turn(this.#owner.nowMs);
-    for (const connection of this.#connections) {
+    const { all } = this.#connections;
+    for (const connection of all) {
       connection?.checkAge();
       connection?.flush();
     }
@@ -131,26 +128,25 @@ export class RdmaTransport implements Transport {
     do {
       this.#service();
       isArmed = false;
-      for (const connection of this.#connections) if (connection?.arm()) isArmed = true;
+      for (const connection of all) if (connection?.arm()) isArmed = true;
     } while (isArmed);
   }
 
   resume(): void {
-    for (const connection of this.#connections) connection?.resume();
+    for (const connection of this.#connections.all) connection?.resume();
     this.#hasResumed = true;
   }
 
   close(connection: number): void {
-    this.#connections[connection]?.close();
+    this.#connections.get(connection)?.close();
   }
 
   lastReceivedMs(connection: number): number {
-    return this.#connections[connection]?.lastReceivedMs ?? 0;
+    return this.#connections.get(connection)?.lastReceivedMs ?? 0;
   }
 
   stats(connection: number): ConnectionStats {
-    const target = this.#connections[connection] ?? null;
-    return target === null ? { sentBytes: 0, receivedBytes: 0, sentFrames: 0, receivedFrames: 0 } : { ...target.stats };
+    return this.#connections.statsOf(connection);
   }
 
   sumsPayloads(): boolean {
@@ -158,28 +154,28 @@ export class RdmaTransport implements Transport {
   }
 
   queuedBytes(connection: number): number {
-    return this.#connections[connection]?.queuedBytes ?? 0;
+    return this.#connections.get(connection)?.queuedBytes ?? 0;
   }
 
   /** Which way a connection takes, for status; null when it does not stand. */
   describe(connection: number): LinkDescription | null {
-    return this.#connections[connection]?.link?.description ?? null;
+    return this.#connections.get(connection)?.link?.description ?? null;
   }
 
   /** Closes all listeners and connections; onClosed follows for each connection. */
   closeAll(): void {
     for (const listener of this.#listeners) listener.close();
-    for (let i = 0; i < this.#connections.length; i++) this.close(i);
+    for (let i = 0; i < this.#connections.all.length; i++) this.close(i);
   }
 
   /** Connections that have not been told closed. */
   get connectionCount(): number {
-    return this.#openCount;
+    return this.#connections.count;
   }
 
   /** Takes completions, tells news, ends what is to end, until nothing moves. */
   #service(): void {
-    const connections = this.#connections;
+    const connections = this.#connections.all;
     for (let any = true; any;) {
       any = false;
       if (this.#hasResumed) {
@@ -187,13 +183,13 @@ export class RdmaTransport implements Transport {
         for (const connection of connections) connection?.goOn();
       }
       for (let i = 0; i < connections.length; i++) if (connections[i]?.service()) any = true;
-      this.#tellNow();
+      this.#sentAtOnce.tell();
       for (let i = 0; i < connections.length; i++) connections[i]?.progressEnd();
       for (let id = this.#failed.shift(); id !== undefined; id = this.#failed.shift()) {
         this.#handler.onClosed(id, CloseReason.QUEUE_FULL);
-        this.#freeNumbers.push(id);
+        this.#connections.giveBack(id);
       }
-      if (this.#hasResumed || this.#later.length > 0) any = true;
+      if (this.#hasResumed || this.#sentAtOnce.isWaiting) any = true;
     }
   }
 
@@ -203,7 +199,7 @@ export class RdmaTransport implements Transport {
       this.#owner.report(`A connection from ${peerAddress} is refused: all memory that peers may write to is in use`);
       return null;
     }
-    const connection = this.#add(new RdmaConnection(this.#newNumber(), peerAddress, listener, landing, this.#owner));
+    const connection = this.#add(peerAddress, listener, landing);
     connection.pending = pending;
     return connection;
   }
@@ -214,31 +210,17 @@ export class RdmaTransport implements Transport {
     else this.#handler.onConnected(id);
   }
 
-  #add(connection: RdmaConnection): RdmaConnection {
-    this.#connections[connection.id] = connection;
-    this.#openCount++;
-    return connection;
-  }
-
-  #newNumber(): number {
-    return this.#freeNumbers.pop() ?? this.#connections.length;
+  #add(peerAddress: string, listener: number, landing: Landing): RdmaConnection {
+    const id = this.#connections.takeNumber();
+    return this.#connections.add(new RdmaConnection(id, peerAddress, listener, landing, this.#owner));
   }
 
   #ended(connection: RdmaConnection, reason: number): void {
-    this.#tellNow();
-    assert(this.#connections[connection.id] === connection, "A connection is in the table until it ends");
-    this.#connections[connection.id] = null;
+    // A connection is gone only after all that was sent on it was told.
+    this.#sentAtOnce.tell();
+    this.#connections.remove(connection);
     // One that was accepted and never stood was never told of.
     if (connection.listener < 0 || connection.link !== null) this.#handler.onClosed(connection.id, reason);
-    this.#openCount--;
-    this.#freeNumbers.push(connection.id);
-  }
-
-  #tellNow(): void {
-    while (this.#later.length > 0) {
-      const later = this.#later;
-      this.#later = [];
-      for (let i = 0; i < later.length; i += 2) this.#handler.onSent(later[i], later[i + 1]);
-    }
+    this.#connections.giveBack(connection.id);
   }
 }
