@@ -25,6 +25,11 @@ export class HeldMemory {
     this.address = Number(Deno.UnsafePointer.value(this.pointer));
   }
 
+  /** Reads a pointer (or any number below 2^53) at byte `at`. */
+  getAddress(at: number): number {
+    return this.view.getUint32(at, true) + this.view.getUint32(at + 4, true) * 4294967296;
+  }
+
   /** Writes a pointer (or any number below 2^53) at byte `at`. */
   setAddress(at: number, address: number): void {
     this.view.setUint32(at, address >>> 0, true);

@@ -9,7 +9,7 @@
  * @module
  */
 
-import { HeldMemory } from "../libc/held_memory.ts";
+import { addressOf, HeldMemory } from "../libc/held_memory.ts";
 
 const SYMBOLS = {
   ffi_prep_cif: { parameters: ["pointer", "u32", "u32", "pointer", "pointer"], result: "i32" },
@@ -38,10 +38,10 @@ function libffi(): LibffiSymbols | null {
   return opened;
 }
 
-/** One argument: an address, or a 32-bit number. */
-export type BoundArgument = { readonly pointer: number } | { readonly int: number };
+/** One argument: an address, a 32-bit number, or the address that stands in memory at `pointerAt` when the call is made. */
+export type BoundArgument = { readonly pointer: number } | { readonly int: number } | { readonly pointerAt: number };
 
-/** A call that returns an int. LIFETIME: the memory behind the arguments is the caller's to keep. */
+/** A call that returns an int, or nothing, and then the number means nothing. LIFETIME: the memory behind the arguments is the caller's to keep. */
 export interface BoundCall {
   call(): number;
 }
@@ -74,12 +74,12 @@ class FastCall implements BoundCall {
     const resultAt = argumentsAt + 8 * count;
     const memory = new HeldMemory(resultAt + 8);
     parameters.forEach((parameter, i) => {
-      const isPointer = "pointer" in parameter;
-      const type = isPointer ? library.ffi_type_pointer : library.ffi_type_sint32;
-      memory.setAddress(typesAt + 8 * i, Number(Deno.UnsafePointer.value(type)));
+      const type = "int" in parameter ? library.ffi_type_sint32 : library.ffi_type_pointer;
+      memory.setAddress(typesAt + 8 * i, addressOf(type!));
       memory.setAddress(valuesAt + 8 * i, memory.address + argumentsAt + 8 * i);
-      if (isPointer) memory.setAddress(argumentsAt + 8 * i, parameter.pointer);
-      else memory.view.setInt32(argumentsAt + 8 * i, parameter.int, true);
+      if ("pointer" in parameter) memory.setAddress(argumentsAt + 8 * i, parameter.pointer);
+      else if ("int" in parameter) memory.view.setInt32(argumentsAt + 8 * i, parameter.int, true);
+      else memory.setAddress(valuesAt + 8 * i, parameter.pointerAt); // libffi takes it from there
     });
     const at = (offset: number) => Deno.UnsafePointer.create(BigInt(memory.address + offset));
     const status = library.ffi_prep_cif(memory.pointer, DEFAULT_ABI, count, library.ffi_type_sint32, at(typesAt));
@@ -104,16 +104,22 @@ class GeneralCall implements BoundCall {
 
   constructor(address: number, parameters: readonly BoundArgument[]) {
     const definition: Deno.ForeignFunction = {
-      parameters: parameters.map((each) => "pointer" in each ? "pointer" : "i32"),
+      parameters: parameters.map((each) => "int" in each ? "i32" : "pointer"),
       result: "i32",
     };
     const pointer = new Deno.UnsafeFnPointer(Deno.UnsafePointer.create(BigInt(address))!, definition);
-    const values = parameters.map((each) =>
-      "pointer" in each ? Deno.UnsafePointer.create(BigInt(each.pointer)) : each.int
-    );
+    const values = parameters.map((each) => {
+      if ("int" in each) return () => each.int;
+      if ("pointer" in each) {
+        const value = Deno.UnsafePointer.create(BigInt(each.pointer));
+        return () => value;
+      }
+      const place = new Deno.UnsafePointerView(Deno.UnsafePointer.create(BigInt(each.pointerAt))!);
+      return () => Deno.UnsafePointer.create(place.getBigUint64());
+    });
     // The definition is made at run time, so its types are not known here.
     const call = pointer.call.bind(pointer) as (...values: unknown[]) => number;
-    this.#call = () => call(...values);
+    this.#call = () => call(...values.map((value) => value()));
   }
 
   call(): number {

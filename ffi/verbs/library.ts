@@ -5,6 +5,8 @@
  * @module
  */
 
+import { addressOf } from "../libc/held_memory.ts";
+
 const SYMBOLS = {
   ibv_get_device_list: { parameters: ["buffer"], result: "pointer" },
   ibv_free_device_list: { parameters: ["pointer"], result: "void" },
@@ -18,11 +20,15 @@ const SYMBOLS = {
   ibv_destroy_comp_channel: { parameters: ["pointer"], result: "i32" },
   ibv_create_cq: { parameters: ["pointer", "i32", "pointer", "pointer", "i32"], result: "pointer" },
   ibv_destroy_cq: { parameters: ["pointer"], result: "i32" },
-  ibv_get_cq_event: { parameters: ["pointer", "pointer", "pointer"], result: "i32" },
-  ibv_ack_cq_events: { parameters: ["pointer", "u32"], result: "void" },
   ibv_query_qp: { parameters: ["pointer", "buffer", "i32", "buffer"], result: "i32" },
   ibv_get_async_event: { parameters: ["pointer", "pointer"], result: "i32" },
   ibv_ack_async_event: { parameters: ["pointer"], result: "void" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** Exported functions that are bound to their arguments, for the data path (see `bound_call.ts`): their addresses. */
+const BOUND_SYMBOLS = {
+  ibv_get_cq_event: { type: "pointer" },
+  ibv_ack_cq_events: { type: "pointer" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The exported functions of libibverbs that this program uses. */
@@ -42,10 +48,17 @@ export class RdmaUnavailable extends Error {
 }
 
 let opened: VerbsSymbols | undefined;
+let bound: Deno.StaticForeignLibraryInterface<typeof BOUND_SYMBOLS> | undefined;
 
 /** The functions of libibverbs. Opened at the first call in an isolate; throws {@link RdmaUnavailable}. */
 export function verbs(): VerbsSymbols {
   return opened ??= openRdmaLibrary("libibverbs.so.1", "libibverbs1", SYMBOLS);
+}
+
+/** The address of an exported function, for `bindCall`. Throws {@link RdmaUnavailable}. */
+export function verbsFunction(name: keyof typeof BOUND_SYMBOLS): number {
+  bound ??= openRdmaLibrary("libibverbs.so.1", "libibverbs1", BOUND_SYMBOLS);
+  return addressOf(bound[name]!);
 }
 
 /** Opens a library of rdma-core, for good: nothing is ever unloaded, so function pointers remain valid. */

@@ -23,6 +23,20 @@ for (const general of [false, true]) {
     right.bytes[0] = 64;
     assert.ok(call.call() > 0);
   });
+
+  Deno.test(`an argument is taken from memory at each call (${general ? "general" : "fast if libffi is there"})`, () => {
+    const left = new HeldMemory(8);
+    const right = new HeldMemory(8);
+    const place = new HeldMemory(16);
+    const call = bindCall(strncmp, [{ pointer: left.address }, { pointerAt: place.address + 8 }, { int: 3 }], general);
+    left.bytes.set([65, 66, 67]);
+    right.bytes.set([65, 66, 68]);
+    place.setAddress(8, left.address);
+    assert.equal(call.call(), 0);
+    place.setAddress(8, right.address);
+    assert.ok(call.call() < 0);
+    assert.equal(place.getAddress(8), right.address);
+  });
 }
 
 Deno.test("libffi is found on this machine, so that the data path's calls are fast", () => {
