@@ -47,18 +47,27 @@ export class RdmaUnavailable extends Error {
   }
 }
 
-let opened: VerbsSymbols | undefined;
-let bound: Deno.StaticForeignLibraryInterface<typeof BOUND_SYMBOLS> | undefined;
+let opened: {
+  readonly called: VerbsSymbols;
+  readonly bound: Deno.StaticForeignLibraryInterface<typeof BOUND_SYMBOLS>;
+} | undefined;
+
+/** A name is either called or asked for its address, hence two handles of one library. */
+function open() {
+  return opened ??= {
+    called: openRdmaLibrary("libibverbs.so.1", "libibverbs1", SYMBOLS),
+    bound: openRdmaLibrary("libibverbs.so.1", "libibverbs1", BOUND_SYMBOLS),
+  };
+}
 
 /** The functions of libibverbs. Opened at the first call in an isolate; throws {@link RdmaUnavailable}. */
 export function verbs(): VerbsSymbols {
-  return opened ??= openRdmaLibrary("libibverbs.so.1", "libibverbs1", SYMBOLS);
+  return open().called;
 }
 
 /** The address of an exported function, for `bindCall`. Throws {@link RdmaUnavailable}. */
 export function verbsFunction(name: keyof typeof BOUND_SYMBOLS): number {
-  bound ??= openRdmaLibrary("libibverbs.so.1", "libibverbs1", BOUND_SYMBOLS);
-  return addressOf(bound[name]!);
+  return addressOf(open().bound[name]!);
 }
 
 /** Opens a library of rdma-core, for good: nothing is ever unloaded, so function pointers remain valid. */
