@@ -8,11 +8,12 @@
 
 import assert from "node:assert/strict";
 import { Caretaker } from "../../lib/core/caretaker.ts";
-import { ClientContext } from "../../lib/core/client_context.ts";
+import { ClientContext, type LegLink } from "../../lib/core/client_context.ts";
 import type { LegEntry, SharedEpoch } from "../../lib/disk_format/records.ts";
 import { ClientIo } from "../../lib/core/client_io.ts";
 import { ClientMembership } from "../../lib/core/client_membership.ts";
 import { DirtyMap } from "../../lib/core/dirty_map.ts";
+import type { ForceOrder } from "../../lib/core/forced_start.ts";
 import { IntentLog, Pin } from "../../lib/core/intent_log.ts";
 import { LegContext } from "../../lib/core/leg_context.ts";
 import { LegIo } from "../../lib/core/leg_io.ts";
@@ -22,7 +23,7 @@ import { LegServer } from "../../lib/core/leg_server.ts";
 import { LegSession } from "../../lib/core/leg_session.ts";
 import { LegTableChanges } from "../../lib/core/leg_table_changes.ts";
 import { OutputKind } from "../../lib/core/output.ts";
-import type { Claim } from "../../lib/wire/bodies.ts";
+import type { Claim, Refusal } from "../../lib/wire/bodies.ts";
 import { RangeCounter } from "../../lib/core/range_counter.ts";
 import { RangeLock } from "../../lib/core/range_lock.ts";
 import { ReadConfirmation } from "../../lib/core/read_confirmation.ts";
@@ -322,6 +323,43 @@ export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
   name: "a leg joins without a write that was in what it pulled",
   scenario: "joins_with_a_write_that_it_has_not_had.txt",
   plant: (run) => withPatch(ResyncJob, "hasWhatWasPulled", () => () => true, run),
+}, {
+  name: "an order to start by force founds a second history",
+  scenario: "force_founds_one_history.txt",
+  plant: (run) => {
+    const orders = new WeakMap<ClientContext, ForceOrder>();
+    const remember = (send: Patchable) =>
+      function (this: ClientContext, ...values: unknown[]) {
+        if (this.force !== null) orders.set(this, this.force);
+        return send.apply(this, values);
+      };
+    const restore = (forgetLegs: Patchable) =>
+      function (this: ClientContext) {
+        forgetLegs.call(this);
+        if (!this.wasReady) this.force ??= orders.get(this) ?? null;
+      };
+    withPatch(ClientContext, "send", remember, () => withPatch(ClientContext, "forgetLegs", restore, run));
+  },
+}, {
+  name: "a client that has served ends when a leg is held for another, who may be dead",
+  scenario: "rival_dies_with_a_claim.txt",
+  plant: (run) => {
+    const pools = new WeakMap<LegLink, ClientContext>();
+    const remember = (send: Patchable) =>
+      function (this: ClientContext, link: LegLink, ...values: unknown[]) {
+        pools.set(link, this);
+        return send.call(this, link, ...values);
+      };
+    const asIfNew = (handle: Patchable) =>
+      function (this: ClientMembership, link: LegLink, message: Message, refusal: Refusal) {
+        const pool = pools.get(link)!;
+        const { wasReady } = pool;
+        if (refusal.code === "held") pool.wasReady = false;
+        handle.call(this, link, message, refusal);
+        pool.wasReady = wasReady;
+      };
+    withPatch(ClientContext, "send", remember, () => withPatch(ClientMembership, "handleRefusal", asIfNew, run));
+  },
 }];
 
 if (import.meta.main) {
