@@ -48,6 +48,15 @@ export const PAGE_BYTES = 4096;
 /** Bits of a packet's flags. */
 export const PacketFlag = { WAITS_FOR_MEMORY: 1 } as const;
 
+/** Where the body of the packet of `lengthBytes` at `at` begins; -1 when the packet is malformed. */
+export function packetBodyAt(view: DataView, at: number, lengthBytes: number): number {
+  if (lengthBytes < PACKET_HEADER_BYTES || lengthBytes > PACKET_BYTES) return -1;
+  const freedCount = view.getUint32(at + 8, true);
+  if (view.getUint16(at, true) !== PACKET_MAGIC || freedCount > MAX_FREED) return -1;
+  const headBytes = PACKET_HEADER_BYTES + 4 * freedCount;
+  return headBytes + view.getUint32(at + 12, true) === lengthBytes ? at + headBytes : -1;
+}
+
 /** What an end offers to its peer. */
 export interface Offer {
   readonly receives: number;

@@ -20,17 +20,17 @@ import { isPayloadSound, setPayloadFields } from "../payload_crc.ts";
 import type { ConnectionStats, TransportHandler } from "../transport.ts";
 import { FrameQueue } from "./frame_queue.ts";
 import type { Landing, LendingPool } from "./landing_memory.ts";
-import { type LinkUser, type PendingLink, type RdmaLink, RECEIVE_COUNT } from "./link.ts";
+import type { LinkUser, PendingLink, RdmaLink } from "./link.ts";
 import {
   IN_BAND,
-  MAX_FREED,
   type Offer,
   PACKET_BYTES,
   PACKET_HEADER_BYTES,
-  PACKET_MAGIC,
+  packetBodyAt,
   PacketFlag,
   RECORD_BYTES,
 } from "./packet.ts";
+import { PacketInbox } from "./packet_inbox.ts";
 import { FIRST_SEND_ID, PacketSender } from "./packet_sender.ts";
 
 /** What a connection needs of the transport it belongs to. */
@@ -101,12 +101,7 @@ export class RdmaConnection implements LinkUser {
   #closedMs = 0;
   #stoppedMs = 0;
   #paused = false;
-  /** Packets received and not taken apart yet: buffer and end, by place in a ring. */
-  readonly #inbox = new Int32Array(2 * RECEIVE_COUNT);
-  #inboxHead = 0;
-  #inboxCount = 0;
-  /** Where to go on in the first of them; 0 for its beginning. */
-  #at = 0;
+  readonly #inbox = new PacketInbox();
   readonly #view: DataView;
   /** Slot of a payload that comes in band, or that has landed and found no place yet; -1 for none. */
   #slot = -1;
@@ -257,7 +252,7 @@ export class RdmaConnection implements LinkUser {
 
   /** Takes apart what waited while the connection was paused. */
   goOn(): void {
-    if (this.#inboxCount === 0 || this.#paused) return;
+    if (this.#inbox.isEmpty || this.#paused) return;
     this.#parse();
     this.flush();
   }
@@ -340,45 +335,36 @@ export class RdmaConnection implements LinkUser {
   #packetArrived(buffer: number, lengthBytes: number): void {
     const view = this.#view;
     const at = buffer * PACKET_BYTES;
-    const freedCount = lengthBytes < PACKET_HEADER_BYTES ? 0 : view.getUint32(at + 8, true);
-    const bodyAt = PACKET_HEADER_BYTES + 4 * freedCount;
-    const isSound = lengthBytes >= PACKET_HEADER_BYTES && lengthBytes <= PACKET_BYTES && freedCount <= MAX_FREED &&
-      view.getUint16(at, true) === PACKET_MAGIC && bodyAt + view.getUint32(at + 12, true) === lengthBytes;
-    if (!isSound) return this.#break(CloseReason.PROTOCOL, "a packet is malformed");
+    const bodyAt = packetBodyAt(view, at, lengthBytes);
+    if (bodyAt < 0) return this.#break(CloseReason.PROTOCOL, "a packet is malformed");
     const sender = this.#sender!;
     if (!sender.peerTook(view.getUint32(at + 4, true))) {
       return this.#break(CloseReason.PROTOCOL, "it counts packets that were not sent");
     }
-    for (let i = 0; i < freedCount; i++) {
-      if (!sender.peerFreed(view.getUint32(at + PACKET_HEADER_BYTES + 4 * i, true))) {
+    for (let freedAt = at + PACKET_HEADER_BYTES; freedAt < bodyAt; freedAt += 4) {
+      if (!sender.peerFreed(view.getUint32(freedAt, true))) {
         return this.#break(CloseReason.PROTOCOL, "it frees memory that is not in use");
       }
     }
     if ((view.getUint16(at + 2, true) & PacketFlag.WAITS_FOR_MEMORY) !== 0) sender.peerWaits = true;
-    const place = (this.#inboxHead + this.#inboxCount++) % RECEIVE_COUNT;
-    this.#inbox[2 * place] = at + bodyAt;
-    this.#inbox[2 * place + 1] = at + lengthBytes;
+    this.#inbox.add(bodyAt, at + lengthBytes);
   }
 
   #parse(): void {
-    while (this.#inboxCount > 0 && this.#state === OPEN && !this.#paused) {
-      const end = this.#inbox[2 * this.#inboxHead + 1];
-      if (this.#at === 0) this.#at = this.#inbox[2 * this.#inboxHead];
-      while (this.#at < end && this.#state === OPEN && !this.#paused) this.#parseOne(end);
-      if (this.#at < end) return;
-      this.#at = 0;
-      this.#inboxHead = (this.#inboxHead + 1) % RECEIVE_COUNT;
-      this.#inboxCount--;
-      const buffer = Math.floor((end - 1) / PACKET_BYTES);
+    const inbox = this.#inbox;
+    while (!inbox.isEmpty && this.#state === OPEN && !this.#paused) {
+      while (inbox.at < inbox.end && this.#state === OPEN && !this.#paused) this.#parseOne();
+      if (inbox.at < inbox.end) return;
+      const buffer = inbox.drop();
       this.link!.addReceive(buffer, this.landing.packetAddress + buffer * PACKET_BYTES, PACKET_BYTES);
       this.#sender!.receivedCount = (this.#sender!.receivedCount + 1) >>> 0;
     }
   }
 
   /** Takes a record, or a piece of a payload. Where it stays before the record, the connection is paused or ended. */
-  #parseOne(end: number): void {
-    if (this.#slot >= 0) return this.#takePiece(end);
-    const at = this.#at;
+  #parseOne(): void {
+    if (this.#slot >= 0) return this.#takePiece();
+    const { at, end } = this.#inbox;
     if (end - at < RECORD_BYTES) return this.#fault(CloseReason.PROTOCOL, "its record is cut");
     const message = this.#incoming;
     const fault = decodeHeader(this.#view, at, message);
@@ -391,7 +377,7 @@ export class RdmaConnection implements LinkUser {
     const broken = frameFault(message);
     if (broken !== null) return this.#fault(CloseReason.PROTOCOL, broken);
     if (message.payloadLength === 0) {
-      this.#at += RECORD_BYTES;
+      this.#inbox.at += RECORD_BYTES;
       return this.#deliver(-1);
     }
     const placement = this.#view.getUint32(at + HEADER_BYTES, true);
@@ -401,18 +387,19 @@ export class RdmaConnection implements LinkUser {
     if (slot === -1) this.#paused = true;
     else if (slot < 0) this.#fault(CloseReason.PROTOCOL, "its payload is not wanted");
     else {
-      this.#at += RECORD_BYTES;
+      this.#inbox.at += RECORD_BYTES;
       this.#slot = slot;
       this.#receivedBytes = 0;
     }
   }
 
-  #takePiece(end: number): void {
+  #takePiece(): void {
+    const inbox = this.#inbox;
     const { payloadLength } = this.#incoming;
     const bytes = this.#owner.pool.bytes(this.#slot);
-    const count = Math.min(payloadLength - this.#receivedBytes, end - this.#at);
-    bytes.set(this.landing.packets.subarray(this.#at, this.#at + count), this.#receivedBytes);
-    this.#at += count;
+    const count = Math.min(payloadLength - this.#receivedBytes, inbox.end - inbox.at);
+    bytes.set(this.landing.packets.subarray(inbox.at, inbox.at + count), this.#receivedBytes);
+    inbox.at += count;
     this.#receivedBytes += count;
     if (this.#receivedBytes < payloadLength) return;
     const slot = this.#slot;
@@ -449,7 +436,7 @@ export class RdmaConnection implements LinkUser {
       target.set(pool.bytes(landed).subarray(0, payloadLength));
       pool.free(landed);
     }
-    this.#at += RECORD_BYTES;
+    this.#inbox.at += RECORD_BYTES;
     this.#deliver(slot);
   }
 
