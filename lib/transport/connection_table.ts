@@ -20,13 +20,14 @@ export class ConnectionTable<C extends NumberedConnection> {
   readonly #freeNumbers: number[] = [];
   #count = 0;
 
-  /** Connections in the table. */
+  /** Numbers that are taken: connections whose end was not told yet. */
   get count(): number {
     return this.#count;
   }
 
   /** A number that nobody has. It is taken until `giveBack`. */
   takeNumber(): number {
+    this.#count++;
     const free = this.#freeNumbers.pop();
     if (free !== undefined) return free;
     return this.all.push(null) - 1;
@@ -36,7 +37,6 @@ export class ConnectionTable<C extends NumberedConnection> {
   add(connection: C): C {
     assert(this.all[connection.id] === null, "A number is one connection's", connection.id);
     this.all[connection.id] = connection;
-    this.#count++;
     return connection;
   }
 
@@ -49,11 +49,11 @@ export class ConnectionTable<C extends NumberedConnection> {
   remove(connection: C): void {
     assert(this.all[connection.id] === connection, "A connection is in the table until it ends", connection.id);
     this.all[connection.id] = null;
-    this.#count--;
   }
 
   /** The end of the connection was told: others may have its number. */
   giveBack(number: number): void {
+    this.#count--;
     this.#freeNumbers.push(number);
   }
 
