@@ -1,8 +1,8 @@
 /**
  * The protocol of an attached pool, as a state machine without I/O: requests, frames and time in, things to do out.
  *
- * This file routes, and keeps the links (connect, greet, heartbeat). The rules are in the parts: client_io.ts (requests),
- * client_membership.ts (assembling, epochs, resync), start_rule.ts; client_context.ts is the state they share.
+ * This file routes. The rules are in the parts: leg_links.ts (connections), client_io.ts (requests), client_membership.ts (assembling,
+ * epochs, resync), start_rule.ts; client_context.ts is the state they share.
  *
  * Connections are numbers that the driver never uses twice. `handleConnectionClosed` is called once for each, also for those closed by
  * output CLOSE, and only when nothing more can arrive on it and no payload is being placed from it.
@@ -19,8 +19,9 @@ import { ClientContext, type ClientPoolOptions, type LegLink } from "./client_co
 import { ClientIo } from "./client_io.ts";
 import { ClientMembership } from "./client_membership.ts";
 import type { ForceOrder } from "./forced_start.ts";
+import { LegLinks } from "./leg_links.ts";
 import type { LegChange } from "./leg_table_changes.ts";
-import { connectLink, giveUpOverdue, learnPaths, nextPath, pathInUse } from "./link_paths.ts";
+import { giveUpOverdue, pathInUse } from "./link_paths.ts";
 import { type Output, OutputKind } from "./output.ts";
 import { PathChanges } from "./path_changes.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
@@ -29,10 +30,8 @@ import { indicesOf } from "./start_rule.ts";
 
 export type { ClientPoolOptions } from "./client_context.ts";
 
-const MOST_BACKOFF_MS = 1000;
 const TICK_MS = 100;
-/** Request ids of control frames; those of EPOCH are in client_membership.ts. */
-const HELLO_ID = CONTROL_REQUEST_IDS;
+/** Request id of DETACH; those of EPOCH are in client_membership.ts. */
 const DETACH_ID = CONTROL_REQUEST_IDS + 2;
 
 /** What drives an attached pool, for writing or not. */
@@ -44,13 +43,14 @@ export class ClientPool {
   readonly #io: ClientIo;
   readonly #membership: ClientMembership;
   readonly #changes: PathChanges;
-  readonly #byConnection = new Map<number, LegLink>();
+  readonly #links: LegLinks;
   #nextTickMs: number;
   #detachMask = 0;
   #detachSent = false;
 
   constructor(options: ClientPoolOptions) {
     this.#pool = new ClientContext(options);
+    this.#links = new LegLinks(this.#pool, "client");
     this.#io = new ClientIo(this.#pool);
     this.#membership = new ClientMembership(this.#pool, this.#io, (link, reason) => this.#closeLink(link, reason));
     this.#io.failure = this.#membership;
@@ -78,34 +78,13 @@ export class ClientPool {
 
   /** Output CONNECT has succeeded. */
   handleConnected(legIndex: number, connection: number, attempt?: number): void {
-    const pool = this.#pool;
-    const link = pool.links[legIndex];
-    const isWanted = link?.state === "connecting" && (attempt ?? link.attempt) === link.attempt;
-    if (link === null || !isWanted || this.#isOver) {
-      pool.outputs.push(OutputKind.CLOSE).connection = connection;
-      if (link !== null && isWanted) link.state = "down";
-      return;
-    }
-    link.state = "greeting";
-    link.connection = connection;
-    link.lastHeardMs = pool.nowMs;
-    link.lastPingMs = pool.nowMs;
-    this.#byConnection.set(connection, link);
-    pool.send(link, MessageType.HELLO, HELLO_ID).body = {
-      protocol: pool.dialect.newestProtocol,
-      features: pool.dialect.features,
-      role: "client",
-      poolUuid: pool.options.poolUuid,
-      legIndex,
-      senderUuid: pool.options.clientUuid,
-      senderName: pool.options.clientName,
-    };
+    this.#links.connected(legIndex, connection, attempt, !this.#isOver);
   }
 
   /** Output CONNECT has failed. */
   handleConnectFailed(legIndex: number, attempt?: number): void {
-    const link = this.#pool.links[legIndex];
-    if (link === null || link.state !== "connecting" || (attempt ?? link.attempt) !== link.attempt) return;
+    const link = this.#links.attempted(legIndex, attempt);
+    if (link === null) return;
     if (link.changeUntilMs > 0) this.#changes.pathFailed(link);
     else this.#lost(link);
     this.#connect();
@@ -113,10 +92,9 @@ export class ClientPool {
 
   /** A connection is gone. */
   handleConnectionClosed(connection: number): void {
-    const link = this.#byConnection.get(connection);
-    if (link === undefined) return;
+    const link = this.#links.ended(connection);
+    if (link === null) return;
     this.#tickSoon();
-    this.#byConnection.delete(connection);
     if (link.connection === connection) {
       if (link.changeUntilMs > 0) this.#changes.pathFailed(link);
       else if (!this.#changes.begin(link)) this.#lost(link);
@@ -129,8 +107,8 @@ export class ClientPool {
   /** A frame from a leg. `body` has passed `parseBody`. */
   handleMessage(connection: number, message: Message, _slot: number, body: unknown): void {
     const pool = this.#pool;
-    const link = this.#byConnection.get(connection);
-    if (link === undefined || link.connection !== connection) return;
+    const link = this.#links.find(connection);
+    if (link === null) return;
     link.lastHeardMs = pool.nowMs;
     if (message.type !== MessageType.PONG) this.#tickSoon();
     switch (message.type) {
@@ -258,14 +236,7 @@ export class ClientPool {
         else this.#lost(link);
       }
       this.#changes.tick(link, stoppedMs);
-      if (link.connection < 0) continue;
-      link.lastHeardMs = Math.min(nowMs, link.lastHeardMs + stoppedMs);
-      if (nowMs - link.lastHeardMs > pool.heartbeatLimitMs) {
-        this.#silent(link);
-      } else if (nowMs - link.lastPingMs >= pool.heartbeatLimitMs / 3) {
-        link.lastPingMs = nowMs;
-        pool.send(link, MessageType.PING, 0);
-      }
+      if (link.connection >= 0 && this.#links.isSilent(link, stoppedMs)) this.#silent(link);
     }
     this.#connect();
     this.#membership.tick();
@@ -315,9 +286,8 @@ export class ClientPool {
 
   /** The slot for the payload of a DATA frame on `connection`, or -1 when nobody waits for it. */
   slotFor(connection: number, message: Message): number {
-    const link = this.#byConnection.get(connection);
-    if (link === undefined || link.connection !== connection) return -1;
-    return this.#io.slotFor(link, message);
+    const link = this.#links.find(connection);
+    return link === null ? -1 : this.#io.slotFor(link, message);
   }
 
   /** For status. */
@@ -410,12 +380,7 @@ export class ClientPool {
   }
 
   #connect(): void {
-    const pool = this.#pool;
-    if (this.#isOver || pool.phase === "detaching") return;
-    for (const link of pool.links) {
-      if (link === null || link.state !== "down" || pool.nowMs < link.retryAtMs) continue;
-      connectLink(pool, link);
-    }
+    if (!this.#isOver && this.#pool.phase !== "detaching") this.#links.connect();
   }
 
   #handleWelcome(link: LegLink, welcome: Welcome): void {
@@ -423,19 +388,7 @@ export class ClientPool {
     if (link.changeUntilMs > 0 && checkAnswer(this.#pool.dialect, welcome).ok) {
       return this.#changes.greeted(link, welcome);
     }
-    const pool = this.#pool;
-    const agreement = checkAnswer(pool.dialect, welcome);
-    if (!agreement.ok) {
-      link.lastRefusal = agreement.message;
-      this.#closeLink(link, agreement.message);
-      return;
-    }
-    link.state = "greeted";
-    link.welcome = welcome;
-    link.legUuid = welcome.legUuid ?? "";
-    link.backoffMs = 50;
-    link.lastRefusal = "";
-    learnPaths(pool, link, welcome.addresses);
+    if (!this.#links.welcomed(link, welcome)) return this.#closeLink(link, link.lastRefusal);
     this.#membership.handleWelcome(link);
   }
 
@@ -462,26 +415,11 @@ export class ClientPool {
 
   /** A link is down, and its leg lost. */
   #lost(link: LegLink): void {
-    this.#linkDown(link);
+    this.#detachMask &= ~(1 << link.legIndex);
+    this.#links.down(link);
     this.#membership.linkLost(link);
     this.#io.retryParked();
     this.#advanceDetach();
-  }
-
-  #linkDown(link: LegLink): void {
-    const isRoundOver = !nextPath(link);
-    link.state = "down";
-    link.connection = -1;
-    link.readsInFlight = 0;
-    link.welcome = null;
-    link.isRival = false;
-    link.confirmedRound = 0;
-    link.retryAtMs = this.#pool.nowMs;
-    this.#detachMask &= ~(1 << link.legIndex);
-    if (!isRoundOver) return;
-    link.hasFailed = true;
-    link.retryAtMs = this.#pool.nowMs + link.backoffMs;
-    link.backoffMs = Math.min(MOST_BACKOFF_MS, link.backoffMs * 2);
   }
 
   #closeAll(reason: string): void {

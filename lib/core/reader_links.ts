@@ -1,21 +1,18 @@
 /**
- * A reader's links to the legs, and what these agree on: connect, greet, heartbeat; the view that all members of the newest record share.
+ * What the legs that a reader is connected to agree on: the view that all members of the newest record share.
  *
  * @module
  */
 
 import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
 import type { Welcome } from "../wire/bodies.ts";
-import { MessageType } from "../wire/message.ts";
-import { checkAnswer } from "../wire/negotiate.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
-import { connectLink, giveUpOverdue, learnPaths, nextPath } from "./link_paths.ts";
+import { LegLinks } from "./leg_links.ts";
+import { giveUpOverdue } from "./link_paths.ts";
 import { OutputKind } from "./output.ts";
-import { CONTROL_REQUEST_IDS } from "./request_table.ts";
 import { indicesOf } from "./start_rule.ts";
 import { followTable, learnLegs } from "./table_links.ts";
 
-const MOST_BACKOFF_MS = 1000;
 /** Legs that do not agree which record is the newest are asked again after so long: they do not say so unasked. */
 const REGREET_MS = 500;
 
@@ -32,71 +29,44 @@ export class ReaderLinks {
   /** Why there is no view. */
   reason = "No leg of the pool is reachable";
   readonly #pool: ClientContext;
-  readonly #byConnection = new Map<number, LegLink>();
+  readonly #links: LegLinks;
   /** Legs whose last connection has not ended yet; they are not connected to anew before. */
   #closingMask = 0;
   #greetedAtMs: number;
 
   constructor(pool: ClientContext) {
     this.#pool = pool;
+    this.#links = new LegLinks(pool, "reader");
     this.#greetedAtMs = pool.nowMs;
   }
 
   /** The open link of a connection. */
   find(connection: number): LegLink | null {
-    const link = this.#byConnection.get(connection);
-    return link === undefined || link.connection !== connection ? null : link;
+    return this.#links.find(connection);
   }
 
   connect(): void {
-    const pool = this.#pool;
-    for (const link of pool.links) {
-      if (link === null || link.state !== "down" || pool.nowMs < link.retryAtMs) continue;
-      if ((this.#closingMask & (1 << link.legIndex)) !== 0) continue;
-      connectLink(pool, link);
-    }
+    this.#links.connect(this.#closingMask);
   }
 
   /** A connection that was asked for is there. `isWanted`: false when the reader is at its end. */
   connected(legIndex: number, connection: number, attempt: number | undefined, isWanted: boolean): void {
-    const pool = this.#pool;
-    const link = pool.links[legIndex];
-    const isAwaited = link?.state === "connecting" && (attempt ?? link.attempt) === link.attempt;
-    if (link === null || !isAwaited || !isWanted) {
-      pool.outputs.push(OutputKind.CLOSE).connection = connection;
-      if (link !== null && isAwaited) link.state = "down";
-      return;
-    }
-    link.state = "greeting";
-    link.connection = connection;
-    link.lastHeardMs = pool.nowMs;
-    link.lastPingMs = pool.nowMs;
-    this.#byConnection.set(connection, link);
-    pool.send(link, MessageType.HELLO, CONTROL_REQUEST_IDS).body = {
-      protocol: pool.dialect.newestProtocol,
-      features: pool.dialect.features,
-      role: "reader",
-      poolUuid: pool.options.poolUuid,
-      legIndex,
-      senderUuid: pool.options.clientUuid,
-      senderName: pool.options.clientName,
-    };
+    this.#links.connected(legIndex, connection, attempt, isWanted);
   }
 
   connectFailed(legIndex: number, attempt: number | undefined): void {
-    const link = this.#pool.links[legIndex];
-    if (link === null || link.state !== "connecting" || (attempt ?? link.attempt) !== link.attempt) return;
-    this.#down(link);
+    const link = this.#links.attempted(legIndex, attempt);
+    if (link === null) return;
+    this.#links.down(link);
     this.look();
     this.connect();
   }
 
   /** A connection has ended. Returns the leg it was to, or -1. */
   closed(connection: number): number {
-    const link = this.#byConnection.get(connection);
-    if (link === undefined) return -1;
-    this.#byConnection.delete(connection);
-    if (link.connection === connection) this.#down(link);
+    const link = this.#links.ended(connection);
+    if (link === null) return -1;
+    if (link.connection === connection) this.#links.down(link);
     this.#closingMask &= ~(1 << link.legIndex);
     this.look();
     return link.legIndex;
@@ -105,18 +75,8 @@ export class ReaderLinks {
   /** WELCOME. */
   welcome(link: LegLink, welcome: Welcome): void {
     if (link.state !== "greeting") return;
-    const agreement = checkAnswer(this.#pool.dialect, welcome);
-    if (!agreement.ok) {
-      link.lastRefusal = agreement.message;
-      return this.close(link, agreement.message);
-    }
-    link.state = "greeted";
-    link.welcome = welcome;
-    link.legUuid = welcome.legUuid ?? "";
-    link.backoffMs = 50;
-    link.lastRefusal = "";
+    if (!this.#links.welcomed(link, welcome)) return this.close(link, link.lastRefusal);
     this.#greetedAtMs = this.#pool.nowMs;
-    learnPaths(this.#pool, link, welcome.addresses);
     learnLegs(this.#pool, (each, reason) => this.close(each, reason));
     this.look();
     this.connect();
@@ -137,8 +97,7 @@ export class ReaderLinks {
     for (const link of pool.links) {
       if (link === null || link.connection < 0) continue;
       this.#close(link);
-      link.retryAtMs = pool.nowMs;
-      link.backoffMs = 50;
+      this.#links.hasten(link);
     }
     this.look();
   }
@@ -150,16 +109,11 @@ export class ReaderLinks {
     for (const link of pool.links) {
       if (link === null) continue;
       if (giveUpOverdue(pool, link)) {
-        this.#down(link);
+        this.#links.down(link);
         this.look();
       }
-      if (link.connection < 0) continue;
-      link.lastHeardMs = Math.min(nowMs, link.lastHeardMs + stoppedMs);
-      if (nowMs - link.lastHeardMs > heartbeatLimitMs) {
+      if (link.connection >= 0 && this.#links.isSilent(link, stoppedMs)) {
         this.close(link, `it has been silent for ${heartbeatLimitMs} ms`);
-      } else if (nowMs - link.lastPingMs >= heartbeatLimitMs / 3) {
-        link.lastPingMs = nowMs;
-        pool.send(link, MessageType.PING, 0);
       }
     }
     if (this.view === null && nowMs - this.#greetedAtMs >= REGREET_MS) this.regreet();
@@ -198,19 +152,6 @@ export class ReaderLinks {
   #close(link: LegLink): void {
     this.#pool.outputs.push(OutputKind.CLOSE).connection = link.connection;
     this.#closingMask |= 1 << link.legIndex;
-    this.#down(link);
-  }
-
-  #down(link: LegLink): void {
-    const isRoundOver = !nextPath(link);
-    link.state = "down";
-    link.connection = -1;
-    link.readsInFlight = 0;
-    link.welcome = null;
-    link.retryAtMs = this.#pool.nowMs;
-    if (!isRoundOver) return;
-    link.hasFailed = true;
-    link.retryAtMs = this.#pool.nowMs + link.backoffMs;
-    link.backoffMs = Math.min(MOST_BACKOFF_MS, link.backoffMs * 2);
+    this.#links.down(link);
   }
 }

@@ -27,6 +27,7 @@ import { refusalsOf } from "./greeting.ts";
 import type { LegChange } from "./leg_table_changes.ts";
 import { pathInUse } from "./link_paths.ts";
 import { type Output, OutputKind } from "./output.ts";
+import { ReaderAgreement } from "./reader_agreement.ts";
 import { ReaderLinks, type ReaderView } from "./reader_links.ts";
 import { isInRange, isUnreadable } from "./request_frames.ts";
 import { COMPARE_KIND, RequestKind } from "./request_kind.ts";
@@ -53,8 +54,7 @@ export class ReaderPool {
   readonly #pool: ClientContext;
   readonly #requests: RequestTable;
   readonly #links: ReaderLinks;
-  /** By request: under which view it was asked. */
-  readonly #views: (ReaderView | null)[];
+  readonly #agreement: ReaderAgreement;
   readonly #startedMs: number;
   #nextTickMs: number;
   #lastTickMs: number;
@@ -63,24 +63,15 @@ export class ReaderPool {
   readonly #held: number[] = [];
   readonly #againAtMs: Float64Array;
   readonly #againMs: Float64Array;
-  /** By request: whether what has been answered so far is of use, and the hash that all must tell. */
-  readonly #isSpoilt: Uint8Array;
-  readonly #hasHash: Uint8Array;
-  readonly #hashLow: Uint32Array;
-  readonly #hashHigh: Float64Array;
 
   constructor(options: ClientPoolOptions) {
     this.#pool = new ClientContext(options);
     this.#links = new ReaderLinks(this.#pool);
     const capacity = options.maxRequests ?? 512;
     this.#requests = new RequestTable(capacity);
-    this.#views = new Array(capacity).fill(null);
+    this.#agreement = new ReaderAgreement(capacity);
     this.#againAtMs = new Float64Array(capacity);
     this.#againMs = new Float64Array(capacity);
-    this.#isSpoilt = new Uint8Array(capacity);
-    this.#hasHash = new Uint8Array(capacity);
-    this.#hashLow = new Uint32Array(capacity);
-    this.#hashHigh = new Float64Array(capacity);
     this.#startedMs = options.nowMs;
     this.#nextTickMs = options.nowMs;
     this.#lastTickMs = options.nowMs;
@@ -111,7 +102,7 @@ export class ReaderPool {
     for (let request = 0; request < this.#requests.capacity; request++) {
       if (this.#requests.state[request] !== RequestState.ACTIVE) continue;
       if ((this.#requests.waitMask[request] & bit) === 0) continue;
-      this.#isSpoilt[request] = 1;
+      this.#agreement.spoil(request);
       this.#answeredBy(request, bit);
     }
     this.#retryHeld();
@@ -363,9 +354,7 @@ export class ReaderPool {
     requests.state[request] = RequestState.ACTIVE;
     requests.waitMask[request] = view.memberMask;
     requests.readLeg[request] = reader;
-    this.#isSpoilt[request] = 0;
-    this.#hasHash[request] = 0;
-    this.#views[request] = view;
+    this.#agreement.ask(request, view);
     for (const index of indicesOf(view.memberMask)) {
       const link = pool.links[index] as LegLink;
       link.readsInFlight++;
@@ -390,30 +379,23 @@ export class ReaderPool {
   /** DATA or HASH_DATA. The payload is in the request's slot already. */
   #handleAnswer(link: LegLink, message: Message): void {
     const requests = this.#requests;
+    const agreement = this.#agreement;
     const request = requests.find(message.requestId);
     const bit = 1 << link.legIndex;
     if (request < 0 || (requests.waitMask[request] & bit) === 0) return;
     link.readsInFlight--;
     const isReader = requests.readLeg[request] === link.legIndex;
     const isWhole = !isReader || message.payloadLength === requests.lengthBytes[request];
-    if (message.status !== 0 || !isWhole) {
-      this.#isSpoilt[request] = 1;
+    if (message.status === 0 && isWhole) agreement.hear(request, message);
+    else {
+      agreement.spoil(request);
       if (isUnreadable(message.status)) {
         link.readErrors++;
         requests.triedMask[request] |= bit;
       }
-    } else if (this.#hasHash[request] === 0) {
-      this.#hasHash[request] = 1;
-      this.#hashLow[request] = message.resyncSession;
-      this.#hashHigh[request] = message.offset;
-    } else if (this.#hashLow[request] !== message.resyncSession || this.#hashHigh[request] !== message.offset) {
-      this.#isSpoilt[request] = 1;
     }
-    const asked = this.#views[request];
-    const shared = asked?.shared;
-    const isSameRecord = shared !== undefined && shared.generation === message.sequence &&
-      shared.epoch === message.watermark && shared.historyNumber === message.mask;
-    if (!isSameRecord) this.#isSpoilt[request] = 1;
+    const asked = agreement.view(request);
+    const isSameRecord = agreement.isSameRecord(request, message);
     this.#answeredBy(request, bit);
     // The set may have changed: the legs will say.
     if (!isSameRecord && asked === this.#links.view) this.#links.regreet();
@@ -426,10 +408,7 @@ export class ReaderPool {
     if (requests.waitMask[request] !== 0) return;
     requests.readLeg[request] = -1;
     requests.renew(request);
-    if (this.#isSpoilt[request] === 0) {
-      this.#end(request, 0);
-      return;
-    }
+    if (this.#agreement.isWhole(request)) return this.#end(request, 0);
     this.#hold(request, this.#againMs[request]);
     this.#againMs[request] = Math.min(MOST_AGAIN_MS, this.#againMs[request] * 2);
   }
