@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { Completions, drain, turnUntil } from "./turn_until.ts";
 import { Errno } from "../../../ffi/libc/errno.ts";
 import { closeDescriptor, statusOf } from "../../../ffi/libc/file.ts";
-import { mapAnonymous } from "../../../ffi/libc/memory.ts";
+import { mapAnonymous, mapDescriptor } from "../../../ffi/libc/memory.ts";
 import { getLimit, Limit, setLimit, wakeEventfd } from "../../../ffi/libc/process.ts";
 import { newSocketPair } from "../../../ffi/libc/socket.ts";
-import { RegisterOp, SetupFlag } from "../../../ffi/uring/constants.ts";
+import { Opcode, POLL_FIRST, RegisterOp, SetupFlag, SQE_WORDS } from "../../../ffi/uring/constants.ts";
 import { runningKernel } from "../../../ffi/uring/ring.ts";
 import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
 import { UringReactor } from "../../../lib/io/uring_reactor.ts";
@@ -140,6 +140,44 @@ Deno.test("a kernel that does not defer completions works the same", () => {
   reactor.wake();
   assert.equal(reactor.turn(Infinity), 1);
   reactor.dispose();
+});
+
+Deno.test("a receive says that it had better wait only to a kernel that knows what that is", () => {
+  const { COOP_TASKRUN, DEFER_TASKRUN, SUBMIT_ALL } = SetupFlag;
+  // A kernel before 5.19 knows none of them, and may refuse an entry that says something it does not know.
+  const old = { isOld: true, lacking: DEFER_TASKRUN | COOP_TASKRUN | SUBMIT_ALL };
+  for (const { isOld, lacking } of [old, { isOld: false, lacking: DEFER_TASKRUN }, { isOld: false, lacking: 0 }]) {
+    let entries = new Int32Array(0);
+    const kernel = {
+      ...runningKernel,
+      setup(count: number, params: Uint32Array<ArrayBuffer>) {
+        if ((params[2] & lacking) !== 0) return -Errno.EINVAL;
+        const ring = runningKernel.setup(count, params);
+        if (ring >= 0) entries = new Int32Array(mapDescriptor(ring, 4096, 0x10000000).buffer);
+        return ring;
+      },
+    };
+    const reactor = UringReactor.create({ entries: 8, completionEntries: 256, kernel });
+    const hasTaskrun = (reactor.setupFlags & (COOP_TASKRUN | DEFER_TASKRUN)) !== 0;
+    if (isOld) assert.equal(hasTaskrun, false);
+    const pair = newSocketPair();
+    assert.ok(typeof pair !== "number");
+    const memory = mapAnonymous(4096);
+    const owner = reactor.register(new Completions());
+    reactor.send(owner, 1, pair[0], memory.address, 1, true);
+    for (const pollFirst of [true, false]) {
+      reactor.receive(owner, 2, pair[1], memory.address + 8, 1, false, pollFirst);
+      reactor.send(owner, 1, pair[0], memory.address, 1, true);
+    }
+    const said: number[] = [];
+    for (let at = 0; at < 8 * SQE_WORDS; at += SQE_WORDS) {
+      if ((entries[at] & 0xff) === Opcode.RECV) said.push(entries[at] >>> 16);
+    }
+    assert.deepEqual(said, [hasTaskrun ? POLL_FIRST : 0, 0]);
+    drain(reactor);
+    for (const descriptor of pair) closeDescriptor(descriptor);
+    reactor.dispose();
+  }
 });
 
 Deno.test("without locked memory the pool is used unregistered, and the reactor says why", () => {
