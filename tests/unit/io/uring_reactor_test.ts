@@ -180,6 +180,30 @@ Deno.test("a receive says that it had better wait only to a kernel that knows wh
   }
 });
 
+Deno.test("memory of others that is longer than one registered buffer may be is used unregistered", () => {
+  let updates = 0;
+  const kernel = {
+    ...runningKernel,
+    register(ring: number, op: number, argument: BufferSource | null, count: number) {
+      if (op === RegisterOp.BUFFERS_UPDATE) updates++;
+      return runningKernel.register(ring, op, argument, count);
+    },
+  };
+  const pool = new SlabBufferPool({ totalBytes: 1 << 20 });
+  const reactor = UringReactor.create({ entries: 8, completionEntries: 256, pool, kernel });
+  assert.equal(reactor.hasFixedBuffers, true, reactor.fixedBuffersRefusal);
+  const { address } = mapAnonymous(8192);
+  // As much more as a length of 32 bits does not show.
+  for (const lengthBytes of [2 ** 32 + 8192, 2 ** 30 + 4096]) {
+    assert.equal(reactor.registerMemory(address, lengthBytes), -1);
+  }
+  assert.equal(updates, 0, "the kernel is not asked");
+  const place = reactor.registerMemory(address, 8192);
+  assert.ok(place >= 0, "what fits is registered");
+  reactor.unregisterMemory(place);
+  reactor.dispose();
+});
+
 Deno.test("without locked memory the pool is used unregistered, and the reactor says why", () => {
   const kernel = {
     ...runningKernel,
