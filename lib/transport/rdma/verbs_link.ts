@@ -118,10 +118,14 @@ export class VerbsLink implements RdmaLink {
     const { baseAddress, totalBytes } = this.#memory;
     this.#pool = new MemoryRegion(this.#domain, baseAddress, totalBytes, VERBS_LAYOUT.IBV_ACCESS_LOCAL_WRITE);
     this.#peer = peer;
+    this.#description = this.#describe();
   }
 
+  /** As it was when the connection stood: nothing is asked of a queue pair that another thread may be destroying. */
   get description(): LinkDescription {
-    return this.#description ??= this.#describe();
+    const description = this.#description;
+    assert(description !== null, "a link is described once it stands");
+    return description;
   }
 
   addWrite(address: number, lengthBytes: number, remotePage: number): void {
