@@ -40,6 +40,8 @@ export interface ClusterOptions {
   };
   /** Run this executable instead of the source. */
   readonly binary?: string;
+  /** Run this module, from source, instead of the program's own. */
+  readonly entry?: string;
   /** Where to put everything; default a new directory in the system's place for temporary files. */
   readonly parentDirectory?: string;
 }
@@ -78,9 +80,10 @@ globalThis.addEventListener("unload", () => {
 export function brmrCommand(
   args: readonly string[],
   binary: string | undefined = Deno.env.get("BRMR_BIN"),
+  entry = MAIN,
 ): { path: string; args: string[] } {
   if (binary !== undefined && binary !== "") return { path: binary, args: [...args] };
-  return { path: Deno.execPath(), args: ["run", "--quiet", ...permissionFlags(args[0]), MAIN, ...args] };
+  return { path: Deno.execPath(), args: ["run", "--quiet", ...permissionFlags(args[0]), entry, ...args] };
 }
 
 /** Waits until `condition` gives something other than null or false. Throws with `what` and the last error after the limit. */
@@ -264,7 +267,8 @@ export class Cluster {
   }
 
   #command(args: readonly string[]): { path: string; args: string[] } {
-    return brmrCommand(args, this.#options.binary);
+    const { entry, binary } = this.#options;
+    return entry === undefined ? brmrCommand(args, binary) : brmrCommand(args, "", entry);
   }
 
   #nodeArguments(): string[] {
