@@ -95,12 +95,14 @@ export class DirtyMap {
     return -1;
   }
 
-  /** The save of `page` under `incarnation` has ended. */
-  finishSave(page: number, incarnation: number, saved: boolean): void {
-    if (incarnation !== this.incarnation) return;
+  /** The save of `page` under `incarnation` has ended. Returns whether the checkpoint waits, or has waited, for it. */
+  finishSave(page: number, incarnation: number, saved: boolean): boolean {
+    if (incarnation !== this.incarnation) return false;
     this.#saving.delete(page);
     if (!saved) this.#unsaved.add(page);
-    if (this.#checkpointSaving.delete(page) && !saved) this.#checkpoint.add(page);
+    const isAwaited = this.#checkpointSaving.delete(page);
+    if (isAwaited && !saved) this.#checkpoint.add(page);
+    return isAwaited;
   }
 
   /** From now on: is everything that is in memory now on disk? See {@link isCheckpointDone}. */

@@ -45,6 +45,8 @@ export class LegSession {
   readonly #target: ResyncTarget;
   #pendingClaim: PendingClaim | null = null;
   readonly #pendingEpochs: PendingEpoch[] = [];
+  /** Suspicions came with records that were refused, and may not be on the disk. */
+  #owesPages = false;
   #nextPurpose = 1;
   #detach: { connection: number; requestId: number; stage: "flush" | "pages" | "intents" } | null = null;
   #flushAfterLoss = false;
@@ -189,7 +191,7 @@ export class LegSession {
     leg.isStable = false;
     this.#target.handleEpoch();
     const purpose = this.#nextPurpose++;
-    const needsPages = change.suspectExtents.length > 0;
+    const needsPages = change.suspectExtents.length > 0 || this.#owesPages;
     if (needsPages) { for (const map of leg.maps) map?.beginCheckpoint(); }
     this.#pendingEpochs.push({ purpose, connection, requestId, isWritten: false, needsPages });
     if (losesMember) this.#flushBeforeRecord();
@@ -246,6 +248,29 @@ export class LegSession {
       this.#pendingEpochs.splice(at, 1);
       leg.refuse(pending.connection, pending.requestId, "io-error", `The epoch could not be recorded (${result})`);
     } else this.#confirmEpochs();
+  }
+
+  /**
+   * A dirty page could not be written (`result`); `isAwaited`: one that a checkpoint of another leg's map waits for. What is not on the disk
+   * cannot be confirmed: the client goes on without this leg. Only the last leg in sync keeps it waiting until the page can be written, as
+   * long as no other record waits behind.
+   */
+  pageFailed(result: number, isAwaited: boolean): void {
+    const leg = this.#leg;
+    if (this.#detach?.stage === "pages") this.#endDetach(result);
+    if (!isAwaited || this.#pendingEpochs.length === 0 || !this.#pendingEpochs[0].needsPages) return;
+    const isLast = leg.record.inSyncMask === 1 << leg.legIndex;
+    if (isLast && this.#pendingEpochs.length === 1) return;
+    // A later record vouches for the suspicions of an earlier one.
+    this.#owesPages = true;
+    for (const { connection, requestId } of this.#pendingEpochs.splice(0)) {
+      leg.refuse(connection, requestId, "io-error", `What other legs may lack could not be recorded (${result})`);
+    }
+  }
+
+  /** A block of the intent log could not be written. */
+  intentsFailed(result: number): void {
+    if (this.#detach?.stage === "intents") this.#endDetach(result);
   }
 
   /** Confirms epochs in the order in which they came: a later one vouches for the suspicions of an earlier one. */
@@ -393,6 +418,7 @@ export class LegSession {
     const claim = this.#pendingClaim as PendingClaim;
     this.#pendingClaim = null;
     this.#flushAfterLoss = false;
+    this.#owesPages = false;
     leg.sessionCount++;
     leg.hasDetached = false;
     leg.session = {

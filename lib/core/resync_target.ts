@@ -275,6 +275,15 @@ export class ResyncTarget {
     if (this.isActive && this.#job.phase !== "done") this.#fail(`The record could not be written (${result})`);
   }
 
+  /** A dirty page could not be written that a checkpoint waits for: of another leg's map, or (`isOwn`) of what may differ here. */
+  pageFailed(result: number, isOwn: boolean): void {
+    const job = this.#job;
+    const isWaiting = isOwn
+      ? job.phase === "pull" && job.mode === "reconcile" && !this.#leg.ownSuspects.isCheckpointDone
+      : job.phase === "save";
+    if (isWaiting) this.#fail(`What legs may lack could not be recorded (${result})`);
+  }
+
   /** Our own data is hashed. */
   hashed(operation: number, words: Uint32Array): void {
     this.#pull.ownHashed(operation, words);
