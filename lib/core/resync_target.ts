@@ -128,8 +128,7 @@ export class ResyncTarget {
     if (job.phase === "off") return;
     if (job.phase !== "done") this.#leg.event("info", "resync-stopped", `The resync stops: ${reason}`);
     this.last = this.snapshot();
-    job.phase = "off";
-    job.pulls.clear();
+    job.end();
     this.#clear.reset();
     this.#map.reset();
     job.links.closeAll((connection) => {
