@@ -41,12 +41,12 @@ export class DirtyMap {
 
   /** Marks chunks dirty. */
   add(firstChunk: number, count: number): void {
-    if (this.#bits.set(firstChunk, count) > 0) this.#touch(firstChunk, count);
+    this.#change(firstChunk, count, true);
   }
 
   /** Marks chunks clean. Whether they may be is the caller's business. */
   clear(firstChunk: number, count: number): void {
-    if (this.#bits.clear(firstChunk, count) > 0) this.#touch(firstChunk, count);
+    if (this.#bits.count > 0) this.#change(firstChunk, count, false);
   }
 
   /** Marks everything in `other` dirty. */
@@ -118,8 +118,15 @@ export class DirtyMap {
     return this.#checkpoint.size === 0 && this.#checkpointSaving.size === 0;
   }
 
-  #touch(firstChunk: number, count: number): void {
-    const last = Math.floor((firstChunk + count - 1) / PAGE_BITS);
-    for (let page = Math.floor(firstChunk / PAGE_BITS); page <= last; page++) this.#unsaved.add(page);
+  /** Only pages in which something changes differ from the disk by it. */
+  #change(firstChunk: number, count: number, dirty: boolean): void {
+    const end = firstChunk + count;
+    for (let chunk = firstChunk; chunk < end;) {
+      const page = Math.floor(chunk / PAGE_BITS);
+      const next = Math.min(end, (page + 1) * PAGE_BITS);
+      const changed = dirty ? this.#bits.set(chunk, next - chunk) : this.#bits.clear(chunk, next - chunk);
+      if (changed > 0) this.#unsaved.add(page);
+      chunk = next;
+    }
   }
 }
