@@ -16,10 +16,8 @@ import {
   type LegStatus,
   type NodeOperations,
 } from "../control/control_api.ts";
-import { formatLeg, isPathFree, probeDevice, StoreError, wipeLeg } from "../store/leg_device.ts";
-import { errnoName } from "../../ffi/libc/errno.ts";
-import { unlinkPath } from "../../ffi/libc/file.ts";
 import type { LegSnapshot } from "../core/snapshot.ts";
+import type { DeviceWork } from "./device_workers.ts";
 import type { KnownLeg, NodeState } from "./node_state.ts";
 import { onceReleased, RELEASE_LIMIT_MS } from "./once_released.ts";
 import type { WorkerPort } from "./worker_port.ts";
@@ -28,6 +26,7 @@ import type { WorkerPort } from "./worker_port.ts";
 export class LegRegistry {
   readonly #state: NodeState;
   readonly #port: WorkerPort;
+  readonly #devices: DeviceWork;
   readonly #broken = new Map<string, string>();
   /** By path of a broken leg: how often it has been tried again. */
   readonly #tries = new Map<string, number>();
@@ -36,9 +35,10 @@ export class LegRegistry {
 
   readonly #releaseLimitMs: number;
 
-  constructor(state: NodeState, port: WorkerPort, releaseLimitMs = RELEASE_LIMIT_MS) {
+  constructor(state: NodeState, port: WorkerPort, devices: DeviceWork, releaseLimitMs = RELEASE_LIMIT_MS) {
     this.#state = state;
     this.#port = port;
+    this.#devices = devices;
     this.#releaseLimitMs = releaseLimitMs;
   }
 
@@ -111,9 +111,15 @@ export class LegRegistry {
     return this.#port.request("operator.ask", request);
   }
 
-  /** What is at `path`. */
-  probe(path: string): Promise<LegProbe> {
-    return this.#inTurn(() => Promise.resolve(probeDevice(path)));
+  /** Ends what is under way at devices and refuses what comes; resolves when no change is under way any more. */
+  async stop(): Promise<void> {
+    await this.#devices.stop();
+    await this.#turn;
+  }
+
+  /** What is at `path`; only its known marks if so wanted. Changes of other paths do not wait for it. */
+  probe(path: string, signaturesOnly: boolean): Promise<LegProbe> {
+    return this.#devices.probe(path, signaturesOnly);
   }
 
   /** Makes the device at `request.path` a leg and serves it. */
@@ -125,11 +131,14 @@ export class LegRegistry {
           `"${request.path}" is a leg of this node already. Delete that pool first, or choose another path`,
         );
       }
-      const createdFile = isPathFree(request.path);
       // Legs that start in sync together must be equal, and only zeroes are. The first of several legs keeps its content.
       const isAlone = request.shared.inSyncMask === 1 << request.legIndex;
       const isInSync = (request.shared.inSyncMask & 1 << request.legIndex) !== 0;
-      formatLeg({ ...request, zeroData: isInSync && !isAlone, createdMs: Date.now() });
+      const { createdFile } = await this.#devices.format({
+        ...request,
+        zeroData: isInSync && !isAlone,
+        createdMs: Date.now(),
+      });
       const leg = {
         path: request.path,
         poolUuid: request.poolUuid,
@@ -163,9 +172,10 @@ export class LegRegistry {
       if (earlier !== undefined) await this.#expectUntouched(earlier);
       // A device can be formatted only when nobody has it open.
       if (earlier?.path === path) await this.#retire(earlier);
-      const createdFile = isPathFree(path) || (earlier?.path === path && earlier.createdFile);
+      let createdFile = earlier?.path === path && earlier.createdFile;
       try {
-        formatLeg({ ...request, zeroData: false, createdMs: Date.now() });
+        const made = await this.#devices.format({ ...request, zeroData: false, createdMs: Date.now() });
+        createdFile ||= made.createdFile;
       } catch (error) {
         if (earlier?.path === path) await this.#open(earlier);
         throw error;
@@ -181,7 +191,7 @@ export class LegRegistry {
       }
       const wasServed = earlier !== undefined && earlier.path !== path && await this.#retire(earlier);
       await this.#open(leg);
-      if (wasServed) this.#erase(earlier);
+      if (wasServed) await this.#devices.erase(earlier);
       return { legUuid };
     });
   }
@@ -209,7 +219,7 @@ export class LegRegistry {
       const wasServed = await this.#retire(leg);
       let problem = "";
       await this.#open(before).catch((error) => problem = (error as Error).message);
-      if (wasServed) this.#erase(leg);
+      if (wasServed) await this.#devices.erase(leg);
       return { legUuid: replaced.legUuid, path: replaced.path, problem };
     });
   }
@@ -244,11 +254,6 @@ export class LegRegistry {
     return true;
   }
 
-  #erase(leg: KnownLeg): void {
-    wipeLeg(leg.path, leg.poolUuid);
-    if (leg.createdFile) removeFile(leg.path);
-  }
-
   /** Takes a leg out of service, wipes its metadata, forgets it, and removes the file if the node made it. */
   delete(request: NodeOperations["leg.delete"]["request"]): Promise<Record<string, never>> {
     return this.#inTurn(async () => {
@@ -270,7 +275,7 @@ export class LegRegistry {
       const wasBroken = this.#broken.delete(leg.path);
       // A broken leg may be gone, or be someone else's disk by now: it is forgotten, and left as it is.
       if (wasBroken) return {};
-      this.#erase(leg);
+      await this.#devices.erase(leg);
       return {};
     });
   }
@@ -284,22 +289,9 @@ export class LegRegistry {
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#turn.then(work).catch((error) => {
-      throw error instanceof StoreError ? new ControlError(error.code, error.message) : error;
-    });
+    const done = this.#turn.then(work);
     this.#turn = done.catch(() => undefined); // the caller has the error; the next in turn goes on all the same
     return done;
-  }
-}
-
-/** Removes a leg's file. Not by Deno's own call: legs may be anywhere, and the node has leave to write to its state only. */
-function removeFile(path: string): void {
-  const result = unlinkPath(path);
-  if (result < 0) {
-    throw new ControlError(
-      "device",
-      `"${path}" is wiped, but cannot be removed: ${errnoName(result)}. Remove it by hand`,
-    );
   }
 }
 

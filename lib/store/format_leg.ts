@@ -25,8 +25,9 @@ import { BLOCK_BYTES, type Superblock } from "../disk_format/records.ts";
 import { decodeSuperblock, encodeSuperblock, superblockProblem } from "../disk_format/superblock.ts";
 import { pickTwin } from "../disk_format/twin.ts";
 import { DeviceFile } from "./device_file.ts";
-import { findContent } from "./probe_leg.ts";
+import { DILIGENCE, findContent } from "./probe_leg.ts";
 import { StoreError } from "./store_error.ts";
+import { UNWATCHED, type WorkWatch } from "./work_watch.ts";
 
 /** What {@link formatLeg} needs besides the arguments of `leg.create`. */
 export interface FormatLegOptions extends LegCreate {
@@ -46,9 +47,10 @@ const FIRST_SEQUENCE = 1;
  * Makes a leg of `path` and returns its superblock. On stable storage when it returns.
  *
  * @throws {StoreError} "foreign-data" when there is something on it and `force` is not set, "in-use", "bad-request" for
- * impossible properties or a device too small, "device" for what the system said
+ * impossible properties or a device too small, "device" for what the system said; and what the watch throws, after which the device is as after
+ * a crash, and a file that was made here is gone
  */
-export function formatLeg(options: FormatLegOptions): Superblock {
+export function formatLeg(options: FormatLegOptions, watch: WorkWatch = UNWATCHED): Superblock {
   const problem = layoutProblem(options);
   if (problem !== null) throw new StoreError("bad-request", problem);
   const layout = computeLayout(options);
@@ -58,11 +60,11 @@ export function formatLeg(options: FormatLegOptions): Superblock {
   const { device, created } = openForFormat(options.path);
   try {
     checkFits(device, options, layout);
-    const found = options.force ? null : findContent(device);
+    const found = options.force ? null : findContent(device, DILIGENCE, watch);
     if (found !== null) {
       throw new StoreError("foreign-data", `"${options.path}" holds ${found}: use --force to overwrite it`);
     }
-    write(device, options, superblock, layout);
+    write(device, options, superblock, layout, watch);
     syncDirectory(options.path);
     return superblock;
   } catch (error) {
@@ -129,18 +131,25 @@ function planSuperblock(options: FormatLegOptions, layout: Layout): Superblock {
   };
 }
 
-function write(device: DeviceFile, options: FormatLegOptions, superblock: Superblock, layout: Layout): void {
+function write(
+  device: DeviceFile,
+  options: FormatLegOptions,
+  superblock: Superblock,
+  layout: Layout,
+  watch: WorkWatch,
+): void {
   const tailBytes = device.sizeBytes - wholeBlocks(device);
   if (tailBytes > 0) device.resize(device.sizeBytes - tailBytes + device.logicalBlockBytes);
   // First of all the old superblock goes, if there is one: from here on it is nobody's leg.
-  device.zero(0, Math.min(layout.dataOffset, wholeBlocks(device)));
+  device.zero(0, Math.min(layout.dataOffset, wholeBlocks(device)), watch);
   device.sync();
   if (device.kind === "file") {
     const dataEnd = Math.min(layout.deviceBytes, wholeBlocks(device));
-    if (options.zeroData && !device.isAllHole) device.zero(layout.dataOffset, Math.max(dataEnd - layout.dataOffset, 0));
+    const dataBytes = Math.max(dataEnd - layout.dataOffset, 0);
+    if (options.zeroData && !device.isAllHole) device.zero(layout.dataOffset, dataBytes, watch);
     if (device.sizeBytes < layout.deviceBytes) device.resize(layout.deviceBytes);
   } else if (options.zeroData) {
-    device.zero(layout.dataOffset, options.sizeBytes);
+    device.zero(layout.dataOffset, options.sizeBytes, watch);
   }
   const record = {
     shared: options.shared,
