@@ -7,8 +7,6 @@
 
 import { type FormatLegOptions, isPathFree, StoreError, type WorkWatch } from "../store/leg_device.ts";
 import { formatLeg, probeDevice, wipeLeg } from "../store/leg_device.ts";
-import { errnoName } from "../../ffi/libc/errno.ts";
-import { unlinkPath } from "../../ffi/libc/file.ts";
 import { plainError } from "./storage_operations.ts";
 import type { DeviceStart, WorkerResponse } from "./worker_messages.ts";
 
@@ -36,8 +34,7 @@ function perform({ op, request }: DeviceStart, watch: WorkWatch): unknown {
     case "format":
       return format(request, watch);
     case "erase":
-      wipeLeg(request.path, request.poolUuid);
-      if (request.createdFile) removeFile(request.path);
+      wipeLeg(request.path, request.poolUuid, { legUuid: request.legUuid, removesFile: request.createdFile, watch });
       return {};
   }
 }
@@ -46,14 +43,4 @@ function format(options: FormatLegOptions, watch: WorkWatch): { createdFile: boo
   const createdFile = isPathFree(options.path);
   formatLeg(options, watch);
   return { createdFile };
-}
-
-/** Removes a leg's file. Not by Deno's own call: legs may be anywhere, and the node has leave to write to its state only. */
-function removeFile(path: string): void {
-  const result = unlinkPath(path);
-  if (result >= 0) return;
-  throw new StoreError(
-    "device",
-    `"${path}" is wiped, but cannot be removed: ${errnoName(result)}. Remove it by hand`,
-  );
 }

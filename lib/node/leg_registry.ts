@@ -1,8 +1,9 @@
 /**
  * Which legs a storage node has: keeps the state directory and the data plane in step, and does what operators ask of legs.
  *
- * A leg is entered in the state directory before it is served and forgotten before it is wiped, so a crash in between leaves
- * at worst a leg that is reported as broken, never one that is served unknown to the directory.
+ * A leg is entered in the state directory before it is served, and noted there as being erased before it is wiped. So a crash leaves at worst a
+ * leg that is reported as broken, one that is erased at the next start, or one that was formatted and not entered: nothing trusts such a
+ * one, and the command that made it takes it up when it is repeated. None is ever served unknown to the directory.
  *
  * @module
  */
@@ -20,6 +21,7 @@ import type { LegSnapshot } from "../core/snapshot.ts";
 import type { DeviceWork } from "./device_workers.ts";
 import type { KnownLeg, NodeState } from "./node_state.ts";
 import { onceReleased, RELEASE_LIMIT_MS } from "./once_released.ts";
+import type { ErasedLeg } from "./worker_messages.ts";
 import type { WorkerPort } from "./worker_port.ts";
 
 /** The legs of one storage node. */
@@ -111,6 +113,40 @@ export class LegRegistry {
     return this.#port.request("operator.ask", request);
   }
 
+  /**
+   * Erases what was to be erased when the node ended before.
+   * @param onHeld hears of devices that are waited for
+   * @returns what could not be erased: a sentence for each. What a device refused is tried again at the next start
+   */
+  finishErasing(onHeld: (message: string) => void): Promise<string[]> {
+    return this.#inTurn(async () => {
+      const problems: string[] = [];
+      const untilMs = performance.now() + this.#releaseLimitMs;
+      for (const leg of this.#state.erasing) {
+        try {
+          await onceReleased(() => this.#erase(leg), untilMs, onHeld);
+        } catch (error) {
+          if (!(error instanceof ControlError)) throw error;
+          if (error.code !== "not-found") problems.push(error.message);
+        }
+      }
+      return problems;
+    });
+  }
+
+  /** Erases a leg that the directory notes as being erased, which it does until that is done or there is no such leg any more. */
+  async #erase(leg: ErasedLeg): Promise<void> {
+    const { path, poolUuid, legUuid, createdFile } = leg;
+    try {
+      await this.#devices.erase({ path, poolUuid, legUuid, createdFile });
+    } catch (error) {
+      const isNotThere = error instanceof ControlError && (error.code === "foreign-data" || error.code === "not-found");
+      if (isNotThere) await this.#state.endErasing(legUuid);
+      throw error;
+    }
+    await this.#state.endErasing(legUuid);
+  }
+
   /** Ends what is under way at devices and refuses what comes; resolves when no change is under way any more. */
   async stop(): Promise<void> {
     await this.#devices.stop();
@@ -185,13 +221,14 @@ export class LegRegistry {
           ? undefined
           : { path: old.path, legUuid: old.legUuid, createdFile: old.createdFile });
       const leg = { path, poolUuid, legUuid, createdFile, shape: shapeOfRequest(request), replaced };
-      await this.#state.replaceLeg([replacesUuid, ...earlier === undefined ? [] : [earlier.legUuid]], leg);
+      const erased = earlier?.path === path || this.#broken.has(earlier?.path ?? "") ? undefined : earlier;
+      await this.#state.replaceLeg([replacesUuid, ...earlier === undefined ? [] : [earlier.legUuid]], leg, erased);
       if (old !== undefined && !this.#broken.delete(old.path)) {
         await this.#port.request("leg.close", { legUuid: replacesUuid, force: true });
       }
       const wasServed = earlier !== undefined && earlier.path !== path && await this.#retire(earlier);
       await this.#open(leg);
-      if (wasServed) await this.#devices.erase(earlier);
+      if (wasServed) await this.#erase(earlier);
       return { legUuid };
     });
   }
@@ -215,11 +252,11 @@ export class LegRegistry {
       }
       const shape = leg.shape === undefined ? undefined : { ...leg.shape, legUuid: replaced.legUuid };
       const before = { poolUuid, ...replaced, shape };
-      await this.#state.replaceLeg([legUuid], before);
+      await this.#state.replaceLeg([legUuid], before, this.#broken.has(leg.path) ? undefined : leg);
       const wasServed = await this.#retire(leg);
       let problem = "";
       await this.#open(before).catch((error) => problem = (error as Error).message);
-      if (wasServed) await this.#devices.erase(leg);
+      if (wasServed) await this.#erase(leg);
       return { legUuid: replaced.legUuid, path: replaced.path, problem };
     });
   }
@@ -260,6 +297,11 @@ export class LegRegistry {
       const leg = this.#state.legs.find((each) =>
         each.poolUuid === request.poolUuid && each.legUuid === request.legUuid
       );
+      const half = this.#state.erasing.find((each) => each.legUuid === request.legUuid);
+      if (leg === undefined && half !== undefined) {
+        await this.#erase(half);
+        return {};
+      }
       if (leg === undefined) {
         throw new ControlError("not-found", `This node has no leg ${request.legUuid} of pool ${request.poolUuid}`);
       }
@@ -271,11 +313,11 @@ export class LegRegistry {
           `Leg "${leg.path}" is broken (${this.#broken.get(leg.path)}). Repair it, or delete it with --force`,
         );
       }
-      await this.#state.removeLeg(leg.path);
+      await this.#state.removeLeg(leg.path, this.#broken.has(leg.path) ? undefined : leg);
       const wasBroken = this.#broken.delete(leg.path);
       // A broken leg may be gone, or be someone else's disk by now: it is forgotten, and left as it is.
       if (wasBroken) return {};
-      await this.#devices.erase(leg);
+      await this.#erase(leg);
       return {};
     });
   }

@@ -144,6 +144,14 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     state.close();
     throw error;
   }
+  const onHeldErased = (message: string) =>
+    onEvent("", { level: "warning", name: "waiting-for-release", message: `Waiting for a while: ${message}` });
+  legs.finishErasing(onHeldErased).catch((error) => [(error as Error).message]).then((problems) => {
+    for (const problem of problems) {
+      const message = `A leg that was deleted before could not be erased: ${problem}`;
+      onEvent("", { level: "warning", name: "leg-not-erased", message });
+    }
+  });
   const remembering = setInterval(() => {
     legs.remember().catch((error) => {
       const message = `What the legs are like cannot be noted in the state directory: ${(error as Error).message}`;

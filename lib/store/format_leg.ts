@@ -168,14 +168,24 @@ function write(
   device.sync();
 }
 
+/** Which leg {@link wipeLeg} unmakes, and how. */
+export interface WipeOptions {
+  /** Refuses any other leg of the pool. */
+  readonly legUuid?: string;
+  /** Removes the file too. */
+  readonly removesFile?: boolean;
+  readonly watch?: WorkWatch;
+}
+
 /**
- * Unmakes the leg at `path`: its metadata is zeroed. The data stays where it was, but nothing refers to it any more; a
- * file can then be removed by who made it.
+ * Unmakes the leg at `path`: its metadata is zeroed. The data stays where it was, but nothing refers to it any more. The superblock goes last,
+ * and after the file's name: as long as it can be found it says whose leg it is, so that after a crash the same call finishes.
  *
  * @param poolUuid refuses unless the leg belongs to this pool
- * @throws {StoreError} when it is absent, in use, no leg, or another pool's
+ * @throws {StoreError} when it is absent, in use, no leg, or another one
  */
-export function wipeLeg(path: string, poolUuid: string): void {
+export function wipeLeg(path: string, poolUuid: string, options: WipeOptions = {}): void {
+  const { legUuid, removesFile = false, watch } = options;
   const device = DeviceFile.open(path, { access: "exclusive" });
   try {
     const head = device.sizeBytes >= 2 * BLOCK_BYTES
@@ -183,11 +193,23 @@ export function wipeLeg(path: string, poolUuid: string): void {
       : new Uint8Array(0);
     const pick = pickTwin(head.slice(0, BLOCK_BYTES), head.slice(BLOCK_BYTES), decodeSuperblock, null);
     if (!pick.ok) throw new StoreError("foreign-data", `"${path}" is left alone: ${pick.first.message}`);
-    if (pick.value.poolUuid !== poolUuid) {
-      throw new StoreError("foreign-data", `"${path}" is left alone: it belongs to pool "${pick.value.poolName}"`);
+    const superblock = pick.value;
+    if (superblock.poolUuid !== poolUuid || superblock.legUuid !== (legUuid ?? superblock.legUuid)) {
+      const whose = superblock.poolUuid === poolUuid ? `leg ${superblock.legUuid} of` : "it belongs to";
+      throw new StoreError("foreign-data", `"${path}" is left alone: ${whose} pool "${superblock.poolName}"`);
     }
-    device.zero(0, Math.min(pick.value.dataOffset, wholeBlocks(device)));
+    const metadataEnd = Math.min(superblock.dataOffset, wholeBlocks(device));
+    const superblockEnd = SUPERBLOCK_OFFSET + 2 * BLOCK_BYTES;
+    device.zero(superblockEnd, Math.max(0, metadataEnd - superblockEnd), watch);
     device.sync();
+    const removed = removesFile ? unlinkPath(path) : 0;
+    device.zero(0, superblockEnd);
+    device.sync();
+    if (removed < 0) {
+      const reason = errnoName(removed);
+      throw new StoreError("device", `"${path}" is wiped, but cannot be removed: ${reason}. Remove it by hand`);
+    }
+    if (removesFile) syncDirectory(path);
   } finally {
     device.close();
   }

@@ -4,9 +4,11 @@ import assert from "node:assert/strict";
 import { ControlError, type ControlErrorCode } from "../../../lib/control/control_api.ts";
 import { ControlService } from "../../../lib/node/control_service.ts";
 import { DeviceWorkers } from "../../../lib/node/device_workers.ts";
+import type { DeviceWork } from "../../../lib/node/device_workers.ts";
 import { LegRegistry } from "../../../lib/node/leg_registry.ts";
-import type { NodeState } from "../../../lib/node/node_state.ts";
+import { NodeState } from "../../../lib/node/node_state.ts";
 import type { WorkerPort } from "../../../lib/node/worker_port.ts";
+import { formatLeg } from "../../../lib/store/leg_device.ts";
 import { legOptions } from "../store/store_fixture.ts";
 
 const STUCK = new URL("./stuck_device_worker.ts", import.meta.url);
@@ -85,4 +87,38 @@ Deno.test("a worker that cannot be had is an error, not a wait", async () => {
   const devices = new DeviceWorkers(new URL("./no_such_worker.ts", import.meta.url));
   await expectCode(devices.probe("/a", false), "internal"); // Deno says on standard error why
   await devices.stop();
+});
+
+Deno.test("a node that dies between forgetting a leg and erasing it erases it at its next start", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "brmr_erasing_" });
+  const port = { request: () => Promise.resolve({}) } as unknown as WorkerPort;
+  const devices = new DeviceWorkers(PROGRAM);
+  try {
+    const options = legOptions(`${directory}/a.img`);
+    const { path, poolUuid, legUuid } = options;
+    formatLeg(options);
+    const before = await NodeState.open(`${directory}/state`, "n");
+    await before.addLeg({ path, poolUuid, legUuid, createdFile: true });
+    const { promise: died, resolve: die } = Promise.withResolvers<void>();
+    const dying = { erase: () => (die(), new Promise(() => undefined)) } as unknown as DeviceWork;
+    new LegRegistry(before, port, dying).delete({ poolUuid, legUuid, force: true });
+    await died;
+    before.close();
+    const state = await NodeState.open(`${directory}/state`, "n");
+    assert.deepEqual([state.legs.length, state.erasing.map((leg) => leg.path)], [0, [path]]);
+    const registry = new LegRegistry(state, port, devices);
+    assert.deepEqual(await registry.finishErasing(() => undefined), []);
+    await assert.rejects(Deno.lstat(path), Deno.errors.NotFound);
+    assert.deepEqual(state.erasing, []);
+    // A leg that has come there since is left alone, and told.
+    formatLeg(legOptions(path));
+    await state.addLeg({ path, poolUuid, legUuid, createdFile: true });
+    await state.removeLeg(path, state.legs[0]);
+    assert.match((await registry.finishErasing(() => undefined)).join(), /left alone/);
+    assert.deepEqual([(await Deno.lstat(path)).isFile, state.erasing], [true, []]);
+    state.close();
+  } finally {
+    await devices.stop();
+    await Deno.remove(directory, { recursive: true });
+  }
 });

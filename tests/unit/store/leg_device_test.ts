@@ -325,6 +325,23 @@ Deno.test("wipeLeg() unmakes a leg, of the right pool only", () => {
   });
 });
 
+Deno.test("wipeLeg() that was cut short finishes when it is called again, and removes the file", () => {
+  withDirectory((directory) => {
+    const options = legOptions(`${directory}/a.img`);
+    formatLeg(options);
+    const { path, poolUuid, legUuid } = options;
+    refuses("foreign-data", /left alone: leg/, () => wipeLeg(path, poolUuid, { legUuid: crypto.randomUUID() }));
+    const cut = () => {
+      throw new StoreError("refused", "The node is stopping");
+    };
+    const watch = { nowMs: () => 0, check: cut };
+    refuses("refused", /stopping/, () => wipeLeg(path, poolUuid, { legUuid, removesFile: true, watch }));
+    assert.equal(probeDevice(path).found, 'leg 0 of pool "vol1"');
+    wipeLeg(path, poolUuid, { legUuid, removesFile: true });
+    assert.equal(probeDevice(path).kind, "absent");
+  });
+});
+
 Deno.test("a leg in use is refused to a second opener, and free once closed", () => {
   withDirectory((directory) => {
     const options = legOptions(`${directory}/a.img`);
