@@ -102,7 +102,11 @@ export interface NodeOperations {
       broken: BrokenLeg[];
     };
   };
-  "leg.probe": { request: { path: string }; result: LegProbe };
+  /**
+   * `signaturesOnly`: known marks are enough, so data of an unknown kind is not looked for, which may take ten seconds. A node that does not
+   * know it looks for everything.
+   */
+  "leg.probe": { request: { path: string; signaturesOnly?: boolean }; result: LegProbe };
   "leg.create": { request: LegCreate; result: { legUuid: string } };
   /** As `leg.create`, in place of leg `replacesUuid` at the same index, which the node forgets. */
   "leg.replace": { request: LegCreate & { readonly replacesUuid: string }; result: { legUuid: string } };

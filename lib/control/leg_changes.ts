@@ -157,7 +157,7 @@ export async function isLeftover(
   tableUuids: readonly string[],
   path: string,
 ): Promise<boolean> {
-  const { leg, found } = await node.request("leg.probe", { path });
+  const { leg, found } = await node.request("leg.probe", { path, signaturesOnly: true });
   if (found === null || leg === null) return false;
   return leg.poolUuid === poolUuid && !tableUuids.includes(leg.legUuid);
 }
@@ -183,7 +183,7 @@ export async function planLeg(
   force: boolean,
   node: ControlClient<NodeOperations>,
 ): Promise<LegCreate> {
-  const { found } = await node.request("leg.probe", { path });
+  const { found } = await node.request("leg.probe", { path, signaturesOnly: force });
   if (found !== null && !force) {
     throw new ControlError(
       "foreign-data",

@@ -102,7 +102,7 @@ async function refuseTakenName(plan: PoolPlan, nodes: NodeConnections): Promise<
 async function probeLegs(plan: PoolPlan, nodes: NodeConnections): Promise<LegProbe[]> {
   const probes = await Promise.all(plan.legs.map(async (leg) => {
     const client = await nodes.get(leg.address);
-    return await client.request("leg.probe", { path: leg.path });
+    return await client.request("leg.probe", { path: leg.path, signaturesOnly: plan.force === true });
   }));
   for (const [index, probe] of probes.entries()) {
     const { address, path } = plan.legs[index];
