@@ -83,7 +83,7 @@ export async function runReplace(options: ReplaceOptions, terminal: Terminal): P
     if (replacement.way === "hot") {
       note = await withNodesAt(
         addresses,
-        (nodes) => forgetLeg(nodes, replacement.poolUuid, replacement.address, replacement.replacedUuid),
+        (nodes) => forgetLeg(nodes, replacement, { address: replacement.address, legUuid: replacement.replacedUuid }),
       );
     }
     if (!options.json) {

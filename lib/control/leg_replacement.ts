@@ -115,7 +115,7 @@ export async function undoReplacement(
   if (entry === null) throw new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}.`);
   const newIndex = pool.record.legs.findIndex((each) => each?.replacesIndex === legIndex);
   if (newIndex >= 0) {
-    const { note } = await withServed((served) => removeLeg(served, newIndex));
+    const { note } = await withServed((served) => removeLeg(served, pool.record.legs[newIndex]!.uuid));
     return `leg ${newIndex}, which was to replace it, is removed. ${note}`.trimEnd();
   }
   const pending = pool.strays.find((each) => each.legIndex === legIndex && each.replacesUuid === entry.uuid);
