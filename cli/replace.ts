@@ -8,6 +8,7 @@ import { Command } from "@commander-js/extra-typings";
 import { ControlError } from "../lib/control/control_api.ts";
 import { forgetLeg } from "../lib/control/leg_changes.ts";
 import { replaceLeg, type Replacement, replaceUnserved, undoReplacement } from "../lib/control/leg_replacement.ts";
+import { canonicalNodeAddress } from "../lib/control/node_address.ts";
 import type { NodeConnections } from "../lib/control/node_connections.ts";
 import { findPool, type FoundPool } from "../lib/control/pool_lookup.ts";
 import {
@@ -119,7 +120,7 @@ async function begin(
   });
 }
 
-/** The pool as its nodes know it; null when none of those that answer serves a leg of it. */
+/** The pool as its nodes know it; null when none of those that answer serves a leg of it. Throws "unreachable" when none answers. */
 async function poolIfKnown(
   pool: string,
   addresses: readonly string[],
@@ -128,7 +129,11 @@ async function poolIfKnown(
   try {
     return await findPool(pool, addresses, nodes);
   } catch (error) {
-    if (error instanceof ControlError && error.code === "not-found") return null;
+    if (!(error instanceof ControlError)) throw error;
+    if (error.code === "not-found") return null;
+    // A node that is alone may know the leg whose disk is dead.
+    const silent = new Set(nodes.failures.map(({ address }) => address));
+    if (error.code === "unreachable" && !addresses.every((each) => silent.has(canonicalNodeAddress(each)))) return null;
     throw error;
   }
 }

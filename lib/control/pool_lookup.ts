@@ -80,8 +80,8 @@ interface NodeAnswer {
 
 /**
  * The pool called `pool` (name or UUID), searched from `addresses`.
- * @throws {ControlError} "unreachable" when no node answers, "not-found" when none knows it, "bad-request" when the name
- *   stands for two pools.
+ * @throws {ControlError} "not-found" when every node answers and none knows it, "unreachable" when none of those that answer does
+ *   and others do not, "bad-request" when the name stands for two pools.
  */
 export async function findPool(pool: string, addresses: readonly string[], nodes: NodeConnections): Promise<FoundPool> {
   const broken: BrokenLeg[] = [];
@@ -98,8 +98,9 @@ export async function findPool(pool: string, addresses: readonly string[], nodes
   if (pools.length === 1) return pools[0];
   if (pools.length === 0) {
     const missed = nodes.failures.map((failure) => failure.address);
+    // Those that are silent may know it: whoever waits for them must not take this for the last word.
     throw new ControlError(
-      "not-found",
+      missed.length === 0 ? "not-found" : "unreachable",
       `No reachable storage node knows a pool called "${pool}". Look with "brmr pool list"` +
         (missed.length === 0 ? "." : `; ${missed.join(", ")} did not answer.`),
     );

@@ -101,15 +101,15 @@ Deno.test("a node that cannot serve its leg tells why", NOTHING, async () => {
   assert.deepEqual(listed.legs.map(({ problem }) => problem), [null, wanted, null]);
 });
 
-Deno.test("no node, no answer and no such pool are three different errors", NOTHING, async () => {
+Deno.test("no node, no such pool, and nobody or not everybody answers are different errors", NOTHING, async () => {
   const cluster = threeLegs();
   await rejectsWith(cluster.with((nodes) => findPool("vol1", [], nodes)), "bad-request", /--node/);
   await rejectsWith(cluster.with((nodes) => findPool("vol2", ADDRESSES, nodes)), "not-found", /"vol2".*pool list/);
   cluster.nodes[2].isDown = true;
   await rejectsWith(
     cluster.with((nodes) => findPool("vol2", ADDRESSES, nodes)),
-    "not-found",
-    /10\.0\.0\.3:7701 did not answer/,
+    "unreachable",
+    /No reachable.*10\.0\.0\.3:7701 did not answer/,
   );
   for (const node of cluster.nodes) node.isDown = true;
   await rejectsWith(cluster.with((nodes) => findPool("vol1", ADDRESSES, nodes)), "unreachable", /10\.0\.0\.2/);
