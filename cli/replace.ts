@@ -158,11 +158,29 @@ async function undo(options: ReplaceOptions, terminal: Terminal): Promise<ExitCo
  * pool may change meanwhile. A resync may take hours, so there is no limit.
  */
 async function inSync(addresses: readonly string[], replacement: Replacement): Promise<void> {
+  let known = addresses;
   for (;;) {
-    const { record } = await withNodesAt(addresses, (nodes) => findPool(replacement.poolUuid, addresses, nodes));
+    const pool = await poolUnlessSilent(known, replacement.poolUuid);
+    if (pool === null) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      continue;
+    }
+    const { record } = pool;
+    // Every leg's node can tell: the one that was named may go away meanwhile.
+    known = [...new Set([...addresses, ...pool.legs.map((leg) => leg.address)])];
     const isIn = record.legs[replacement.legIndex]?.uuid === replacement.legUuid &&
       (record.inSyncMask & (1 << replacement.legIndex)) !== 0;
     if (isIn && !record.legs.some((entry) => entry?.uuid === replacement.replacedUuid)) return;
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+}
+
+/** The pool; null while no node that knows it answers, which passes. */
+async function poolUnlessSilent(addresses: readonly string[], poolUuid: string): Promise<FoundPool | null> {
+  try {
+    return await withNodesAt(addresses, (nodes) => findPool(poolUuid, addresses, nodes));
+  } catch (error) {
+    if (error instanceof ControlError && (error.code === "unreachable" || error.code === "timeout")) return null;
+    throw error;
   }
 }
