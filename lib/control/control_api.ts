@@ -220,4 +220,6 @@ export interface ControlClient<Operations> {
     // deno-lint-ignore no-explicit-any
   ): Promise<Operations[Op] extends { result: infer R } ? R : any>;
   close(): void;
+  /** Whether nothing can be asked any more: by `close`, or because an answer came too late and the stream is out of step. */
+  readonly isClosed: boolean;
 }

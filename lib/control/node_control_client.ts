@@ -132,6 +132,10 @@ class NodeControlClient implements ControlClient<NodeOperations> {
     return answer;
   }
 
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;

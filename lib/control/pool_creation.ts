@@ -89,7 +89,9 @@ async function refuseTakenName(plan: PoolPlan, nodes: NodeConnections): Promise<
   await Promise.all(addresses.map(async (address) => {
     const client = await nodes.get(address);
     const info = await client.request("node.info", {});
-    if (info.legs.some((leg) => leg.snapshot.poolName === plan.poolName)) {
+    const isTaken = info.legs.some((leg) => leg.snapshot.poolName === plan.poolName) ||
+      info.broken.some(({ leg }) => leg?.poolName === plan.poolName);
+    if (isTaken) {
       throw new ControlError(
         "exists",
         `The storage node ${address} already has a pool called "${plan.poolName}". ` +

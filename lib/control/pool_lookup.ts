@@ -21,6 +21,18 @@ export interface FoundLeg {
   readonly status: LegStatus | null;
   /** Why there is no status, else null. */
   readonly problem: string | null;
+  /** Its node answers and has it no more, not even as a leg that it cannot serve: deleted, or replaced. */
+  readonly isGone: boolean;
+}
+
+/** A leg of a pool that a node has and the pool's table does not: formatted and not taken in, or removed. Never trusted. */
+export interface StrayLeg {
+  readonly address: string;
+  readonly path: string;
+  readonly legUuid: string;
+  readonly legIndex: number;
+  /** The leg of the same index in whose place it was made; "" for none. */
+  readonly replacesUuid: string;
 }
 
 /** A pool as its reachable nodes describe it. */
@@ -42,15 +54,8 @@ export interface FoundPool {
   /** The node at which an operator's session of the pool runs; null when none does, as far as is known. */
   readonly operatorAt: string | null;
   readonly unreachable: readonly NodeFailure[];
-  /** Legs of this pool that nodes have and its table does not: formatted and not taken in, or removed. Never trusted. */
-  readonly strays: readonly {
-    readonly address: string;
-    readonly path: string;
-    readonly legUuid: string;
-    readonly legIndex: number;
-    /** The leg of the same index in whose place it was made; "" for none. */
-    readonly replacesUuid: string;
-  }[];
+  /** What its nodes have of it besides. */
+  readonly strays: readonly StrayLeg[];
 }
 
 /** What a search over nodes saw. */
@@ -75,8 +80,8 @@ interface NodeAnswer {
 
 /**
  * The pool called `pool` (name or UUID), searched from `addresses`.
- * @throws {ControlError} "unreachable" when no node answers, "not-found" when none knows it, "bad-request" when the name
- *   stands for two pools.
+ * @throws {ControlError} "not-found" when every node answers and none knows it, "unreachable" when none of those that answer does
+ *   and others do not, "bad-request" when the name stands for two pools.
  */
 export async function findPool(pool: string, addresses: readonly string[], nodes: NodeConnections): Promise<FoundPool> {
   const broken: BrokenLeg[] = [];
@@ -93,8 +98,9 @@ export async function findPool(pool: string, addresses: readonly string[], nodes
   if (pools.length === 1) return pools[0];
   if (pools.length === 0) {
     const missed = nodes.failures.map((failure) => failure.address);
+    // Those that are silent may know it: whoever waits for them must not take this for the last word.
     throw new ControlError(
-      "not-found",
+      missed.length === 0 ? "not-found" : "unreachable",
       `No reachable storage node knows a pool called "${pool}". Look with "brmr pool list"` +
         (missed.length === 0 ? "." : `; ${missed.join(", ")} did not answer.`),
     );
@@ -182,6 +188,7 @@ function describePool(
     // By UUID: one node may be known under two addresses, and then shows up twice.
     const sighting = group.find((candidate) => candidate.leg.snapshot.legUuid === entry.uuid);
     const failure = failures.find((candidate) => candidate.address === canonicalNodeAddress(entry.address));
+    const brokenLeg = broken.find(({ legUuid }) => legUuid === entry.uuid);
     legs.push({
       legIndex,
       legUuid: entry.uuid,
@@ -189,7 +196,8 @@ function describePool(
       isInSyncMember: (record.inSyncMask >> legIndex & 1) === 1,
       status: sighting?.leg ?? null,
       problem: sighting !== undefined ? null : pendingText(group, legIndex, entry.uuid) ?? failure?.message ??
-        notServedText(entry.address, broken.find(({ legUuid }) => legUuid === entry.uuid)),
+        notServedText(entry.address, brokenLeg),
+      isGone: sighting === undefined && failure === undefined && brokenLeg === undefined,
     });
   }
   const sessions = group.map(({ leg }) => leg.snapshot.session).filter((session) => session !== null);
@@ -207,14 +215,21 @@ function describePool(
     heldBy: holder?.clientName ?? null,
     isCaredFor: holder === undefined && sessions.length > 0,
     operatorAt: group.find(({ hasOperator }) => hasOperator)?.address ?? null,
-    strays: group.filter(({ leg }) => !record.legs.some((entry) => entry?.uuid === leg.snapshot.legUuid))
-      .map(({ address, leg: { path, snapshot: { legUuid, legIndex, replacesUuid } } }) => {
-        return { address, path, legUuid, legIndex, replacesUuid };
-      }),
+    strays: straysOf(group, record),
     unreachable: failures.filter((failure) =>
       legs.some((leg) => canonicalNodeAddress(leg.address) === failure.address)
     ),
   };
+}
+
+/** Legs that are not in the table, each once: one node may be known under two addresses. */
+function straysOf(group: readonly Sighting[], record: SharedEpoch): StrayLeg[] {
+  const strays = new Map<string, StrayLeg>();
+  for (const { address, leg: { path, snapshot: { legUuid, legIndex, replacesUuid } } } of group) {
+    if (record.legs.some((entry) => entry?.uuid === legUuid) || strays.has(legUuid)) continue;
+    strays.set(legUuid, { address, path, legUuid, legIndex, replacesUuid });
+  }
+  return [...strays.values()];
 }
 
 /** Why a node that answers has no status of its leg; `broken` is what it says itself. */

@@ -112,6 +112,7 @@ export class ServerProcess {
   readonly name: string;
   readonly #child: Deno.ChildProcess;
   readonly #pumps: Promise<unknown>;
+  readonly #readers: ReadableStreamDefaultReader<Uint8Array>[] = [];
   #stdout = "";
   #stderr = "";
   #hasEnded = false;
@@ -128,7 +129,11 @@ export class ServerProcess {
     running.add(this);
     const pump = async (stream: ReadableStream<Uint8Array>, keep: (text: string) => void) => {
       const decoder = new TextDecoder();
-      for await (const bytes of stream) keep(decoder.decode(bytes, { stream: true }));
+      const reader = stream.getReader();
+      this.#readers.push(reader);
+      for (let look = await reader.read(); !look.done; look = await reader.read()) {
+        keep(decoder.decode(look.value, { stream: true }));
+      }
     };
     this.#pumps = Promise.all([
       pump(this.#child.stdout, (text) => this.#stdout += text),
@@ -168,6 +173,11 @@ export class ServerProcess {
     const match = line.exec(this.#stdout);
     if (match === null) throw new Error(`${this.name} ended before it was ready: ${this.log}`);
     return match[1] === "" ? "ready" : match[1];
+  }
+
+  /** Closes our ends of its output: whatever it writes from now on fails with EPIPE. */
+  async closeOutput(): Promise<void> {
+    await Promise.all(this.#readers.map((reader) => reader.cancel()));
   }
 
   signal(signal: Deno.Signal): void {

@@ -74,17 +74,30 @@ export class FakeNode {
 
   connect(): ControlClient<NodeOperations> {
     this.openConnections++;
+    let isClosed = false;
+    const close = () => {
+      if (!isClosed) this.openConnections--;
+      isClosed = true;
+    };
     return {
+      get isClosed() {
+        return isClosed;
+      },
+      close,
       // deno-lint-ignore no-explicit-any -- as above
       request: async (op: string, request: any): Promise<any> => {
         await Promise.resolve();
+        if (isClosed) throw new ControlError("unreachable", `The connection to ${this.address} is closed`);
         this.calls.push(op);
         const handler = this.handlers.get(op);
         if (handler === undefined) throw new ControlError("bad-request", `No operation ${op}`);
-        return structuredClone(handler(request));
-      },
-      close: () => {
-        this.openConnections--;
+        try {
+          return structuredClone(handler(request));
+        } catch (error) {
+          // As with a real one: the late answer would be taken for the next.
+          if (error instanceof ControlError && error.code === "timeout") close();
+          throw error;
+        }
       },
     };
   }
