@@ -133,6 +133,16 @@ Deno.test("metrics: a pool with a leg in sync, one resyncing and one away; a cli
   assert.equal(samples.has(`brmr_leg_missing_bytes{${away}}`), false, "what nobody knows is not 0");
 });
 
+Deno.test("metrics: the alerts of the README look at metrics and states that there are", () => {
+  const readme = Deno.readTextFileSync(new URL("../../../README.md", import.meta.url));
+  const golden = Deno.readTextFileSync(new URL("../../golden/metrics.txt", import.meta.url));
+  const named = [...readme.matchAll(/\b(brmr_[a-z_]+)(?:\{(state="[a-z-]+")\})?/g)];
+  assert(named.length > 10, `${named.length} names`);
+  for (const [text, name, state = ""] of named) {
+    assert(golden.split("\n").some((line) => line.startsWith(`${name}{`) && line.includes(state)), text);
+  }
+});
+
 Deno.test("metrics: the same text whatever order nodes are asked in, and by how many addresses they are found", async () => {
   const expected = render({ found: await find(degraded()) });
   assert.equal(render({ found: await find(degraded(), [...NODES].reverse()) }), expected);
