@@ -19,7 +19,7 @@ function waitForMetrics(cluster: Cluster, what: string, isSo: (samples: Samples)
   });
 }
 
-Deno.test("a leg is lost, lacks what is written, returns; then nodes and client are gone: the metrics tell, with exit code 0", async () => {
+Deno.test("a leg is lost, lacks what is written, returns; a node hangs; then nodes and client are gone: the metrics tell, with exit code 0", async () => {
   await withCluster({ size: "32M" }, async (cluster) => {
     const inSync = 'brmr_pool_legs_in_sync{pool="vol1"}';
     const up = (index: number) => `brmr_node_up{node="${cluster.addresses[index]}"}`;
@@ -49,6 +49,11 @@ Deno.test("a leg is lost, lacks what is written, returns; then nodes and client 
     const back = await waitForMetrics(cluster, "the leg to return", (samples) => samples.get(inSync) === 2);
     assert.deepEqual([up(1), missing].map((key) => back.get(key)), [1, 0]);
     assert(back.get('brmr_pool_epoch{pool="vol1"}')! > whole.get('brmr_pool_epoch{pool="vol1"}')!);
+
+    cluster.node(1).signal("SIGSTOP");
+    const hanging = await metrics(cluster);
+    assert.deepEqual([up(0), up(1)].map((key) => hanging.get(key)), [1, 0]);
+    cluster.node(1).signal("SIGCONT");
 
     await socket.close();
     await cluster.detach("SIGKILL");
