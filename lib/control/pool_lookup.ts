@@ -6,7 +6,7 @@
  */
 
 import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
-import { type BrokenLeg, ControlError, type LegStatus } from "./control_api.ts";
+import { type BrokenLeg, ControlError, type LegStatus, type NodeOperations } from "./control_api.ts";
 import { canonicalNodeAddress } from "./node_address.ts";
 import type { NodeConnections, NodeFailure } from "./node_connections.ts";
 
@@ -58,9 +58,16 @@ export interface FoundPool {
   readonly strays: readonly StrayLeg[];
 }
 
+/** A node that answered, and what it says of itself. */
+export type FoundNode =
+  & { readonly address: string }
+  & Readonly<Omit<NodeOperations["node.info"]["result"], "address" | "legs" | "broken">>;
+
 /** What a search over nodes saw. */
 export interface FoundPools {
   readonly pools: readonly FoundPool[];
+  /** Nodes that answered, in no order, at the addresses by which they were asked: one may be there twice. */
+  readonly nodes: readonly FoundNode[];
   /** Legs that a node knows and cannot serve. */
   readonly broken: readonly (BrokenLeg & { readonly address: string })[];
   readonly unreachable: readonly NodeFailure[];
@@ -115,14 +122,17 @@ export async function findPool(pool: string, addresses: readonly string[], nodes
 /** All pools that the nodes at `addresses`, and the nodes these lead to, have legs of. Sorted by name. */
 export async function findAllPools(addresses: readonly string[], nodes: NodeConnections): Promise<FoundPools> {
   const broken: (BrokenLeg & { address: string })[] = [];
+  const found: FoundNode[] = [];
   const sightings = await searchFrom(addresses, nodes, async (address) => {
     const info = await nodes.tryAsk(address, (client) => client.request("node.info", {}));
     if (info === null) return null;
+    const { nodeName, version, pid, residentBytes, bufferBytes } = info;
+    found.push({ address, nodeName, version, pid, residentBytes, bufferBytes });
     for (const leg of info.broken) broken.push({ ...leg, address });
     return { legs: info.legs };
   });
   const unreachable = nodes.failures;
-  return { pools: groupByPool(sightings, unreachable, broken), broken, unreachable };
+  return { pools: groupByPool(sightings, unreachable, broken), nodes: found, broken, unreachable };
 }
 
 /** Asks `addresses`, then every address that the answers' leg tables name, until there is no new one. */

@@ -290,7 +290,7 @@ Deno.test("status of all pools", async () => {
   const found = await foundPools();
   assertGolden("overview.txt", renderOverview(found, [CLIENT], PLAIN));
   assertGolden("overview_color.txt", renderOverview(found, [], COLOR));
-  assertGolden("overview_empty.txt", renderOverview({ pools: [], broken: [], unreachable: [] }, [], PLAIN));
+  assertGolden("overview_empty.txt", renderOverview({ pools: [], nodes: [], broken: [], unreachable: [] }, [], PLAIN));
 });
 
 Deno.test("pool list, create and delete", async () => {

@@ -33,7 +33,16 @@ export class FakeNode {
 
   constructor(address: string) {
     this.address = address;
-    this.handlers.set("node.info", () => ({ legs: [...this.legs.values()], broken: [] }));
+    this.handlers.set("node.info", () => ({
+      nodeName: "node",
+      version: "1.2.3",
+      address,
+      pid: 77,
+      residentBytes: 160 << 20,
+      bufferBytes: 64 << 20,
+      legs: [...this.legs.values()],
+      broken: [],
+    }));
     this.handlers.set("leg.probe", ({ path }) => ({
       path,
       kind: "absent",
