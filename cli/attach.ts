@@ -128,6 +128,8 @@ export function defineAttach(host: CommandHost) {
 
 /** Attaches the pool until it is detached or told to stop. */
 export async function runAttach(options: AttachOptions, terminal: Terminal): Promise<ExitCode> {
+  // Whoever reads the log may die or see enough; the pool is served on.
+  terminal.outliveReaders();
   const dir = runtimeDir();
   // A device needs no socket, but for what "auto" falls back on.
   const places = options.nbd ?? (isDeviceAlone(options.device) ? [] : [`${dir}/nbd-${options.pool}.sock`]);

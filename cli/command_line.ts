@@ -18,6 +18,7 @@ import { defineDirtyMap } from "./dirty_map.ts";
 import { EXIT_CODE_HELP, ExitCode, exitCodeOf } from "./exit_code.ts";
 import { defineLeg } from "./leg.ts";
 import { defineList } from "./list.ts";
+import { defineMetrics } from "./metrics.ts";
 import { definePool } from "./pool.ts";
 import { defineReplace } from "./replace.ts";
 import { defineResync } from "./resync.ts";
@@ -95,6 +96,7 @@ export function defineProgram(host: CommandHost): CommandUnknownOpts {
     .addCommand(defineStatus(host))
     .addCommand(defineSyncStatus(host))
     .addCommand(defineDirtyMap(host))
+    .addCommand(defineMetrics(host))
     .addCommand(defineResync(host))
     .addCommand(defineLeg(host))
     .addCommand(defineReplace(host))

@@ -28,6 +28,8 @@ export function defineDemo(host: CommandHost) {
 
 /** Runs the demo. Exit code INTERNAL when the legs were not identical: that would be a bug. */
 export async function runDemoCommand(options: { readonly json?: true }, terminal: Terminal): Promise<ExitCode> {
+  // "brmr demo | head -5" must not leave nodes behind.
+  terminal.outliveReaders();
   const { runDemo } = await import("../mod.ts");
   const signals = listenForStop();
   const abort = new AbortController();

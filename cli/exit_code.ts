@@ -56,6 +56,7 @@ export const EXIT_CODE_HELP = `Exit codes:
   2  wrong command line
   3  not found, or not reachable
   4  refused (in use, exists, carries data, not allowed)
-  5  status, sync-status: answered, but not all legs are in sync and reachable
+  5  status, sync-status: answered, but not all legs are in sync and reachable;
+     pool delete, leg remove, replace, resync: done, but something is left to do
   6  verify: legs differ
   7  verify: legs differed and are repaired`;

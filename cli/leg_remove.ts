@@ -16,7 +16,8 @@ import type { Terminal } from "./terminal.ts";
 /** What `leg remove` is told. */
 export interface LegRemoveOptions extends NodeChoice {
   readonly pool: string;
-  readonly leg: number;
+  /** Index, UUID, or HOST:PORT:/PATH. */
+  readonly leg: number | string;
   readonly json?: boolean;
 }
 
@@ -27,15 +28,20 @@ export function defineLegRemove(host: CommandHost) {
     .description(
       "Takes a leg out of the in-sync set, then out of the leg table; its node erases its metadata, and the file if brmr made " +
         "it. Refused when it is the last leg in sync, or too few would remain. A node that cannot be reached keeps a leg that is " +
-        "a stranger to the pool: it is never trusted again, and the command can be repeated when the node is back.",
+        "a stranger to the pool: it is never trusted again, and is erased by the command that is shown then.",
     )
     .argument("<pool>", "name or UUID of the pool")
-    .argument("<leg>", "index of the leg, as status shows it", asInteger(0, 7))
+    .argument("<leg>", "index of the leg, as status shows it; or its UUID, or HOST:PORT:/PATH", asLeg)
     .addOption(nodeOption())
     .addOption(configOption())
     .addOption(jsonOption())
     .addHelpText("after", "\nExample:\n  brmr leg remove vol1 2")
     .action((pool, leg, options) => host.run((terminal) => runLegRemove({ ...options, pool, leg }, terminal)));
+}
+
+/** An index; anything longer is what else can name a leg. */
+function asLeg(text: string): number | string {
+  return /[:-]/.test(text) ? text : asInteger(0, 7)(text);
 }
 
 /** Removes the leg. Exit code DEGRADED when its node could not erase it. */

@@ -27,7 +27,8 @@ export function definePoolDelete(host: CommandHost) {
   return new Command("delete")
     .summary("delete a pool and its data")
     .description(
-      "Deletes every leg of a pool: its metadata, and the file if brmr made it. The data is gone then. " +
+      "Deletes every leg of a pool, also one that was made or removed by a command that was interrupted: its metadata, and the " +
+        "file if brmr made it. The data is gone then. " +
         "Refused while the pool is attached or a leg cannot be reached.",
     )
     .argument("<pool>", "name or UUID of the pool")

@@ -47,6 +47,7 @@ export function renderPoolList(pools: readonly FoundPool[], paint: Paint): strin
 export function renderDeletedPool(result: DeletedPool, paint: Paint): string {
   let text = `${result.poolName} is ${result.left.length === 0 ? "deleted" : "deleted in part"}\n`;
   for (const leg of result.deleted) text += `  leg ${leg.legIndex}  ${leg.address}:${leg.path}  deleted\n`;
+  for (const leg of result.gone) text += `  leg ${leg.legIndex}  ${leg.address}  was gone already\n`;
   for (const leg of result.left) {
     text += paint("yellow", `  leg ${leg.legIndex}  ${leg.address}  left behind: ${leg.message}`) + "\n";
   }

@@ -6,6 +6,7 @@
 
 import { formatBytes } from "../lib/base/units.ts";
 import type { ClientOperations } from "../lib/control/control_api.ts";
+import { removalOf } from "../lib/control/leg_changes.ts";
 import type { NodeFailure } from "../lib/control/node_connections.ts";
 import type { FoundPools } from "../lib/control/pool_lookup.ts";
 import { type SyncStatus, syncStatusOf } from "../lib/control/sync_status.ts";
@@ -34,6 +35,12 @@ export function renderPoolStatus(sync: SyncStatus, client: AttachedClient | null
   text += formatTable(rows, paint, { right: [0, 3], indent: "  " });
   for (const leg of sync.legs) {
     if (leg.message !== "") text += `  leg ${leg.legIndex}: ${leg.message}\n`;
+  }
+  for (const stray of sync.strays) {
+    // A disk that waits to be taken in place of a leg is told with that leg.
+    if (sync.legs.some((leg) => leg.legUuid === stray.replacesUuid)) continue;
+    const what = `${stray.address}:${stray.path} is no leg of the pool any more, or not yet, and is never trusted`;
+    text += paint("yellow", `  stray: ${what}; "${removalOf(sync.poolName, stray)}" erases it`) + "\n";
   }
   if (client !== null) text += renderClientDetail(client, paint);
   return text;

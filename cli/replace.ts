@@ -8,6 +8,7 @@ import { Command } from "@commander-js/extra-typings";
 import { ControlError } from "../lib/control/control_api.ts";
 import { forgetLeg } from "../lib/control/leg_changes.ts";
 import { replaceLeg, type Replacement, replaceUnserved, undoReplacement } from "../lib/control/leg_replacement.ts";
+import { canonicalNodeAddress } from "../lib/control/node_address.ts";
 import type { NodeConnections } from "../lib/control/node_connections.ts";
 import { findPool, type FoundPool } from "../lib/control/pool_lookup.ts";
 import {
@@ -83,7 +84,7 @@ export async function runReplace(options: ReplaceOptions, terminal: Terminal): P
     if (replacement.way === "hot") {
       note = await withNodesAt(
         addresses,
-        (nodes) => forgetLeg(nodes, replacement.poolUuid, replacement.address, replacement.replacedUuid),
+        (nodes) => forgetLeg(nodes, replacement, { address: replacement.address, legUuid: replacement.replacedUuid }),
       );
     }
     if (!options.json) {
@@ -119,7 +120,7 @@ async function begin(
   });
 }
 
-/** The pool as its nodes know it; null when none of those that answer serves a leg of it. */
+/** The pool as its nodes know it; null when none of those that answer serves a leg of it. Throws "unreachable" when none answers. */
 async function poolIfKnown(
   pool: string,
   addresses: readonly string[],
@@ -128,7 +129,11 @@ async function poolIfKnown(
   try {
     return await findPool(pool, addresses, nodes);
   } catch (error) {
-    if (error instanceof ControlError && error.code === "not-found") return null;
+    if (!(error instanceof ControlError)) throw error;
+    if (error.code === "not-found") return null;
+    // A node that is alone may know the leg whose disk is dead.
+    const silent = new Set(nodes.failures.map(({ address }) => address));
+    if (error.code === "unreachable" && !addresses.every((each) => silent.has(canonicalNodeAddress(each)))) return null;
     throw error;
   }
 }
@@ -153,11 +158,29 @@ async function undo(options: ReplaceOptions, terminal: Terminal): Promise<ExitCo
  * pool may change meanwhile. A resync may take hours, so there is no limit.
  */
 async function inSync(addresses: readonly string[], replacement: Replacement): Promise<void> {
+  let known = addresses;
   for (;;) {
-    const { record } = await withNodesAt(addresses, (nodes) => findPool(replacement.poolUuid, addresses, nodes));
+    const pool = await poolUnlessSilent(known, replacement.poolUuid);
+    if (pool === null) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      continue;
+    }
+    const { record } = pool;
+    // Every leg's node can tell: the one that was named may go away meanwhile.
+    known = [...new Set([...addresses, ...pool.legs.map((leg) => leg.address)])];
     const isIn = record.legs[replacement.legIndex]?.uuid === replacement.legUuid &&
       (record.inSyncMask & (1 << replacement.legIndex)) !== 0;
     if (isIn && !record.legs.some((entry) => entry?.uuid === replacement.replacedUuid)) return;
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+}
+
+/** The pool; null while no node that knows it answers, which passes. */
+async function poolUnlessSilent(addresses: readonly string[], poolUuid: string): Promise<FoundPool | null> {
+  try {
+    return await withNodesAt(addresses, (nodes) => findPool(poolUuid, addresses, nodes));
+  } catch (error) {
+    if (error instanceof ControlError && (error.code === "unreachable" || error.code === "timeout")) return null;
+    throw error;
   }
 }

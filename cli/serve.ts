@@ -75,6 +75,8 @@ export function defineServe(host: CommandHost) {
 
 /** Runs the node until it is told to stop. */
 export async function runServe(options: ServeOptions, terminal: Terminal): Promise<ExitCode> {
+  // Whoever reads the log may die or see enough; legs are served on.
+  terminal.outliveReaders();
   const { runStorageNode } = await import("../lib/node/storage_node.ts");
   const log = eventLog(options.logFormat ?? "text", (text) => terminal.err(text));
   const signals = listenForStop();

@@ -15,6 +15,11 @@ export interface Terminal {
   /** Columns of the screen. */
   readonly columns: number;
   readonly hasColor: boolean;
+  /**
+   * From now on text that nobody reads any more is dropped. Until then it ends the process, as it ends any filter: right for what
+   * only prints, and wrong for what serves, or must clean up.
+   */
+  outliveReaders(): void;
   /** The environment variable `name`. */
   env(name: string): string | undefined;
 }
@@ -28,9 +33,13 @@ const DEFAULT_COLUMNS = 100;
 /** The terminal of this process. */
 export function processTerminal(color: ColorChoice): Terminal {
   const isLive = Deno.stdout.isTerminal();
+  let endsWithReaders = true;
   return {
-    out: (text) => writeAll(Deno.stdout, text),
-    err: (text) => writeAll(Deno.stderr, text),
+    out: (text) => writeAll(Deno.stdout, text, endsWithReaders),
+    err: (text) => writeAll(Deno.stderr, text, endsWithReaders),
+    outliveReaders: () => {
+      endsWithReaders = false;
+    },
     isLive,
     get columns() {
       return columnsOf(isLive);
@@ -60,13 +69,13 @@ function columnsOf(isLive: boolean): number {
   }
 }
 
-function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string, endsWithReaders: boolean): void {
   const bytes = new TextEncoder().encode(text);
   try {
     for (let written = 0; written < bytes.length;) written += stream.writeSync(bytes.subarray(written));
   } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
     // Our reader has seen enough ("brmr status | head -1"): end as any filter does.
-    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
-    throw error;
+    if (endsWithReaders) Deno.exit(0);
   }
 }

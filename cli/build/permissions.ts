@@ -13,7 +13,7 @@
 const ENVIRONMENT =
   "--allow-env=BRMR_*,XDG_RUNTIME_DIR,XDG_CONFIG_HOME,HOME,NO_COLOR,FORCE_COLOR,TERM,NOTIFY_SOCKET,TMPDIR,COLUMNS";
 
-/** For commands that ask running nodes: TCP to storage nodes, the unix sockets of clients, the configuration file. */
+/** For commands that ask running nodes: TCP to storage nodes, the unix sockets of clients, the configuration file; what metrics writes. */
 const CONTROL = ["--allow-net", "--allow-read", "--allow-write", ENVIRONMENT, "--allow-sys=uid"];
 
 const BY_COMMAND: Readonly<Record<string, readonly string[]>> = {

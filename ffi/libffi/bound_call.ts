@@ -16,6 +16,7 @@ const SYMBOLS = {
   ffi_call: { parameters: ["pointer", "pointer", "pointer", "pointer"], result: "void" },
   ffi_type_pointer: { type: "pointer" },
   ffi_type_sint32: { type: "pointer" },
+  ffi_type_void: { type: "pointer" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 type LibffiSymbols = Deno.StaticForeignLibraryInterface<typeof SYMBOLS>;
@@ -41,9 +42,14 @@ function libffi(): LibffiSymbols | null {
 /** One argument: an address, a 32-bit number, or the address that stands in memory at `pointerAt` when the call is made. */
 export type BoundArgument = { readonly pointer: number } | { readonly int: number } | { readonly pointerAt: number };
 
-/** A call that returns an int, or nothing, and then the number means nothing. LIFETIME: the memory behind the arguments is the caller's to keep. */
+/** A call that returns an int. LIFETIME: the memory behind the arguments is the caller's to keep. */
 export interface BoundCall {
   call(): number;
+}
+
+/** The same of a function that returns nothing. */
+export interface BoundVoidCall {
+  call(): void;
 }
 
 /** Whether function pointers are called through libffi. */
@@ -51,10 +57,23 @@ export function hasFastPointerCalls(): boolean {
   return libffi() !== null;
 }
 
-/** Binds `parameters` to the C function at `address`. With `general` libffi is not used. */
+/** Binds `parameters` to the C function at `address`, which returns an int. With `general` libffi is not used. */
 export function bindCall(address: number, parameters: readonly BoundArgument[], general = false): BoundCall {
+  return bind(address, parameters, "i32", general);
+}
+
+/** The same for a C function that returns nothing. */
+export function bindVoidCall(address: number, parameters: readonly BoundArgument[], general = false): BoundVoidCall {
+  return bind(address, parameters, "void", general);
+}
+
+type ResultType = "i32" | "void";
+
+function bind(address: number, parameters: readonly BoundArgument[], result: ResultType, general: boolean): BoundCall {
   const library = general ? null : libffi();
-  return library === null ? new GeneralCall(address, parameters) : new FastCall(library, address, parameters);
+  return library === null
+    ? new GeneralCall(address, parameters, result)
+    : new FastCall(library, address, parameters, result);
 }
 
 class FastCall implements BoundCall {
@@ -66,7 +85,7 @@ class FastCall implements BoundCall {
   readonly #values: Deno.PointerValue;
   readonly #resultWord: number;
 
-  constructor(library: LibffiSymbols, address: number, parameters: readonly BoundArgument[]) {
+  constructor(library: LibffiSymbols, address: number, parameters: readonly BoundArgument[], result: ResultType) {
     const count = parameters.length;
     const typesAt = CIF_BYTES;
     const valuesAt = typesAt + 8 * count;
@@ -82,7 +101,8 @@ class FastCall implements BoundCall {
       else memory.setAddress(valuesAt + 8 * i, parameter.pointerAt); // libffi takes it from there
     });
     const at = (offset: number) => Deno.UnsafePointer.create(BigInt(memory.address + offset));
-    const status = library.ffi_prep_cif(memory.pointer, DEFAULT_ABI, count, library.ffi_type_sint32, at(typesAt));
+    const resultType = result === "void" ? library.ffi_type_void : library.ffi_type_sint32;
+    const status = library.ffi_prep_cif(memory.pointer, DEFAULT_ABI, count, resultType, at(typesAt));
     if (status !== 0) throw new Error(`ffi_prep_cif failed with status ${status}`);
     this.#ffiCall = library.ffi_call;
     this.#memory = memory;
@@ -102,10 +122,10 @@ class FastCall implements BoundCall {
 class GeneralCall implements BoundCall {
   readonly #call: () => number;
 
-  constructor(address: number, parameters: readonly BoundArgument[]) {
+  constructor(address: number, parameters: readonly BoundArgument[], result: ResultType) {
     const definition: Deno.ForeignFunction = {
       parameters: parameters.map((each) => "int" in each ? "i32" : "pointer"),
-      result: "i32",
+      result,
     };
     const pointer = new Deno.UnsafeFnPointer(Deno.UnsafePointer.create(BigInt(address))!, definition);
     const values = parameters.map((each) => {

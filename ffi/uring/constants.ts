@@ -76,7 +76,7 @@ export const CompletionFlag = {
 /** Flags in the submission ring that the kernel sets. */
 export const RingFlag = { CQ_OVERFLOW: 1 << 1 } as const;
 
-/** `ioprio` of a send or receive: wait for readiness first instead of trying at once. */
+/** [5.19] `ioprio` of a send or receive: wait for readiness first instead of trying at once. */
 export const POLL_FIRST = 1;
 
 /** Opcodes of io_uring_register. */

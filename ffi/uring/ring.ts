@@ -13,7 +13,16 @@ import { Errno, errnoName } from "../libc/errno.ts";
 import { closeDescriptor } from "../libc/file.ts";
 import { errno, libc } from "../libc/library.ts";
 import { mapAnonymous, mapDescriptor, type MappedMemory, pointerTo } from "../libc/memory.ts";
-import { CQE_WORDS, EnterFlag, Feature, RegisterOp, SetupFlag, SQE_WORDS, SyscallNumber } from "./constants.ts";
+import {
+  CQE_WORDS,
+  EnterFlag,
+  Feature,
+  POLL_FIRST,
+  RegisterOp,
+  SetupFlag,
+  SQE_WORDS,
+  SyscallNumber,
+} from "./constants.ts";
 
 /** The two system calls that set a ring up. Tests give their own, to play a kernel that has less. */
 export interface UringKernel {
@@ -71,6 +80,8 @@ export class UringRing {
   readonly setupFlags: number;
   /** Whether {@link enterFor} can gather. */
   readonly canGather: boolean;
+  /** `ioprio` of a receive that had better wait for data first; 0 where the kernel does not know what that is. */
+  readonly pollFirst: number;
   readonly sqEntries: number;
   readonly cqEntries: number;
   /** Submission entries, {@link SQE_WORDS} words each. */
@@ -99,6 +110,9 @@ export class UringRing {
     this.cqEntries = params[1];
     this.setupFlags = params[2];
     this.canGather = (params[5] & Feature.MIN_TIMEOUT) !== 0;
+    // 5.19 has it, as the first of these flags. Stable kernels before that refuse an `ioprio` that is not zero, with EINVAL.
+    const isNewer = (this.setupFlags & (SetupFlag.COOP_TASKRUN | SetupFlag.DEFER_TASKRUN)) !== 0;
+    this.pollFirst = isNewer ? POLL_FIRST : 0;
     const hasArray = (this.setupFlags & SetupFlag.NO_SQARRAY) === 0;
     const sqBytes = hasArray ? params[16] + this.sqEntries * 4 : 0;
     const cqBytes = params[25] + this.cqEntries * CQE_WORDS * 4;

@@ -8,7 +8,7 @@ import { errnoName } from "../libc/errno.ts";
 import { setNonBlocking } from "../libc/file.ts";
 import { addressOf, HeldMemory } from "../libc/held_memory.ts";
 import { errno } from "../libc/library.ts";
-import { bindCall, type BoundCall } from "../libffi/bound_call.ts";
+import { bindCall, bindVoidCall, type BoundCall, type BoundVoidCall } from "../libffi/bound_call.ts";
 import type { VerbsContext } from "./device.ts";
 import { VERBS_LAYOUT as AT } from "./layout.ts";
 import { RdmaUnavailable, verbs, verbsFunction } from "./library.ts";
@@ -21,7 +21,7 @@ export class CompletionChannel {
   readonly #out = new HeldMemory(16);
   readonly #take: BoundCall;
   /** Acknowledges one event of the queue that was taken last. */
-  readonly #acknowledge: BoundCall;
+  readonly #acknowledge: BoundVoidCall;
 
   constructor(context: VerbsContext) {
     const pointer = verbs().ibv_create_comp_channel(context.pointer);
@@ -31,7 +31,7 @@ export class CompletionChannel {
     const { address } = this.#out;
     const channel = { pointer: addressOf(pointer) };
     this.#take = bindCall(verbsFunction("ibv_get_cq_event"), [channel, { pointer: address }, { pointer: address + 8 }]);
-    this.#acknowledge = bindCall(verbsFunction("ibv_ack_cq_events"), [{ pointerAt: address }, { int: 1 }]);
+    this.#acknowledge = bindVoidCall(verbsFunction("ibv_ack_cq_events"), [{ pointerAt: address }, { int: 1 }]);
     setNonBlocking(this.descriptor);
   }
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Errno } from "../libc/errno.ts";
 import { bindCall, type BoundCall } from "../libffi/bound_call.ts";
 import { addressOf, HeldMemory } from "../libc/held_memory.ts";
 import type { CompletionQueue } from "./completion_queue.ts";
@@ -16,12 +17,46 @@ import { ReceiveChain, SendChain } from "./work_request.ts";
 export interface QueuePairLimits {
   readonly sendRequests: number;
   readonly receiveRequests: number;
-  /** Wished for; the device may give more. */
+  /** Wished for; the device may give less. */
   readonly inlineBytes: number;
 }
 
-/** `struct ibv_qp_init_attr` for one completion queue; what was given is written back to it. */
-export function queuePairAttributes(queue: CompletionQueue, limits: QueuePairLimits): HeldMemory {
+/** What {@link makeQueuePair} has made. */
+export interface MadeQueuePair {
+  /** Of the `struct ibv_qp`, or a negative errno. */
+  readonly address: number;
+  /** Bytes that a request may take along: at most what was wished for. */
+  readonly inlineBytes: number;
+}
+
+/** What is asked for where more is refused: a packet of one frame, then nothing at all. */
+const LESSER_INLINE_BYTES = [128, 96, 0];
+
+/**
+ * Has `create` make a queue pair for one completion queue, as `CmId.createQueuePair` does. Devices refuse more inline data than
+ * they have, in place of giving what there is, and none tells beforehand: so less is asked for then.
+ */
+export function makeQueuePair(
+  queue: Pick<CompletionQueue, "pointer">,
+  limits: QueuePairLimits,
+  create: (attributes: HeldMemory) => number,
+): MadeQueuePair {
+  let address = 0;
+  for (const inlineBytes of [limits.inlineBytes, ...LESSER_INLINE_BYTES]) {
+    const attributes = queuePairAttributes(queue, { ...limits, inlineBytes });
+    address = create(attributes);
+    if (address >= 0) {
+      const given = attributes.view.getUint32(AT["ibv_qp_init_attr.cap.max_inline_data"], true);
+      return { address, inlineBytes: Math.min(inlineBytes, given) };
+    }
+    // Older versions of librdmacm say ENOMEM in place of what the device said.
+    if (address !== -Errno.EINVAL && address !== -Errno.ENOMEM) break;
+  }
+  return { address, inlineBytes: 0 };
+}
+
+/** `struct ibv_qp_init_attr`; what was given is written back to it. */
+function queuePairAttributes(queue: Pick<CompletionQueue, "pointer">, limits: QueuePairLimits): HeldMemory {
   const attributes = new HeldMemory(AT["sizeof(ibv_qp_init_attr)"]);
   attributes.setAddress(AT["ibv_qp_init_attr.send_cq"], addressOf(queue.pointer));
   attributes.setAddress(AT["ibv_qp_init_attr.recv_cq"], addressOf(queue.pointer));

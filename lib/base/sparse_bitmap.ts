@@ -1,6 +1,7 @@
 /**
  * A bitmap over a large index space that costs memory only where it is mixed: a page is all clear (nothing), all set (nothing
- * but a mark), or explicit words. Counts are exact at all times.
+ * but a mark), or explicit words. It is explicit only while it has both: a search never reads words that hold nothing. Counts are
+ * exact at all times.
  *
  * @module
  */
@@ -12,6 +13,9 @@ export const PAGE_BITS = 31744;
 /** 32-bit words of one page. */
 export const PAGE_WORDS = PAGE_BITS / 32;
 
+/** What the table of pages takes for each: its words' place and its count. */
+const PAGE_TABLE_BYTES = 8 + 2;
+
 /** Shared stand-in for a page whose bits are all set. Never written to. */
 const FULL = new Uint32Array(PAGE_WORDS).fill(0xffffffff);
 
@@ -22,7 +26,11 @@ export class SparseBitmap {
   /** Number of pages. */
   readonly pageCount: number;
   readonly #pages: (Uint32Array | null)[];
+  /** Set bits of each page. */
+  readonly #counts: Uint16Array;
   readonly #lastPageBits: number;
+  /** Words of a page that has become clear, for the next one: a single bit that comes and goes costs no memory each time. */
+  #spare: Uint32Array | null = null;
   #count = 0;
   #explicitPages = 0;
 
@@ -33,7 +41,11 @@ export class SparseBitmap {
     this.pageCount = Math.ceil(bitCount / PAGE_BITS);
     this.#lastPageBits = bitCount - (this.pageCount - 1) * PAGE_BITS;
     this.#pages = new Array(this.pageCount).fill(full ? FULL : null);
-    if (full) this.#count = bitCount;
+    this.#counts = new Uint16Array(this.pageCount);
+    if (!full) return;
+    this.#count = bitCount;
+    this.#counts.fill(PAGE_BITS);
+    this.#counts[this.pageCount - 1] = this.#lastPageBits;
   }
 
   /** How many bits are set. */
@@ -43,7 +55,8 @@ export class SparseBitmap {
 
   /** Memory of the explicit pages and the page table, in bytes. */
   get memoryBytes(): number {
-    return this.#explicitPages * PAGE_WORDS * 4 + this.pageCount * 8;
+    const explicitPages = this.#explicitPages + (this.#spare === null ? 0 : 1);
+    return explicitPages * PAGE_WORDS * 4 + this.pageCount * PAGE_TABLE_BYTES;
   }
 
   /** Whether `bit` is set. */
@@ -68,8 +81,10 @@ export class SparseBitmap {
 
   /** Clears everything and frees the pages. */
   clearAll(): void {
-    if (this.#count === 0 && this.#explicitPages === 0) return;
+    this.#spare = null;
+    if (this.#count === 0) return;
     this.#pages.fill(null);
+    this.#counts.fill(0);
     this.#count = 0;
     this.#explicitPages = 0;
   }
@@ -77,8 +92,23 @@ export class SparseBitmap {
   /** Whether any of `count` bits from `first` is set. */
   any(first: number, count: number): boolean {
     if (this.#count === 0) return false;
-    const found = this.next(first);
-    return found >= 0 && found < first + count;
+    const end = Math.min(this.bitCount, first + count);
+    let bit = first;
+    while (bit < end) {
+      const page = Math.floor(bit / PAGE_BITS);
+      const pageStart = page * PAGE_BITS;
+      const to = Math.min(end - pageStart, PAGE_BITS);
+      const words = this.#pages[page];
+      if (words === FULL) return true;
+      if (words !== null) {
+        const from = bit - pageStart;
+        for (let i = from >>> 5; i <= (to - 1) >>> 5; i++) {
+          if ((words[i] & wordMask(i, from, to)) !== 0) return true;
+        }
+      }
+      bit = pageStart + to;
+    }
+    return false;
   }
 
   /** The first set bit at or after `from`, or -1. */
@@ -111,6 +141,10 @@ export class SparseBitmap {
       const page = Math.floor(bit / PAGE_BITS);
       const words = this.#pages[page];
       if (words === null) break;
+      if (words === FULL) {
+        bit = (page + 1) * PAGE_BITS;
+        continue;
+      }
       const inPage = bit - page * PAGE_BITS;
       const zeros = ~(words[inPage >>> 5] >>> (inPage & 31));
       // Bits shifted in from the left read as ones in `zeros`, so the run never leaves the word.
@@ -143,14 +177,16 @@ export class SparseBitmap {
       const theirs = other.#pages[page];
       if (mine === null || theirs === FULL) continue;
       if (theirs === null) {
-        this.#count -= this.#pageCountOf(page);
-        this.#drop(page, null);
+        this.#counted(page, -this.#counts[page]);
         continue;
       }
-      const before = this.#pageCountOf(page);
       const words = this.#explicit(page);
-      for (let i = 0; i < PAGE_WORDS; i++) words[i] &= theirs[i];
-      this.#count += this.#pageCountOf(page) - before;
+      let left = 0;
+      for (let i = 0; i < PAGE_WORDS; i++) {
+        words[i] &= theirs[i];
+        left += popcount(words[i]);
+      }
+      this.#counted(page, left - this.#counts[page]);
     }
   }
 
@@ -168,7 +204,7 @@ export class SparseBitmap {
 
   /** Whether page `page` has any bit set. */
   pageHasBits(page: number): boolean {
-    return this.#pages[page] !== null && this.#pageCountOf(page) > 0;
+    return this.#counts[page] > 0;
   }
 
   /** Set bits in [first, first + count). */
@@ -206,7 +242,6 @@ export class SparseBitmap {
       changed += this.#changePage(page, from, to, value);
       bit = pageStart + to;
     }
-    this.#count += value ? changed : -changed;
     return changed;
   }
 
@@ -215,9 +250,9 @@ export class SparseBitmap {
     const pageBits = this.#bitsOf(page);
     if (value ? words === FULL : words === null) return 0;
     if (from === 0 && to === pageBits) {
-      const before = this.#pageCountOf(page);
-      this.#drop(page, value ? FULL : null);
-      return value ? pageBits - before : before;
+      const changed = value ? pageBits - this.#counts[page] : this.#counts[page];
+      this.#counted(page, value ? changed : -changed);
+      return changed;
     }
     const mine = this.#explicit(page);
     let changed = 0;
@@ -230,23 +265,46 @@ export class SparseBitmap {
         mine[i] = now;
       }
     }
+    this.#counted(page, value ? changed : -changed);
     return changed;
   }
 
   #orPage(page: number, theirs: Uint32Array): boolean {
-    const mine = this.#pages[page];
-    if (mine === FULL) return false;
-    const before = this.#pageCountOf(page);
+    if (this.#pages[page] === FULL) return false;
+    const bits = this.#bitsOf(page);
     if (theirs === FULL) {
-      this.#drop(page, FULL);
-    } else {
-      const words = this.#explicit(page);
-      for (let i = 0; i < PAGE_WORDS; i++) words[i] |= theirs[i];
-      if (page === this.pageCount - 1) this.#trim(words);
+      this.#counted(page, bits - this.#counts[page]);
+      return true;
     }
-    const added = this.#pageCountOf(page) - before;
-    this.#count += added;
+    let mine = this.#pages[page];
+    let added = 0;
+    for (let i = 0; i <= (bits - 1) >>> 5; i++) {
+      const fresh = theirs[i] & ~(mine === null ? 0 : mine[i]) & wordMask(i, 0, bits);
+      if (fresh === 0) continue;
+      mine ??= this.#explicit(page);
+      mine[i] |= fresh;
+      added += popcount(fresh);
+    }
+    if (added > 0) this.#counted(page, added);
     return added > 0;
+  }
+
+  /** Page `page` has so many more bits: it is explicit only if it is mixed now. */
+  #counted(page: number, more: number): void {
+    const count = this.#counts[page] += more;
+    this.#count += more;
+    const words = this.#pages[page];
+    if (count === 0) {
+      if (words !== null && words !== FULL) {
+        this.#explicitPages--;
+        words.fill(0);
+        this.#spare ??= words;
+      }
+      this.#pages[page] = null;
+    } else if (count === this.#bitsOf(page)) {
+      if (words !== null && words !== FULL) this.#explicitPages--;
+      this.#pages[page] = FULL;
+    }
   }
 
   /** Clears what lies past the end of the last page. */
@@ -261,25 +319,11 @@ export class SparseBitmap {
     return page === this.pageCount - 1 ? this.#lastPageBits : PAGE_BITS;
   }
 
-  #pageCountOf(page: number): number {
-    const words = this.#pages[page];
-    if (words === null) return 0;
-    if (words === FULL) return this.#bitsOf(page);
-    let total = 0;
-    for (let i = 0; i < PAGE_WORDS; i++) total += popcount(words[i]);
-    return total;
-  }
-
-  #drop(page: number, replacement: Uint32Array | null): void {
-    const words = this.#pages[page];
-    if (words !== null && words !== FULL) this.#explicitPages--;
-    this.#pages[page] = replacement;
-  }
-
   #explicit(page: number): Uint32Array {
     const words = this.#pages[page];
     if (words !== null && words !== FULL) return words;
-    const fresh = new Uint32Array(PAGE_WORDS);
+    const fresh = this.#spare ?? new Uint32Array(PAGE_WORDS);
+    this.#spare = null;
     if (words === FULL) {
       fresh.fill(0xffffffff);
       if (page === this.pageCount - 1) this.#trim(fresh);

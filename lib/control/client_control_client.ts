@@ -66,6 +66,10 @@ class ClientControlClient implements ControlClient<ClientOperations> {
     return answer;
   }
 
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;

@@ -102,7 +102,11 @@ export interface NodeOperations {
       broken: BrokenLeg[];
     };
   };
-  "leg.probe": { request: { path: string }; result: LegProbe };
+  /**
+   * `signaturesOnly`: known marks are enough, so data of an unknown kind is not looked for, which may take ten seconds. A node that does not
+   * know it looks for everything.
+   */
+  "leg.probe": { request: { path: string; signaturesOnly?: boolean }; result: LegProbe };
   "leg.create": { request: LegCreate; result: { legUuid: string } };
   /** As `leg.create`, in place of leg `replacesUuid` at the same index, which the node forgets. */
   "leg.replace": { request: LegCreate & { readonly replacesUuid: string }; result: { legUuid: string } };
@@ -216,4 +220,6 @@ export interface ControlClient<Operations> {
     // deno-lint-ignore no-explicit-any
   ): Promise<Operations[Op] extends { result: infer R } ? R : any>;
   close(): void;
+  /** Whether nothing can be asked any more: by `close`, or because an answer came too late and the stream is out of step. */
+  readonly isClosed: boolean;
 }

@@ -18,7 +18,8 @@ import {
   type LegShape,
   type NodeOperations,
 } from "./control_api.ts";
-import type { LegPlace } from "./node_address.ts";
+import { isUuid } from "../base/uuid.ts";
+import { canonicalNodeAddress, type LegPlace, parseLegPlace } from "./node_address.ts";
 import type { NodeConnections } from "./node_connections.ts";
 import type { FoundPool } from "./pool_lookup.ts";
 
@@ -97,39 +98,94 @@ export async function addLeg(
   return { poolName: pool.poolName, legIndex: index, legUuid, address: place.address, path: place.path, note };
 }
 
-/** Takes a leg out of the pool, and has its node forget it. @throws {ControlError} "refused", "not-found" */
-export async function removeLeg(served: ServedPool, legIndex: number): Promise<ChangedLeg> {
+/**
+ * Takes a leg out of the pool, and has its node forget it; a leg that is in no table any more is only forgotten.
+ * @param leg its index; or what names it when another leg has that index by now: its UUID, or its place, HOST:PORT:/PATH
+ * @throws {ControlError} "refused", "not-found", "bad-request" (the leg is named by none of these)
+ */
+export async function removeLeg(served: ServedPool, leg: number | string): Promise<ChangedLeg> {
   const { client, pool, nodes } = served;
-  const leg = (await tableOf(client)).find((each) => each.legIndex === legIndex);
-  if (leg !== undefined) await client.request("client.changeLegs", { kind: "remove", legIndex });
-  else if (!pool.strays.some((stray) => stray.legIndex === legIndex)) {
-    throw new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}. See "brmr pool show".`);
+  const table = await tableOf(client);
+  // By the table in force: if only a node of a former leg was asked, what it knows of the pool is old.
+  const strays = [...pool.strays, ...reachedLegs(pool)].filter((each) => {
+    return !table.some(({ legUuid }) => legUuid === each.legUuid);
+  });
+  const isMeant = meaningOf(leg, pool);
+  const member = table.find(isMeant);
+  const meant = strays.filter(isMeant);
+  if (member === undefined && meant.length === 0) {
+    throw new ControlError(
+      "not-found",
+      `Pool "${pool.poolName}" has no leg ${leg}, as far as the nodes that were asked know. See "brmr pool show"; a leg that ` +
+        `was removed while its node was away is found when that node is named with --node.`,
+    );
   }
-  const forgotten = leg === undefined
-    ? pool.strays.filter((stray) => stray.legIndex === legIndex)
-    : [{ address: leg.address, legUuid: leg.legUuid }];
-  const { address, legUuid } = forgotten[0];
+  if (member !== undefined && meant.length > 0) {
+    const ways = meant.map((stray) => `"${removalOf(pool.poolName, stray)}"`);
+    throw new ControlError(
+      "refused",
+      `Index ${leg} stands for two legs: ${member.address} has the one that is in the pool, and ` +
+        `${meant.map((stray) => `${stray.address}:${stray.path}`).join(", ")} one that is not. Erase the latter with ` +
+        `${ways.join(", ")}, or name the former by its UUID, ${member.legUuid}.`,
+    );
+  }
+  if (member !== undefined) await client.request("client.changeLegs", { kind: "remove", legIndex: member.legIndex });
+  const forgotten = member === undefined ? meant : [member];
+  const { address, legUuid, legIndex } = forgotten[0];
   let note = "";
-  for (const each of forgotten) note ||= await forgetLeg(nodes, pool.poolUuid, each.address, each.legUuid);
+  for (const each of forgotten) note ||= await forgetLeg(nodes, pool, each);
   return { poolName: pool.poolName, legIndex, legUuid, address, path: null, note };
+}
+
+/** Legs of the table as its reachable nodes have it. */
+function reachedLegs(pool: FoundPool): NamedLeg[] {
+  return pool.legs.flatMap(({ status, legIndex, legUuid, address }) => {
+    return status === null ? [] : [{ legIndex, legUuid, address, path: status.path }];
+  });
+}
+
+/** What a leg can be named by. */
+interface NamedLeg {
+  readonly legIndex: number;
+  readonly legUuid: string;
+  readonly address: string;
+  readonly path?: string;
+}
+
+/** Tells whether a leg is the one that was named. */
+function meaningOf(leg: number | string, pool: FoundPool): (candidate: NamedLeg) => boolean {
+  if (typeof leg === "number") return (candidate) => candidate.legIndex === leg;
+  if (isUuid(leg)) return (candidate) => candidate.legUuid === leg;
+  const place = parseLegPlace(leg);
+  const atPlace = [...pool.strays, ...reachedLegs(pool)].filter(({ address, path }) => {
+    return path === place.path && canonicalNodeAddress(address) === place.address;
+  });
+  return (candidate) => atPlace.some(({ legUuid }) => legUuid === candidate.legUuid);
+}
+
+/** The command that erases exactly this leg, wherever it is. */
+export function removalOf(
+  poolName: string,
+  leg: { readonly legUuid: string; readonly address: string },
+): string {
+  return `brmr leg remove ${poolName} ${leg.legUuid} --node ${leg.address}`;
 }
 
 /** Makes the node of a leg that is in no table any more forget it. Returns "", or what is left to do. */
 export async function forgetLeg(
   nodes: NodeConnections,
-  poolUuid: string,
-  address: string,
-  legUuid: string,
+  pool: { readonly poolUuid: string; readonly poolName: string },
+  leg: { readonly address: string; readonly legUuid: string },
 ): Promise<string> {
   try {
-    const node = await nodes.get(address);
-    await node.request("leg.delete", { poolUuid, legUuid, force: true });
+    const node = await nodes.get(leg.address);
+    await node.request("leg.delete", { poolUuid: pool.poolUuid, legUuid: leg.legUuid, force: true });
     return "";
   } catch (error) {
     if (!(error instanceof ControlError) || error.code === "internal") throw error;
     if (error.code === "not-found") return "";
     return `Its node could not erase it (${error.message}). It is a stranger to the pool now and is never trusted; ` +
-      `when its node is back, "brmr leg remove" erases it.`;
+      `when its node is back, "${removalOf(pool.poolName, leg)}" erases it.`;
   }
 }
 
@@ -157,7 +213,7 @@ export async function isLeftover(
   tableUuids: readonly string[],
   path: string,
 ): Promise<boolean> {
-  const { leg, found } = await node.request("leg.probe", { path });
+  const { leg, found } = await node.request("leg.probe", { path, signaturesOnly: true });
   if (found === null || leg === null) return false;
   return leg.poolUuid === poolUuid && !tableUuids.includes(leg.legUuid);
 }
@@ -183,7 +239,7 @@ export async function planLeg(
   force: boolean,
   node: ControlClient<NodeOperations>,
 ): Promise<LegCreate> {
-  const { found } = await node.request("leg.probe", { path });
+  const { found } = await node.request("leg.probe", { path, signaturesOnly: force });
   if (found !== null && !force) {
     throw new ControlError(
       "foreign-data",

@@ -48,6 +48,8 @@ export async function replaceLeg(
   const table = await tableOf(client);
   const leg = table.find((each) => each.legIndex === legIndex);
   if (leg === undefined) throw new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}.`);
+  const begun = await begunReplacement(served, leg, path);
+  if (begun !== null) return begun;
   if (leg.state === "in-sync") {
     const added = await addLeg(served, { address: leg.address, path }, { force, replacesIndex: legIndex });
     const note = `Leg ${legIndex} stays until it is in sync.`;
@@ -58,6 +60,24 @@ export async function replaceLeg(
   const note = "The client takes it in place of the old one and it copies everything.";
   const tableUuids = table.map((each) => each.legUuid);
   return await replaceCold(nodes, shape, leg.address, leg.legUuid, { legIndex, path, force, tableUuids, note });
+}
+
+/** The replacement of `leg` by the leg at `path` that an interrupted command has begun; null when there is none. */
+async function begunReplacement(
+  { pool, nodes }: ServedPool,
+  leg: { readonly legIndex: number; readonly legUuid: string; readonly address: string },
+  path: string,
+): Promise<Replacement | null> {
+  const newIndex = pool.record.legs.findIndex((entry) => entry?.replacesIndex === leg.legIndex);
+  if (newIndex < 0) return null;
+  const legUuid = pool.record.legs[newIndex]!.uuid;
+  const node = await nodes.get(leg.address);
+  const { legs } = await node.request("node.info", {});
+  if (!legs.some((each) => each.path === path && each.snapshot.legUuid === legUuid)) return null;
+  const { poolUuid, poolName } = pool;
+  const place = { poolUuid, poolName, legIndex: newIndex, legUuid, address: leg.address, path };
+  const note = `It was begun before. Leg ${leg.legIndex} stays until it is in sync.`;
+  return { ...place, replacedIndex: leg.legIndex, replacedUuid: leg.legUuid, way: "hot", isAlone: false, note };
 }
 
 /**
@@ -115,7 +135,7 @@ export async function undoReplacement(
   if (entry === null) throw new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}.`);
   const newIndex = pool.record.legs.findIndex((each) => each?.replacesIndex === legIndex);
   if (newIndex >= 0) {
-    const { note } = await withServed((served) => removeLeg(served, newIndex));
+    const { note } = await withServed((served) => removeLeg(served, pool.record.legs[newIndex]!.uuid));
     return `leg ${newIndex}, which was to replace it, is removed. ${note}`.trimEnd();
   }
   const pending = pool.strays.find((each) => each.legIndex === legIndex && each.replacesUuid === entry.uuid);

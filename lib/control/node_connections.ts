@@ -1,5 +1,6 @@
 /**
- * The storage nodes that one command talks to: each address is dialled once, failures are remembered and reported, and
+ * The storage nodes that one command talks to: each address is dialled once, and again when its connection
+ * was closed; failures are remembered and reported, and
  * everything is closed together.
  *
  * @module
@@ -27,16 +28,26 @@ export class NodeConnections {
     this.#dial = dial;
   }
 
-  /** The node at `address`. Throws what dialling it threw, the second time without dialling again. */
-  get(address: string): Promise<ControlClient<NodeOperations>> {
+  /**
+   * The node at `address`; dialled again when its connection has been closed meanwhile, as it is after an answer that was too late.
+   * Throws what dialling it threw, the second time without dialling again.
+   */
+  async get(address: string): Promise<ControlClient<NodeOperations>> {
     const key = canonicalNodeAddress(address);
-    let client = this.#clients.get(key);
-    if (client === undefined) {
-      client = this.#dial(key);
-      this.#clients.set(key, client);
-      // The caller sees the rejection too; this branch only takes note of it.
-      client.catch((error) => this.#failures.set(key, asControlError(error)));
+    for (;;) {
+      const known = this.#clients.get(key);
+      const client = await (known ?? this.#dialAnew(key));
+      if (!client.isClosed) return client;
+      // Unless somebody else has done so while we waited.
+      if (this.#clients.get(key) === known) this.#clients.delete(key);
     }
+  }
+
+  #dialAnew(key: string): Promise<ControlClient<NodeOperations>> {
+    const client = this.#dial(key);
+    this.#clients.set(key, client);
+    // The caller sees the rejection too; this branch only takes note of it.
+    client.catch((error) => this.#failures.set(key, asControlError(error)));
     return client;
   }
 

@@ -20,9 +20,20 @@ import { formatNodeAddress, type NodeAddress, parseNodeAddress } from "./node_ad
 export interface NodeControlOptions {
   /** For the connection and the handshake. */
   readonly timeoutMs: number;
-  /** For the answer to a request; `timeoutMs` if absent. Making a leg on a slow disk may take long. */
+  /** For the answer to a request; `timeoutMs` if absent. */
   readonly requestTimeoutMs?: number;
+  /** For requests that look at, make or erase a leg's device, which may be slow or have work before them; `requestTimeoutMs` if absent. */
+  readonly deviceTimeoutMs?: number;
 }
+
+/** Requests that wait for a device that is not served. */
+const DEVICE_REQUESTS: ReadonlySet<string> = new Set<keyof NodeOperations>([
+  "leg.probe",
+  "leg.create",
+  "leg.replace",
+  "leg.undoReplace",
+  "leg.delete",
+]);
 
 interface Frame {
   readonly type: number;
@@ -73,6 +84,7 @@ class NodeControlClient implements ControlClient<NodeOperations> {
   readonly #name: string;
   readonly #timeoutMs: number;
   readonly #requestTimeoutMs: number;
+  readonly #deviceTimeoutMs: number;
   readonly #message = new Message();
   #nextRequestId = 1;
   #isClosed = false;
@@ -84,6 +96,7 @@ class NodeControlClient implements ControlClient<NodeOperations> {
     this.#name = name;
     this.#timeoutMs = options.timeoutMs;
     this.#requestTimeoutMs = options.requestTimeoutMs ?? options.timeoutMs;
+    this.#deviceTimeoutMs = options.deviceTimeoutMs ?? this.#requestTimeoutMs;
   }
 
   async handshake(): Promise<void> {
@@ -119,6 +132,10 @@ class NodeControlClient implements ControlClient<NodeOperations> {
     return answer;
   }
 
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -130,7 +147,8 @@ class NodeControlClient implements ControlClient<NodeOperations> {
       throw new ControlError("unreachable", `The connection to the storage node ${this.#name} is closed. Try again.`);
     }
     const requestId = this.#nextRequestId++;
-    const frame = await this.#withTimeout(this.#requestTimeoutMs, `answer "${op}"`, async () => {
+    const timeoutMs = DEVICE_REQUESTS.has(op) ? this.#deviceTimeoutMs : this.#requestTimeoutMs;
+    const frame = await this.#withTimeout(timeoutMs, `answer "${op}"`, async () => {
       await this.#send(MessageType.CONTROL_REQUEST, requestId, { op, ...(request as Record<string, unknown>) });
       return await this.#receive();
     });

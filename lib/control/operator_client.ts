@@ -72,6 +72,10 @@ class SessionClient implements OperatorClient {
     }
   }
 
+  get isClosed(): boolean {
+    return this.#node.isClosed;
+  }
+
   /** The connection belongs to the command's NodeConnections. */
   close(): void {}
 }

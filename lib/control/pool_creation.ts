@@ -89,7 +89,9 @@ async function refuseTakenName(plan: PoolPlan, nodes: NodeConnections): Promise<
   await Promise.all(addresses.map(async (address) => {
     const client = await nodes.get(address);
     const info = await client.request("node.info", {});
-    if (info.legs.some((leg) => leg.snapshot.poolName === plan.poolName)) {
+    const isTaken = info.legs.some((leg) => leg.snapshot.poolName === plan.poolName) ||
+      info.broken.some(({ leg }) => leg?.poolName === plan.poolName);
+    if (isTaken) {
       throw new ControlError(
         "exists",
         `The storage node ${address} already has a pool called "${plan.poolName}". ` +
@@ -102,7 +104,7 @@ async function refuseTakenName(plan: PoolPlan, nodes: NodeConnections): Promise<
 async function probeLegs(plan: PoolPlan, nodes: NodeConnections): Promise<LegProbe[]> {
   const probes = await Promise.all(plan.legs.map(async (leg) => {
     const client = await nodes.get(leg.address);
-    return await client.request("leg.probe", { path: leg.path });
+    return await client.request("leg.probe", { path: leg.path, signaturesOnly: plan.force === true });
   }));
   for (const [index, probe] of probes.entries()) {
     const { address, path } = plan.legs[index];

@@ -6,7 +6,7 @@
  */
 
 import { compareRank, type SharedEpoch } from "../disk_format/records.ts";
-import { type BrokenLeg, ControlError, type LegStatus } from "./control_api.ts";
+import { type BrokenLeg, ControlError, type LegStatus, type NodeOperations } from "./control_api.ts";
 import { canonicalNodeAddress } from "./node_address.ts";
 import type { NodeConnections, NodeFailure } from "./node_connections.ts";
 
@@ -21,6 +21,18 @@ export interface FoundLeg {
   readonly status: LegStatus | null;
   /** Why there is no status, else null. */
   readonly problem: string | null;
+  /** Its node answers and has it no more, not even as a leg that it cannot serve: deleted, or replaced. */
+  readonly isGone: boolean;
+}
+
+/** A leg of a pool that a node has and the pool's table does not: formatted and not taken in, or removed. Never trusted. */
+export interface StrayLeg {
+  readonly address: string;
+  readonly path: string;
+  readonly legUuid: string;
+  readonly legIndex: number;
+  /** The leg of the same index in whose place it was made; "" for none. */
+  readonly replacesUuid: string;
 }
 
 /** A pool as its reachable nodes describe it. */
@@ -42,20 +54,20 @@ export interface FoundPool {
   /** The node at which an operator's session of the pool runs; null when none does, as far as is known. */
   readonly operatorAt: string | null;
   readonly unreachable: readonly NodeFailure[];
-  /** Legs of this pool that nodes have and its table does not: formatted and not taken in, or removed. Never trusted. */
-  readonly strays: readonly {
-    readonly address: string;
-    readonly path: string;
-    readonly legUuid: string;
-    readonly legIndex: number;
-    /** The leg of the same index in whose place it was made; "" for none. */
-    readonly replacesUuid: string;
-  }[];
+  /** What its nodes have of it besides. */
+  readonly strays: readonly StrayLeg[];
 }
+
+/** A node that answered, and what it says of itself. */
+export type FoundNode =
+  & { readonly address: string }
+  & Readonly<Omit<NodeOperations["node.info"]["result"], "address" | "legs" | "broken">>;
 
 /** What a search over nodes saw. */
 export interface FoundPools {
   readonly pools: readonly FoundPool[];
+  /** Nodes that answered, in no order, at the addresses by which they were asked: one may be there twice. */
+  readonly nodes: readonly FoundNode[];
   /** Legs that a node knows and cannot serve. */
   readonly broken: readonly (BrokenLeg & { readonly address: string })[];
   readonly unreachable: readonly NodeFailure[];
@@ -75,8 +87,8 @@ interface NodeAnswer {
 
 /**
  * The pool called `pool` (name or UUID), searched from `addresses`.
- * @throws {ControlError} "unreachable" when no node answers, "not-found" when none knows it, "bad-request" when the name
- *   stands for two pools.
+ * @throws {ControlError} "not-found" when every node answers and none knows it, "unreachable" when none of those that answer does
+ *   and others do not, "bad-request" when the name stands for two pools.
  */
 export async function findPool(pool: string, addresses: readonly string[], nodes: NodeConnections): Promise<FoundPool> {
   const broken: BrokenLeg[] = [];
@@ -93,8 +105,9 @@ export async function findPool(pool: string, addresses: readonly string[], nodes
   if (pools.length === 1) return pools[0];
   if (pools.length === 0) {
     const missed = nodes.failures.map((failure) => failure.address);
+    // Those that are silent may know it: whoever waits for them must not take this for the last word.
     throw new ControlError(
-      "not-found",
+      missed.length === 0 ? "not-found" : "unreachable",
       `No reachable storage node knows a pool called "${pool}". Look with "brmr pool list"` +
         (missed.length === 0 ? "." : `; ${missed.join(", ")} did not answer.`),
     );
@@ -109,14 +122,17 @@ export async function findPool(pool: string, addresses: readonly string[], nodes
 /** All pools that the nodes at `addresses`, and the nodes these lead to, have legs of. Sorted by name. */
 export async function findAllPools(addresses: readonly string[], nodes: NodeConnections): Promise<FoundPools> {
   const broken: (BrokenLeg & { address: string })[] = [];
+  const found: FoundNode[] = [];
   const sightings = await searchFrom(addresses, nodes, async (address) => {
     const info = await nodes.tryAsk(address, (client) => client.request("node.info", {}));
     if (info === null) return null;
+    const { nodeName, version, pid, residentBytes, bufferBytes } = info;
+    found.push({ address, nodeName, version, pid, residentBytes, bufferBytes });
     for (const leg of info.broken) broken.push({ ...leg, address });
     return { legs: info.legs };
   });
   const unreachable = nodes.failures;
-  return { pools: groupByPool(sightings, unreachable, broken), broken, unreachable };
+  return { pools: groupByPool(sightings, unreachable, broken), nodes: found, broken, unreachable };
 }
 
 /** Asks `addresses`, then every address that the answers' leg tables name, until there is no new one. */
@@ -182,6 +198,7 @@ function describePool(
     // By UUID: one node may be known under two addresses, and then shows up twice.
     const sighting = group.find((candidate) => candidate.leg.snapshot.legUuid === entry.uuid);
     const failure = failures.find((candidate) => candidate.address === canonicalNodeAddress(entry.address));
+    const brokenLeg = broken.find(({ legUuid }) => legUuid === entry.uuid);
     legs.push({
       legIndex,
       legUuid: entry.uuid,
@@ -189,7 +206,8 @@ function describePool(
       isInSyncMember: (record.inSyncMask >> legIndex & 1) === 1,
       status: sighting?.leg ?? null,
       problem: sighting !== undefined ? null : pendingText(group, legIndex, entry.uuid) ?? failure?.message ??
-        notServedText(entry.address, broken.find(({ legUuid }) => legUuid === entry.uuid)),
+        notServedText(entry.address, brokenLeg),
+      isGone: sighting === undefined && failure === undefined && brokenLeg === undefined,
     });
   }
   const sessions = group.map(({ leg }) => leg.snapshot.session).filter((session) => session !== null);
@@ -207,14 +225,21 @@ function describePool(
     heldBy: holder?.clientName ?? null,
     isCaredFor: holder === undefined && sessions.length > 0,
     operatorAt: group.find(({ hasOperator }) => hasOperator)?.address ?? null,
-    strays: group.filter(({ leg }) => !record.legs.some((entry) => entry?.uuid === leg.snapshot.legUuid))
-      .map(({ address, leg: { path, snapshot: { legUuid, legIndex, replacesUuid } } }) => {
-        return { address, path, legUuid, legIndex, replacesUuid };
-      }),
+    strays: straysOf(group, record),
     unreachable: failures.filter((failure) =>
       legs.some((leg) => canonicalNodeAddress(leg.address) === failure.address)
     ),
   };
+}
+
+/** Legs that are not in the table, each once: one node may be known under two addresses. */
+function straysOf(group: readonly Sighting[], record: SharedEpoch): StrayLeg[] {
+  const strays = new Map<string, StrayLeg>();
+  for (const { address, leg: { path, snapshot: { legUuid, legIndex, replacesUuid } } } of group) {
+    if (record.legs.some((entry) => entry?.uuid === legUuid) || strays.has(legUuid)) continue;
+    strays.set(legUuid, { address, path, legUuid, legIndex, replacesUuid });
+  }
+  return [...strays.values()];
 }
 
 /** Why a node that answers has no status of its leg; `broken` is what it says itself. */

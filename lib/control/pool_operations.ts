@@ -13,13 +13,15 @@ export interface DeletedPool {
   readonly poolUuid: string;
   readonly poolName: string;
   readonly deleted: readonly { readonly legIndex: number; readonly address: string; readonly path: string }[];
+  /** Legs that their nodes did not have any more. */
+  readonly gone: readonly { readonly legIndex: number; readonly address: string }[];
   /** Legs that could not be reached and still exist, with the reason. */
   readonly left: readonly { readonly legIndex: number; readonly address: string; readonly message: string }[];
 }
 
 /**
- * Deletes every leg of `pool`. Without `force`, refuses when it is attached or a leg cannot be reached, before anything
- * is deleted; with it, deletes what can be reached and reports the rest.
+ * Deletes every leg of `pool`, and what its nodes have of it besides. Without `force`, refuses when it is attached or a leg cannot
+ * be reached, before anything is deleted; with it, deletes what can be reached and reports the rest.
  * @throws {ControlError} "in-use", "unreachable", or what a node answered.
  */
 export async function deletePool(pool: FoundPool, force: boolean, nodes: NodeConnections): Promise<DeletedPool> {
@@ -29,29 +31,32 @@ export async function deletePool(pool: FoundPool, force: boolean, nodes: NodeCon
       `Pool "${pool.poolName}" is attached by ${pool.heldBy}. Detach it first with "brmr detach ${pool.poolName}".`,
     );
   }
-  const away = pool.legs.filter((leg) => leg.status === null);
+  // Gone: an earlier deletion got that far.
+  const gone = pool.legs.filter((leg) => leg.isGone).map(({ legIndex, address }) => ({ legIndex, address }));
+  const away = pool.legs.filter((leg) => leg.status === null && !leg.isGone);
   if (away.length > 0 && !force) {
     throw new ControlError(
       "unreachable",
       `Leg ${away.map((leg) => `${leg.legIndex} (${leg.address})`).join(", ")} of pool "${pool.poolName}" cannot be ` +
-        `reached and would be left behind. Start its node, or add --force to delete the others.`,
+        `reached or served, and would be left behind. Start its node, or add --force to delete the others.`,
     );
   }
   const deleted: { legIndex: number; address: string; path: string }[] = [];
   const left = away.map((leg) => ({ legIndex: leg.legIndex, address: leg.address, message: leg.problem ?? "" }));
-  for (const leg of pool.legs) {
-    if (leg.status === null) continue;
-    const { legIndex, legUuid, address } = leg;
+  const members = pool.legs.flatMap(({ legIndex, legUuid, address, status }) => {
+    return status === null ? [] : [{ legIndex, legUuid, address, path: status.path }];
+  });
+  for (const { legIndex, legUuid, address, path } of [...members, ...pool.strays]) {
     try {
       const client = await nodes.get(address);
       await client.request("leg.delete", { poolUuid: pool.poolUuid, legUuid, force });
-      deleted.push({ legIndex, address, path: leg.status.path });
+      deleted.push({ legIndex, address, path });
     } catch (error) {
       if (deleted.length === 0 && !force) throw error; // nothing has happened yet: the plain refusal says it best
       left.push({ legIndex, address, message: error instanceof Error ? error.message : String(error) });
     }
   }
-  return { poolUuid: pool.poolUuid, poolName: pool.poolName, deleted, left };
+  return { poolUuid: pool.poolUuid, poolName: pool.poolName, deleted, gone, left };
 }
 
 /** How resync shall go on. Absent: as it is. */

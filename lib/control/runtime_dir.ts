@@ -26,12 +26,14 @@ const process: RuntimeSurroundings = {
 };
 
 /**
- * The directory of control sockets: $BRMR_RUNTIME_DIR, else $XDG_RUNTIME_DIR/brmr, else /run/brmr when this user may write
- * there, else /tmp/brmr-UID. It need not exist yet.
+ * The directory of control sockets: $BRMR_RUNTIME_DIR; else, for root, /run/brmr, if that can be written to; else
+ * $XDG_RUNTIME_DIR/brmr; else /run/brmr when this user may write there; else /tmp/brmr-UID. It need not exist yet.
  */
 export function runtimeDir(surroundings: RuntimeSurroundings = process): string {
   const own = surroundings.env("BRMR_RUNTIME_DIR");
   if (own !== undefined && own !== "") return own;
+  // Root has an XDG_RUNTIME_DIR in a login session and none in a service: both must find the same pools.
+  if (surroundings.uid() === 0 && surroundings.isWritable(SYSTEM_DIR)) return SYSTEM_DIR;
   const user = surroundings.env("XDG_RUNTIME_DIR");
   if (user !== undefined && user !== "") return `${user}/brmr`;
   if (surroundings.isWritable(SYSTEM_DIR)) return SYSTEM_DIR;

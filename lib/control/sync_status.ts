@@ -9,7 +9,7 @@
 
 import { compareRank } from "../disk_format/records.ts";
 import type { LegSnapshot, LegState } from "../core/snapshot.ts";
-import type { FoundLeg, FoundPool } from "./pool_lookup.ts";
+import type { FoundLeg, FoundPool, StrayLeg } from "./pool_lookup.ts";
 
 /** One leg's standing. */
 export interface LegSync {
@@ -50,6 +50,8 @@ export interface SyncStatus {
   /** Nobody has it attached, and its legs reconcile or resync by themselves. */
   readonly isCaredFor: boolean;
   readonly legs: readonly LegSync[];
+  /** What nodes have of the pool besides its legs: never trusted, and to be erased. */
+  readonly strays: readonly StrayLeg[];
   /** All legs of the table are in sync and answer. */
   readonly isWhole: boolean;
 }
@@ -67,6 +69,7 @@ export function syncStatusOf(pool: FoundPool): SyncStatus {
     heldBy: pool.heldBy,
     isCaredFor: pool.isCaredFor,
     legs,
+    strays: pool.strays,
     isWhole: legs.every((leg) => leg.state === "in-sync"),
   };
 }

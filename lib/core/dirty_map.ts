@@ -41,12 +41,12 @@ export class DirtyMap {
 
   /** Marks chunks dirty. */
   add(firstChunk: number, count: number): void {
-    if (this.#bits.set(firstChunk, count) > 0) this.#touch(firstChunk, count);
+    this.#change(firstChunk, count, true);
   }
 
   /** Marks chunks clean. Whether they may be is the caller's business. */
   clear(firstChunk: number, count: number): void {
-    if (this.#bits.clear(firstChunk, count) > 0) this.#touch(firstChunk, count);
+    if (this.#bits.count > 0) this.#change(firstChunk, count, false);
   }
 
   /** Marks everything in `other` dirty. */
@@ -95,12 +95,14 @@ export class DirtyMap {
     return -1;
   }
 
-  /** The save of `page` under `incarnation` has ended. */
-  finishSave(page: number, incarnation: number, saved: boolean): void {
-    if (incarnation !== this.incarnation) return;
+  /** The save of `page` under `incarnation` has ended. Returns whether the checkpoint waits, or has waited, for it. */
+  finishSave(page: number, incarnation: number, saved: boolean): boolean {
+    if (incarnation !== this.incarnation) return false;
     this.#saving.delete(page);
     if (!saved) this.#unsaved.add(page);
-    if (this.#checkpointSaving.delete(page) && !saved) this.#checkpoint.add(page);
+    const isAwaited = this.#checkpointSaving.delete(page);
+    if (isAwaited && !saved) this.#checkpoint.add(page);
+    return isAwaited;
   }
 
   /** From now on: is everything that is in memory now on disk? See {@link isCheckpointDone}. */
@@ -116,8 +118,15 @@ export class DirtyMap {
     return this.#checkpoint.size === 0 && this.#checkpointSaving.size === 0;
   }
 
-  #touch(firstChunk: number, count: number): void {
-    const last = Math.floor((firstChunk + count - 1) / PAGE_BITS);
-    for (let page = Math.floor(firstChunk / PAGE_BITS); page <= last; page++) this.#unsaved.add(page);
+  /** Only pages in which something changes differ from the disk by it. */
+  #change(firstChunk: number, count: number, dirty: boolean): void {
+    const end = firstChunk + count;
+    for (let chunk = firstChunk; chunk < end;) {
+      const page = Math.floor(chunk / PAGE_BITS);
+      const next = Math.min(end, (page + 1) * PAGE_BITS);
+      const changed = dirty ? this.#bits.set(chunk, next - chunk) : this.#bits.clear(chunk, next - chunk);
+      if (changed > 0) this.#unsaved.add(page);
+      chunk = next;
+    }
   }
 }

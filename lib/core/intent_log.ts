@@ -74,6 +74,8 @@ export class IntentLog {
       const extent = slots[slot];
       if (extent !== FREE_SLOT && !this.#byExtent.has(extent)) this.#byExtent.set(extent, slot);
       else {
+        // On disk a second place of an extent would outlive the first.
+        if (extent !== FREE_SLOT) this.#version[this.#blockOf(slot)]++;
         this.#slots[slot] = FREE_SLOT;
         this.#free.push(slot);
       }

@@ -57,9 +57,9 @@ export class LegIo {
       this.#reject(connection, message, slot);
       return;
     }
-    const operation = leg.operations.allocate(kind, connection, offset, lengthBytes);
+    const operation = this.#begin(kind, connection, offset, lengthBytes);
     if (operation < 0) {
-      this.#overCredit(connection, slot);
+      this.#overCredit(connection, message, slot);
       return;
     }
     const operations = leg.operations;
@@ -70,7 +70,6 @@ export class LegIo {
     const isKnown = message.sequence <= leg.receivedSequence;
     if (!isKnown) leg.receivedSequence = message.sequence;
     leg.lastWriteMs = leg.nowMs;
-    leg.clientOperations++;
     leg.counters.writes++;
     leg.counters.writtenBytes += lengthBytes;
     leg.writesInFlight.add(offset, lengthBytes);
@@ -116,13 +115,12 @@ export class LegIo {
       leg.send(connection, MessageType.DATA, message.requestId, isServed ? EINVAL : ESTALE);
       return;
     }
-    const operation = leg.operations.allocate(OperationKind.READ, connection, message.offset, message.length);
+    const operation = this.#begin(OperationKind.READ, connection, message.offset, message.length);
     if (operation < 0) {
-      this.#overCredit(connection, -1);
+      this.#overCredit(connection, message, -1);
       return;
     }
     leg.operations.requestId[operation] = message.requestId;
-    leg.clientOperations++;
     leg.counters.reads++;
     leg.counters.readBytes += message.length;
     if (this.#target.mustWait(operation)) this.#parkForChunk(operation);
@@ -132,13 +130,12 @@ export class LegIo {
   /** FLUSH of the session in force: `sequence` is the barrier. */
   handleFlush(connection: number, message: Message): void {
     const leg = this.#leg;
-    const operation = leg.operations.allocate(OperationKind.FLUSH, connection, 0, 0);
+    const operation = this.#begin(OperationKind.FLUSH, connection, 0, 0);
     if (operation < 0) {
-      this.#overCredit(connection, -1);
+      this.#overCredit(connection, message, -1);
       return;
     }
     leg.operations.requestId[operation] = message.requestId;
-    leg.clientOperations++;
     leg.counters.flushes++;
     leg.unflushed.rotate();
     leg.operations.state[operation] = OperationState.DISK;
@@ -446,15 +443,22 @@ export class LegIo {
     this.#leg.send(connection, MessageType.ACK, message.requestId, EINVAL);
   }
 
-  /** The client has more in flight than it was granted: a broken or hostile peer. */
-  #overCredit(connection: number, slot: number): void {
-    this.#leg.freeSlot(slot);
-    this.#leg.event(
-      "error",
-      "over-credit",
-      "A client sent more requests than it was granted; its connection is closed",
-    );
-    this.#leg.close(connection);
+  /** Takes up a request; -1 when there is no room. */
+  #begin(kind: number, connection: number, offset: number, lengthBytes: number): number {
+    const leg = this.#leg;
+    const operation = leg.operations.allocate(kind, connection, offset, lengthBytes);
+    if (operation >= 0) leg.clientOperations++;
+    return operation;
+  }
+
+  /** The client has more in flight than there is room for, which is twice what it was granted and more: a broken or hostile peer. */
+  #overCredit(connection: number, message: Message, slot: number): void {
+    const leg = this.#leg;
+    leg.freeSlot(slot);
+    const text = "A client sent more requests than it was granted";
+    leg.event("error", "over-credit", `${text}; its connection is closed`);
+    leg.refuse(connection, message.requestId, "bad-request", text);
+    leg.close(connection);
   }
 }
 

@@ -2,6 +2,9 @@
  * What a leg writes to its metadata area, and when: epoch records at once, intent blocks when a write waits for them, dirty pages
  * when the intent log needs room or the leg is idle. Tokens of metadata writes are separate from those of data I/O.
  *
+ * A dirty page that could not be written stays unsaved. After such a failure no page is written before `retryPages`: a disk that fails,
+ * or has no space, is not kept busy with it.
+ *
  * @module
  */
 
@@ -31,7 +34,14 @@ type Pending =
 export type MetadataDone =
   | { readonly kind: "record"; readonly purpose: number; readonly result: number }
   | { readonly kind: "intents"; readonly result: number }
-  | { readonly kind: "page"; readonly result: number };
+  /** `isAwaited`: it is one of those that its map's checkpoint waits for. `isNews`: of a failure, whether it is the first since a page was saved. */
+  | {
+    readonly kind: "page";
+    readonly result: number;
+    readonly legIndex: number;
+    readonly isAwaited: boolean;
+    readonly isNews: boolean;
+  };
 
 /** The metadata writer of one leg. */
 export class LegMetadata {
@@ -42,6 +52,10 @@ export class LegMetadata {
   #sequence: number;
   #nextToken = 1;
   #pagesInFlight = 0;
+  /** A page could not be written: no other is tried until {@link retryPages}. */
+  #arePagesHeld = false;
+  /** No page was saved since one could not be written. */
+  #arePagesFailing = false;
   /** Purposes of record writes that wait for {@link releaseRecords}; null when none need to. */
   #heldRecords: number[] | null = null;
   /** Record writes begun, and the last of them that is on the disk. */
@@ -100,6 +114,11 @@ export class LegMetadata {
     }
   }
 
+  /** Pages may be written again. Called from time to time. */
+  retryPages(): void {
+    this.#arePagesHeld = false;
+  }
+
   /** Saves dirty pages, as many as may be in flight. Returns whether any is unsaved or being saved. */
   savePages(): boolean {
     const leg = this.#leg;
@@ -108,7 +127,7 @@ export class LegMetadata {
       const map = leg.mapAt(index);
       if (map === null || map.unsavedCount === 0) continue;
       unsaved = true;
-      while (this.#pagesInFlight < PAGES_IN_FLIGHT) {
+      while (!this.#arePagesHeld && this.#pagesInFlight < PAGES_IN_FLIGHT) {
         const page = map.takeUnsaved();
         if (page < 0) break;
         map.bits.copyPage(page, this.#words);
@@ -151,8 +170,12 @@ export class LegMetadata {
       return { kind: "intents", result };
     }
     this.#pagesInFlight--;
-    this.#leg.mapAt(pending.legIndex)?.finishSave(pending.page, pending.incarnation, result === 0);
-    return { kind: "page", result };
+    const { legIndex, page, incarnation } = pending;
+    const isAwaited = this.#leg.mapAt(legIndex)?.finishSave(page, incarnation, result === 0) ?? false;
+    const isNews = result < 0 && !this.#arePagesFailing;
+    this.#arePagesFailing = result < 0;
+    if (result < 0) this.#arePagesHeld = true;
+    return { kind: "page", result, legIndex, isAwaited, isNews };
   }
 
   #write(offset: number, block: Uint8Array, pending: Pending): void {

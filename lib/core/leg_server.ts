@@ -18,7 +18,7 @@ import { LegContext, type LegServerOptions } from "./leg_context.ts";
 import { LegHash } from "./leg_hash.ts";
 import { LegReaders } from "./leg_readers.ts";
 import { LegIo } from "./leg_io.ts";
-import { LegMetadata } from "./leg_metadata.ts";
+import { LegMetadata, type MetadataDone } from "./leg_metadata.ts";
 import { LegSession } from "./leg_session.ts";
 import type { Reach } from "./leg_addresses.ts";
 import { OperationKind } from "./operation_table.ts";
@@ -143,11 +143,21 @@ export class LegServer {
       if (this.#leg.session !== null) this.#io.makeRoom();
     } else if (done?.kind === "intents") this.#io.intentsWritten(result);
     else if (done?.kind === "page" && this.#leg.session !== null) this.#io.makeRoom();
-    if (result < 0) {
-      this.#leg.event("error", "metadata-failed", `A metadata write failed (${result})`);
-      if (done?.kind === "record") this.#target.recordFailed(result);
-    }
+    if (result < 0 && done !== null) this.#metadataFailed(done, result);
     this.#after();
+  }
+
+  #metadataFailed(done: MetadataDone, result: number): void {
+    if (done.kind !== "page" || done.isNews) {
+      this.#leg.event("error", "metadata-failed", `A metadata write failed (${result})`);
+    }
+    if (done.kind === "record") this.#target.recordFailed(result);
+    else if (done.kind === "intents") this.#session.intentsFailed(result);
+    else {
+      const isOwn = done.legIndex === this.#leg.legIndex;
+      this.#session.pageFailed(result, done.isAwaited && !isOwn);
+      if (done.isAwaited) this.#target.pageFailed(result, isOwn);
+    }
   }
 
   /** HASH has ended: two words a chunk. */
@@ -170,6 +180,7 @@ export class LegServer {
     this.#target.tick();
     if (nowMs >= this.#nextTickMs) {
       this.#nextTickMs = nowMs + TICK_MS;
+      this.#metadata.retryPages();
       this.#session.tick();
       this.#clean();
     }

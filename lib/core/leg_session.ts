@@ -11,13 +11,15 @@ import { MAX_LEGS } from "../disk_format/records.ts";
 import type { Claim, EpochChange, Hello, Return } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { answerOffer, Feature } from "../wire/negotiate.ts";
+import { claimantOf, heldText, rightOf } from "./claimants.ts";
 import type { LegContext, Session } from "./leg_context.ts";
 import type { LegIo } from "./leg_io.ts";
 import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
+import { KEPT_FOR_SESSIONS } from "./operation_table.ts";
 import type { ResyncTarget } from "./resync_target.ts";
 
-/** Purpose of the record write that makes a promise durable. */
-const PURPOSE_CLAIM = 0;
+/** Flushes of claims and ends of sessions under way at a time. */
+const MOST_FLUSHES = KEPT_FOR_SESSIONS - 1;
 
 /** A claim under way. */
 interface PendingClaim {
@@ -25,6 +27,8 @@ interface PendingClaim {
   readonly requestId: number;
   readonly claim: Claim;
   stage: "drain" | "flush" | "record";
+  /** Of the record write that makes the promise durable: that of a claim before it says nothing of this one. */
+  readonly purpose: number;
 }
 
 /** An epoch record being written. */
@@ -45,10 +49,15 @@ export class LegSession {
   readonly #target: ResyncTarget;
   #pendingClaim: PendingClaim | null = null;
   readonly #pendingEpochs: PendingEpoch[] = [];
+  /** Suspicions came with records that were refused, and may not be on the disk. */
+  #owesPages = false;
   #nextPurpose = 1;
   #detach: { connection: number; requestId: number; stage: "flush" | "pages" | "intents" } | null = null;
   #flushAfterLoss = false;
+  /** The flush of a claim or of a session's end that counts, -1 for none; how many are under way, and whether one waits until they are fewer. */
   #flushOperation = -1;
+  #flushCount = 0;
+  #flushWaits = false;
   /** The flush that records wait for, -1 for none; and whether another must follow it. */
   #recordFlush = -1;
   #recordFlushAgain = false;
@@ -135,7 +144,7 @@ export class LegSession {
       leg.peers.delete(old.connection);
       leg.close(old.connection);
     }
-    this.#pendingClaim = { connection, requestId, claim, stage: "drain" };
+    this.#pendingClaim = { connection, requestId, claim, stage: "drain", purpose: this.#nextPurpose++ };
     this.#advanceClaim();
   }
 
@@ -189,7 +198,7 @@ export class LegSession {
     leg.isStable = false;
     this.#target.handleEpoch();
     const purpose = this.#nextPurpose++;
-    const needsPages = change.suspectExtents.length > 0;
+    const needsPages = change.suspectExtents.length > 0 || this.#owesPages;
     if (needsPages) { for (const map of leg.maps) map?.beginCheckpoint(); }
     this.#pendingEpochs.push({ purpose, connection, requestId, isWritten: false, needsPages });
     if (losesMember) this.#flushBeforeRecord();
@@ -224,16 +233,17 @@ export class LegSession {
       leg.send(connection, MessageType.ACK, requestId, -1);
       return;
     }
+    // Answered once: the first is under way.
+    if (this.#detach !== null) return;
     this.#target.abort("the client detaches");
     this.#detach = { connection, requestId, stage: "flush" };
-    this.#flushOperation = this.#io.flushSession();
+    this.#flush();
   }
 
   /** A record write has ended. */
   recordWritten(purpose: number, result: number): void {
     const leg = this.#leg;
-    if (purpose === PURPOSE_CLAIM) {
-      if (this.#pendingClaim?.stage !== "record") return;
+    if (purpose === this.#pendingClaim?.purpose) {
       if (result < 0) this.#failClaim("io-error", `The claim could not be recorded on the disk (${result})`);
       else this.#grant();
       return;
@@ -246,6 +256,29 @@ export class LegSession {
       this.#pendingEpochs.splice(at, 1);
       leg.refuse(pending.connection, pending.requestId, "io-error", `The epoch could not be recorded (${result})`);
     } else this.#confirmEpochs();
+  }
+
+  /**
+   * A dirty page could not be written (`result`); `isAwaited`: one that a checkpoint of another leg's map waits for. What is not on the disk
+   * cannot be confirmed: the client goes on without this leg. Only the last leg in sync keeps it waiting until the page can be written, as
+   * long as no other record waits behind.
+   */
+  pageFailed(result: number, isAwaited: boolean): void {
+    const leg = this.#leg;
+    if (this.#detach?.stage === "pages") this.#endDetach(result);
+    if (!isAwaited || this.#pendingEpochs.length === 0 || !this.#pendingEpochs[0].needsPages) return;
+    const isLast = leg.record.inSyncMask === 1 << leg.legIndex;
+    if (isLast && this.#pendingEpochs.length === 1) return;
+    // A later record vouches for the suspicions of an earlier one.
+    this.#owesPages = true;
+    for (const { connection, requestId } of this.#pendingEpochs.splice(0)) {
+      leg.refuse(connection, requestId, "io-error", `What other legs may lack could not be recorded (${result})`);
+    }
+  }
+
+  /** A block of the intent log could not be written. */
+  intentsFailed(result: number): void {
+    if (this.#detach?.stage === "intents") this.#endDetach(result);
   }
 
   /** Confirms epochs in the order in which they came: a later one vouches for the suspicions of an earlier one. */
@@ -262,9 +295,11 @@ export class LegSession {
     }
   }
 
-  /** A flush that a record waits for is done, or one at a session's end. Of these only the one asked for last counts. */
+  /** A flush that a record waits for is done, or one of a claim or at a session's end. Of these only the one asked for last counts. */
   sessionFlushed(operation: number, result: number): void {
     if (operation === this.#recordFlush) return this.#recordFlushed(result);
+    this.#flushCount--;
+    if (this.#flushWaits) return this.#flush();
     if (operation !== this.#flushOperation) return;
     this.#flushOperation = -1;
     const claim = this.#pendingClaim;
@@ -275,7 +310,7 @@ export class LegSession {
         this.#leg.promisedGeneration = claim.claim.generation;
         this.#leg.promisedTo = claim.claim.clientUuid;
         claim.stage = "record";
-        this.#metadata.writeRecord(PURPOSE_CLAIM);
+        this.#metadata.writeRecord(claim.purpose);
       }
     } else if (this.#detach?.stage === "flush") {
       if (result < 0) this.#endDetach(result);
@@ -311,7 +346,7 @@ export class LegSession {
     }
     if (this.#flushAfterLoss && this.#pendingClaim === null && leg.clientOperations === 0) {
       this.#flushAfterLoss = false;
-      this.#flushOperation = this.#io.flushSession();
+      this.#flush();
     }
   }
 
@@ -385,7 +420,14 @@ export class LegSession {
     const claim = this.#pendingClaim;
     if (claim === null || this.#leg.clientOperations > 0 || this.#target.busyCount > 0) return;
     claim.stage = "flush";
-    this.#flushOperation = this.#io.flushSession();
+    this.#flush();
+  }
+
+  /** Who claims and goes away, again and again, does not fill a slow disk with flushes. */
+  #flush(): void {
+    this.#flushWaits = this.#flushCount === MOST_FLUSHES;
+    this.#flushOperation = this.#flushWaits ? -1 : this.#io.flushSession();
+    if (!this.#flushWaits) this.#flushCount++;
   }
 
   #grant(): void {
@@ -393,6 +435,7 @@ export class LegSession {
     const claim = this.#pendingClaim as PendingClaim;
     this.#pendingClaim = null;
     this.#flushAfterLoss = false;
+    this.#owesPages = false;
     leg.sessionCount++;
     leg.hasDetached = false;
     leg.session = {
@@ -459,23 +502,6 @@ export class LegSession {
     const leg = this.#leg;
     return { shared: leg.record, promisedGeneration: leg.promisedGeneration, promisedTo: leg.promisedTo };
   }
-}
-
-/** What kind of claimant it is. */
-function claimantOf(claim: Claim): { readonly isCaretaker: boolean; readonly isOrdered: boolean } {
-  const isCaretaker = claim.caretaker === true;
-  return { isCaretaker, isOrdered: isCaretaker && claim.ordered === true };
-}
-
-/** A claim ends the session of whoever has less of it: a caretaker, one that an operator has given orders, a client. */
-function rightOf({ isCaretaker, isOrdered }: { readonly isCaretaker: boolean; readonly isOrdered: boolean }): number {
-  return isCaretaker ? Number(isOrdered) : 2;
-}
-
-function heldText({ clientName, isCaretaker, isOrdered }: Session): string {
-  if (isOrdered) return `${clientName} is carrying out an operator's command on the pool; try again when it is done`;
-  if (isCaretaker) return `${clientName} is making the legs of the pool equal`;
-  return `The pool is attached by ${clientName}; detach it there, or attach with --takeover`;
 }
 
 /** Types of frames that belong to a session rather than to data. */

@@ -49,6 +49,9 @@ export const OperationState = {
   HASHING: 7,
 } as const;
 
+/** Entries that only flushes of sessions may take, whatever others ask for: one for records, the others for claims and ends of sessions. */
+export const KEPT_FOR_SESSIONS = 5;
+
 /** Operations under way. */
 export class OperationTable {
   readonly capacity: number;
@@ -92,9 +95,9 @@ export class OperationTable {
     return this.capacity - this.#freeCount;
   }
 
-  /** A new operation, or -1 when the table is full. */
+  /** A new operation, or -1 when the table is full, but for what is kept for the flushes of sessions. */
   allocate(kind: number, connection: number, offset: number, lengthBytes: number): number {
-    if (this.#freeCount === 0) return -1;
+    if (this.#freeCount <= (kind === OperationKind.SESSION_FLUSH ? 0 : KEPT_FOR_SESSIONS)) return -1;
     const operation = this.#free[--this.#freeCount];
     this.kind[operation] = kind;
     this.state[operation] = 0;

@@ -8,6 +8,7 @@
 import { SparseBitmap } from "../base/sparse_bitmap.ts";
 import { MAX_LEGS } from "../disk_format/records.ts";
 import { MessageType } from "../wire/message.ts";
+import { runsFrom } from "./chunk_runs.ts";
 import { OperationKind } from "./operation_table.ts";
 import { OutputKind } from "./output.ts";
 import type { ResyncJob } from "./resync_job.ts";
@@ -15,8 +16,6 @@ import type { ResyncJob } from "./resync_job.ts";
 /** A batch is due after this time or amount. */
 const CLEAR_INTERVAL_MS = 1000;
 const CLEAR_BYTES = 64 * 1024 * 1024;
-/** Runs in one CLEAR frame. */
-const RUNS_PER_CLEAR = 8192;
 
 /** Flushes and clears of one leg's resync. */
 export class ResyncClear {
@@ -118,20 +117,15 @@ export class ResyncClear {
   #tell(source: number): void {
     const { leg, links, pulls, session } = this.#job;
     const connection = links.connectionOf(source);
-    const bits = this.#clearing;
-    let runs: number[] = [];
-    for (let chunk = bits.next(0); chunk >= 0;) {
-      const length = bits.runLength(chunk, bits.bitCount);
-      runs.push(chunk, length);
-      chunk = bits.next(chunk + length);
-      if (runs.length < 2 * RUNS_PER_CLEAR && chunk >= 0) continue;
+    for (let from = 0; from >= 0;) {
+      const { runs, next } = runsFrom(this.#clearing, from);
+      from = next;
       const output = leg.send(connection, MessageType.CLEAR, pulls.nextRequestId());
       output.message.legIndex = leg.legIndex;
       output.message.resyncSession = session;
       output.message.watermark = this.#clearingSequence;
-      output.body = Uint32Array.from(runs);
+      output.body = runs;
       this.#unanswered[source]++;
-      runs = [];
     }
   }
 }

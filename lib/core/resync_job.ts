@@ -112,6 +112,17 @@ export class ResyncJob {
     }
   }
 
+  /** It is over: what was known of chunks is of no use any more, but for what is being written. */
+  end(): void {
+    this.phase = "off";
+    this.pulls.clear();
+    for (
+      const chunks of [this.todo, this.tracked, this.busy, this.cleaned, this.singles, this.failed, this.differing]
+    ) {
+      chunks.clearAll();
+    }
+  }
+
   /** Whether `operation` belongs to the order under way. */
   owns(operation: number): boolean {
     return this.isActive && this.leg.operations.session[operation] === this.run;

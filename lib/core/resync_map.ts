@@ -12,6 +12,8 @@ import type { ResyncJob } from "./resync_job.ts";
 import { AGAIN_MS } from "./resync_pull.ts";
 
 const EAGAIN = -11;
+/** How long to wait after a map that makes no sense: it will hardly make more when it is asked for at once. */
+const BAD_MAP_MS = 1000;
 
 /** What a MAP_PART has led to. */
 export type MapProgress = "more" | "bad" | { readonly legIndex: number; readonly chunks: SparseBitmap };
@@ -73,6 +75,7 @@ export class ResyncMap {
     for (let i = 0; runs !== null && i + 1 < runs.length; i += 2) {
       if (runs[i + 1] === 0 || runs[i] + runs[i + 1] > leg.chunkCount) {
         job.message = `Leg ${job.source} told a map that does not fit the pool`;
+        job.waitUntilMs = leg.nowMs + BAD_MAP_MS;
         return "bad";
       }
       fetched.set(runs[i], runs[i + 1]);

@@ -9,6 +9,7 @@
  */
 
 import { type Message, MessageType } from "../wire/message.ts";
+import { runsFrom } from "./chunk_runs.ts";
 import type { DirtyMap } from "./dirty_map.ts";
 import type { LegContext } from "./leg_context.ts";
 import { OperationKind, OperationState } from "./operation_table.ts";
@@ -17,8 +18,7 @@ import { OutputKind } from "./output.ts";
 const EAGAIN = -11;
 const EINVAL = -22;
 const ESTALE = -116;
-/** Runs in one MAP_PART: 64 KiB of payload. */
-const RUNS_PER_PART = 8192;
+const NO_RUNS = { runs: new Uint32Array(0), next: -1 };
 
 /** The source side of resync. */
 export class ResyncSource {
@@ -126,18 +126,9 @@ export class ResyncSource {
       return;
     }
     const bits = leg.maps[message.legIndex]?.bits;
-    const runs = new Uint32Array(2 * RUNS_PER_PART);
-    let count = 0;
-    let chunk = bits === undefined ? -1 : bits.next(message.sequence);
-    while (bits !== undefined && chunk >= 0 && count < RUNS_PER_PART) {
-      const length = bits.runLength(chunk, bits.bitCount);
-      runs[2 * count] = chunk;
-      runs[2 * count + 1] = length;
-      count++;
-      chunk = bits.next(chunk + length);
-    }
-    answer.message.sequence = chunk < 0 ? 0 : chunk;
-    answer.body = runs.slice(0, 2 * count);
+    const part = bits === undefined ? NO_RUNS : runsFrom(bits, message.sequence);
+    answer.message.sequence = part.next < 0 ? 0 : part.next;
+    answer.body = part.runs;
   }
 
   #read(connection: number, message: Message, refusal: number): void {

@@ -128,8 +128,7 @@ export class ResyncTarget {
     if (job.phase === "off") return;
     if (job.phase !== "done") this.#leg.event("info", "resync-stopped", `The resync stops: ${reason}`);
     this.last = this.snapshot();
-    job.phase = "off";
-    job.pulls.clear();
+    job.end();
     this.#clear.reset();
     this.#map.reset();
     job.links.closeAll((connection) => {
@@ -273,6 +272,15 @@ export class ResyncTarget {
   /** The leg's record could not be written. */
   recordFailed(result: number): void {
     if (this.isActive && this.#job.phase !== "done") this.#fail(`The record could not be written (${result})`);
+  }
+
+  /** A dirty page could not be written that a checkpoint waits for: of another leg's map, or (`isOwn`) of what may differ here. */
+  pageFailed(result: number, isOwn: boolean): void {
+    const job = this.#job;
+    const isWaiting = isOwn
+      ? job.phase === "pull" && job.mode === "reconcile" && !this.#leg.ownSuspects.isCheckpointDone
+      : job.phase === "save";
+    if (isWaiting) this.#fail(`What legs may lack could not be recorded (${result})`);
   }
 
   /** Our own data is hashed. */

@@ -2,9 +2,12 @@
  * The ublk frontend: the pool as `/dev/ublkbN`.
  *
  * The device has one queue, served by the thread that made it, on the reactor's own ring. Each of the queue's tags has a slot of
- * the buffer pool for good, as large as the largest request: the kernel copies what is written into it before it hands
+ * the buffer pool, as large as the largest request: the kernel copies what is written into it before it hands
  * the request over, and copies what was read out of it when the request is committed. So a request costs one entry
  * of the ring and one completion, and memory is bounded by the device's depth.
+ *
+ * With its commit a tag is the kernel's, which may copy the next write into the slot at once. A slot that a leg on this machine
+ * may still read at that time is exchanged for another, and the commit names that one; while there is no other it waits.
  *
  * The device outlives its process: what was under way is kept by the kernel, and asked again of the next attach of the same pool,
  * which finds the device by the mark it carries and takes it over (`UblkControl.find`).
@@ -74,6 +77,7 @@ export class UblkDevice implements Frontend {
   readonly #control: UblkControl;
   readonly #index: number;
   readonly #depth: number;
+  readonly #slotBytes: number;
   readonly #isTakenOver: boolean;
   readonly #owner: number;
   /** By tag. */
@@ -83,6 +87,9 @@ export class UblkDevice implements Frontend {
   readonly #waiting: Int32Array;
   #waitingHead = 0;
   #waitingCount = 0;
+  /** Tags whose request is done, while a leg may still read their slot and there is no other. */
+  readonly #kept: Int32Array;
+  #keptCount = 0;
   #file = -1;
   #descriptors = new Int32Array(0);
   /** Tags whose command is with the kernel or whose request is with the host. */
@@ -124,11 +131,13 @@ export class UblkDevice implements Frontend {
     this.#control = control;
     this.#index = info.index;
     this.#depth = info.queueDepth;
+    this.#slotBytes = info.maxIoBytes;
     this.#isTakenOver = isTakenOver;
     this.uri = `/dev/ublkb${info.index}`;
     this.#slots = new Int32Array(info.queueDepth).fill(-1);
     this.#results = new Int32Array(info.queueDepth);
     this.#waiting = new Int32Array(info.queueDepth);
+    this.#kept = new Int32Array(info.queueDepth);
     for (let tag = 0; tag < info.queueDepth; tag++) {
       const slot = pool.allocate(info.maxIoBytes);
       if (slot < 0) {
@@ -164,7 +173,9 @@ export class UblkDevice implements Frontend {
   }
 
   complete(tag: number, status: number): void {
-    this.#commit(tag, status < 0 ? status : this.#results[tag]);
+    if (status < 0) this.#results[tag] = status;
+    if (this.#ensureUnreadSlot(tag)) this.#commit(tag, this.#results[tag]);
+    else this.#kept[this.#keptCount++] = tag;
   }
 
   onReady(): void {
@@ -176,8 +187,9 @@ export class UblkDevice implements Frontend {
     }
   }
 
-  /** Moves the device on: commands to the driver that are done, a take-over to be tried again. */
+  /** Moves the device on: answers that were kept back, commands to the driver that are done, a take-over to be tried again. */
   flushSends(): void {
+    if (this.#keptCount > 0) this.#commitKept();
     if (this.#phase === Phase.LIVE || this.#phase === Phase.OVER) return;
     if (this.#phase === Phase.RECOVERING) {
       if (this.#reactor.nowMs >= this.#retryMs) this.#tryRecovery();
@@ -247,6 +259,33 @@ export class UblkDevice implements Frontend {
 
   #commit(tag: number, result: number): void {
     this.#command(IoCommand.COMMIT_AND_FETCH, tag, result);
+  }
+
+  /** Whether nobody but us reads the tag's slot, which is exchanged for that if need be. False when there is no other. */
+  #ensureUnreadSlot(tag: number): boolean {
+    const pool = this.#pool;
+    const held = this.#slots[tag];
+    if (!pool.isHeld(held)) return true;
+    const slot = pool.allocate(this.#slotBytes);
+    if (slot < 0) return false;
+    const readBytes = this.#results[tag];
+    // What was read may be on its way to a leg that could not read it. The kernel takes it from the slot that the commit names.
+    const isRead = (this.#descriptors[tag * DESCRIPTOR_WORDS] & 0xff) === DeviceOperation.READ;
+    if (isRead && readBytes > 0) pool.bytes(slot).set(pool.bytes(held).subarray(0, readBytes));
+    pool.free(held);
+    this.#slots[tag] = slot;
+    return true;
+  }
+
+  /** Every turn while there are any: whatever was released or freed came with one. */
+  #commitKept(): void {
+    const count = this.#keptCount;
+    this.#keptCount = 0;
+    for (let i = 0; i < count; i++) {
+      const tag = this.#kept[i];
+      if (this.#ensureUnreadSlot(tag)) this.#commit(tag, this.#results[tag]);
+      else this.#kept[this.#keptCount++] = tag;
+    }
   }
 
   #onCompletion(tag: number, result: number): void {

@@ -16,6 +16,11 @@ export interface BufferPool {
   allocate(lengthBytes: number): number;
   /** Gives a slot back. A double free or an unknown slot is an assertion failure. */
   free(slot: number): void;
+  /**
+   * Whether another process may still read the slot. Freed, it is not given out again before that is over; who keeps it has to
+   * see to it that nothing is written there.
+   */
+  isHeld(slot: number): boolean;
   /** Address of the slot's first byte, aligned to 4096. */
   address(slot: number): number;
   /** Bytes the slot can hold. */

@@ -58,6 +58,12 @@ export class MemoryBufferPool implements BufferPool {
     this.#freeSlots[Math.log2(bytes.length / SMALLEST_BYTES)].push(slot);
   }
 
+  /** Ordinary memory is not shared. */
+  isHeld(slot: number): boolean {
+    this.#check(slot);
+    return false;
+  }
+
   address(slot: number): number {
     this.#check(slot);
     return FIRST_ADDRESS + this.#bytes[slot].byteOffset;

@@ -66,6 +66,7 @@ export class RegisteredMemory {
 
   /** Registers further memory (at most 1 GiB). Its place, or -1 when it cannot be had. */
   add(address: number, lengthBytes: number): number {
+    if (lengthBytes > REGISTERED_PIECE_BYTES) return -1; // the kernel would see the length cut to 32 bits
     const place = this.#spareFrom < 0 ? -1 : this.#ends.indexOf(0);
     if (place < 0 || this.#ring.updateMemory(this.#spareFrom + place, address, lengthBytes) < 0) return -1;
     this.#starts[place] = address;

@@ -33,9 +33,10 @@ export interface TurnLoad {
 
 /** See the module's description. */
 export class Turns {
+  /** Whether it looks before it sleeps, where that pays. */
+  readonly mayLook: boolean;
   readonly #reactor: Reactor;
   readonly #load: TurnLoad;
-  readonly #mayLook: boolean;
   readonly #underWay = new BriefWait();
   readonly #afterAnswer = new BriefWait();
   /** Operations that had ended when the last turn began. */
@@ -44,7 +45,7 @@ export class Turns {
   constructor(reactor: Reactor, load: TurnLoad, busyPoll: BusyPollPolicy) {
     this.#reactor = reactor;
     this.#load = load;
-    this.#mayLook = busyPoll === "auto";
+    this.mayLook = busyPoll === "auto";
   }
 
   /** Waits until `deadlineMs` for something to happen, and handles all that has. Sending is up to the caller. */
@@ -52,7 +53,7 @@ export class Turns {
     const { inFlightCount, gatherUs, endedCount } = this.#load;
     const hasEnded = endedCount !== this.#endedCount;
     this.#endedCount = endedCount;
-    if (inFlightCount > FEW_OPERATIONS || !this.#mayLook) this.#reactor.turn(deadlineMs, gatherUs, inFlightCount);
+    if (inFlightCount > FEW_OPERATIONS || !this.mayLook) this.#reactor.turn(deadlineMs, gatherUs, inFlightCount);
     else if (inFlightCount > 0) this.#waitBriefly(this.#underWay, deadlineMs);
     else if (hasEnded) this.#waitBriefly(this.#afterAnswer, deadlineMs);
     else this.#reactor.turn(deadlineMs);

@@ -30,15 +30,7 @@ import { Errno, errnoName } from "../../ffi/libc/errno.ts";
 import { closeDescriptor } from "../../ffi/libc/file.ts";
 import { letOthersRun, monotonicMs, newEventfd, wakeEventfd } from "../../ffi/libc/process.ts";
 import { mapAnonymous } from "../../ffi/libc/memory.ts";
-import {
-  CompletionFlag,
-  CQE_WORDS,
-  EnterFlag,
-  EntryFlag,
-  NEEDED_OPCODES,
-  Opcode,
-  POLL_FIRST,
-} from "../../ffi/uring/constants.ts";
+import { CompletionFlag, CQE_WORDS, EnterFlag, EntryFlag, NEEDED_OPCODES, Opcode } from "../../ffi/uring/constants.ts";
 import { type UringKernel, UringRing, UringUnavailable } from "../../ffi/uring/ring.ts";
 import { EnterFailures } from "../../ffi/uring/enter_failures.ts";
 import type { CompletionHandler, Reactor } from "./reactor.ts";
@@ -216,7 +208,7 @@ export class UringReactor implements Reactor {
     waitAll: boolean,
     pollFirst = false,
   ): void {
-    const at = this.#prepare(Opcode.RECV, pollFirst ? POLL_FIRST : 0, owner, token, socket);
+    const at = this.#prepare(Opcode.RECV, pollFirst ? this.#ring.pollFirst : 0, owner, token, socket);
     this.#place(at, address, lengthBytes, 0, waitAll ? MSG_WAITALL | MSG_NOSIGNAL : MSG_NOSIGNAL, 0);
   }
 

@@ -234,7 +234,7 @@ function checkUnused({ device, uses }: AttachAnnouncement, request: unknown): vo
   );
 }
 
-/** Finds the pool, asking again for `waitMs` while no node answers: `onWait` hears of that once. Throws as `findPool`. */
+/** Finds the pool, asking again for `waitMs` while no node that answers knows it and others are silent: `onWait` hears of that once. Throws as `findPool`. */
 async function lookUp(
   pool: string,
   addresses: readonly string[],

@@ -17,7 +17,7 @@ const legCreate = v.object({ ...legShapeSchema.entries, path: pathSchema, force:
 
 const schemas = {
   "node.info": v.object({}),
-  "leg.probe": v.object({ path: pathSchema }),
+  "leg.probe": v.object({ path: pathSchema, signaturesOnly: v.optional(v.boolean()) }),
   "leg.create": legCreate,
   "leg.replace": v.object({ ...legCreate.entries, replacesUuid: uuidSchema }),
   "leg.delete": v.object({ poolUuid: uuidSchema, legUuid: uuidSchema, force: v.boolean() }),
@@ -94,7 +94,7 @@ export class ControlService {
       case "node.info":
         return this.#info();
       case "leg.probe":
-        return this.#legs.probe(request.path);
+        return this.#legs.probe(request.path, request.signaturesOnly ?? false);
       case "leg.create":
         return this.#legs.create(request);
       case "leg.replace":

@@ -1,8 +1,9 @@
 /**
  * Which legs a storage node has: keeps the state directory and the data plane in step, and does what operators ask of legs.
  *
- * A leg is entered in the state directory before it is served and forgotten before it is wiped, so a crash in between leaves
- * at worst a leg that is reported as broken, never one that is served unknown to the directory.
+ * A leg is entered in the state directory before it is served, and noted there as being erased before it is wiped. So a crash leaves at worst a
+ * leg that is reported as broken, one that is erased at the next start, or one that was formatted and not entered: nothing trusts such a
+ * one, and the command that made it takes it up when it is repeated. None is ever served unknown to the directory.
  *
  * @module
  */
@@ -16,18 +17,18 @@ import {
   type LegStatus,
   type NodeOperations,
 } from "../control/control_api.ts";
-import { formatLeg, isPathFree, probeDevice, StoreError, wipeLeg } from "../store/leg_device.ts";
-import { errnoName } from "../../ffi/libc/errno.ts";
-import { unlinkPath } from "../../ffi/libc/file.ts";
 import type { LegSnapshot } from "../core/snapshot.ts";
+import type { DeviceWork } from "./device_workers.ts";
 import type { KnownLeg, NodeState } from "./node_state.ts";
 import { onceReleased, RELEASE_LIMIT_MS } from "./once_released.ts";
+import type { ErasedLeg } from "./worker_messages.ts";
 import type { WorkerPort } from "./worker_port.ts";
 
 /** The legs of one storage node. */
 export class LegRegistry {
   readonly #state: NodeState;
   readonly #port: WorkerPort;
+  readonly #devices: DeviceWork;
   readonly #broken = new Map<string, string>();
   /** By path of a broken leg: how often it has been tried again. */
   readonly #tries = new Map<string, number>();
@@ -36,9 +37,10 @@ export class LegRegistry {
 
   readonly #releaseLimitMs: number;
 
-  constructor(state: NodeState, port: WorkerPort, releaseLimitMs = RELEASE_LIMIT_MS) {
+  constructor(state: NodeState, port: WorkerPort, devices: DeviceWork, releaseLimitMs = RELEASE_LIMIT_MS) {
     this.#state = state;
     this.#port = port;
+    this.#devices = devices;
     this.#releaseLimitMs = releaseLimitMs;
   }
 
@@ -111,9 +113,49 @@ export class LegRegistry {
     return this.#port.request("operator.ask", request);
   }
 
-  /** What is at `path`. */
-  probe(path: string): Promise<LegProbe> {
-    return this.#inTurn(() => Promise.resolve(probeDevice(path)));
+  /**
+   * Erases what was to be erased when the node ended before.
+   * @param onHeld hears of devices that are waited for
+   * @returns what could not be erased: a sentence for each. What a device refused is tried again at the next start
+   */
+  finishErasing(onHeld: (message: string) => void): Promise<string[]> {
+    return this.#inTurn(async () => {
+      const problems: string[] = [];
+      const untilMs = performance.now() + this.#releaseLimitMs;
+      for (const leg of this.#state.erasing) {
+        try {
+          await onceReleased(() => this.#erase(leg), untilMs, onHeld);
+        } catch (error) {
+          if (!(error instanceof ControlError)) throw error;
+          if (error.code !== "not-found") problems.push(error.message);
+        }
+      }
+      return problems;
+    });
+  }
+
+  /** Erases a leg that the directory notes as being erased, which it does until that is done or there is no such leg any more. */
+  async #erase(leg: ErasedLeg): Promise<void> {
+    const { path, poolUuid, legUuid, createdFile } = leg;
+    try {
+      await this.#devices.erase({ path, poolUuid, legUuid, createdFile });
+    } catch (error) {
+      const isNotThere = error instanceof ControlError && (error.code === "foreign-data" || error.code === "not-found");
+      if (isNotThere) await this.#state.endErasing(legUuid);
+      throw error;
+    }
+    await this.#state.endErasing(legUuid);
+  }
+
+  /** Ends what is under way at devices and refuses what comes; resolves when no change is under way any more. */
+  async stop(): Promise<void> {
+    await this.#devices.stop();
+    await this.#turn;
+  }
+
+  /** What is at `path`; only its known marks if so wanted. Changes of other paths do not wait for it. */
+  probe(path: string, signaturesOnly: boolean): Promise<LegProbe> {
+    return this.#devices.probe(path, signaturesOnly);
   }
 
   /** Makes the device at `request.path` a leg and serves it. */
@@ -125,11 +167,14 @@ export class LegRegistry {
           `"${request.path}" is a leg of this node already. Delete that pool first, or choose another path`,
         );
       }
-      const createdFile = isPathFree(request.path);
       // Legs that start in sync together must be equal, and only zeroes are. The first of several legs keeps its content.
       const isAlone = request.shared.inSyncMask === 1 << request.legIndex;
       const isInSync = (request.shared.inSyncMask & 1 << request.legIndex) !== 0;
-      formatLeg({ ...request, zeroData: isInSync && !isAlone, createdMs: Date.now() });
+      const { createdFile } = await this.#devices.format({
+        ...request,
+        zeroData: isInSync && !isAlone,
+        createdMs: Date.now(),
+      });
       const leg = {
         path: request.path,
         poolUuid: request.poolUuid,
@@ -163,9 +208,10 @@ export class LegRegistry {
       if (earlier !== undefined) await this.#expectUntouched(earlier);
       // A device can be formatted only when nobody has it open.
       if (earlier?.path === path) await this.#retire(earlier);
-      const createdFile = isPathFree(path) || (earlier?.path === path && earlier.createdFile);
+      let createdFile = earlier?.path === path && earlier.createdFile;
       try {
-        formatLeg({ ...request, zeroData: false, createdMs: Date.now() });
+        const made = await this.#devices.format({ ...request, zeroData: false, createdMs: Date.now() });
+        createdFile ||= made.createdFile;
       } catch (error) {
         if (earlier?.path === path) await this.#open(earlier);
         throw error;
@@ -175,13 +221,14 @@ export class LegRegistry {
           ? undefined
           : { path: old.path, legUuid: old.legUuid, createdFile: old.createdFile });
       const leg = { path, poolUuid, legUuid, createdFile, shape: shapeOfRequest(request), replaced };
-      await this.#state.replaceLeg([replacesUuid, ...earlier === undefined ? [] : [earlier.legUuid]], leg);
+      const erased = earlier?.path === path || this.#broken.has(earlier?.path ?? "") ? undefined : earlier;
+      await this.#state.replaceLeg([replacesUuid, ...earlier === undefined ? [] : [earlier.legUuid]], leg, erased);
       if (old !== undefined && !this.#broken.delete(old.path)) {
         await this.#port.request("leg.close", { legUuid: replacesUuid, force: true });
       }
       const wasServed = earlier !== undefined && earlier.path !== path && await this.#retire(earlier);
       await this.#open(leg);
-      if (wasServed) this.#erase(earlier);
+      if (wasServed) await this.#erase(earlier);
       return { legUuid };
     });
   }
@@ -205,11 +252,11 @@ export class LegRegistry {
       }
       const shape = leg.shape === undefined ? undefined : { ...leg.shape, legUuid: replaced.legUuid };
       const before = { poolUuid, ...replaced, shape };
-      await this.#state.replaceLeg([legUuid], before);
+      await this.#state.replaceLeg([legUuid], before, this.#broken.has(leg.path) ? undefined : leg);
       const wasServed = await this.#retire(leg);
       let problem = "";
       await this.#open(before).catch((error) => problem = (error as Error).message);
-      if (wasServed) this.#erase(leg);
+      if (wasServed) await this.#erase(leg);
       return { legUuid: replaced.legUuid, path: replaced.path, problem };
     });
   }
@@ -244,17 +291,17 @@ export class LegRegistry {
     return true;
   }
 
-  #erase(leg: KnownLeg): void {
-    wipeLeg(leg.path, leg.poolUuid);
-    if (leg.createdFile) removeFile(leg.path);
-  }
-
   /** Takes a leg out of service, wipes its metadata, forgets it, and removes the file if the node made it. */
   delete(request: NodeOperations["leg.delete"]["request"]): Promise<Record<string, never>> {
     return this.#inTurn(async () => {
       const leg = this.#state.legs.find((each) =>
         each.poolUuid === request.poolUuid && each.legUuid === request.legUuid
       );
+      const half = this.#state.erasing.find((each) => each.legUuid === request.legUuid);
+      if (leg === undefined && half !== undefined) {
+        await this.#erase(half);
+        return {};
+      }
       if (leg === undefined) {
         throw new ControlError("not-found", `This node has no leg ${request.legUuid} of pool ${request.poolUuid}`);
       }
@@ -266,11 +313,11 @@ export class LegRegistry {
           `Leg "${leg.path}" is broken (${this.#broken.get(leg.path)}). Repair it, or delete it with --force`,
         );
       }
-      await this.#state.removeLeg(leg.path);
+      await this.#state.removeLeg(leg.path, this.#broken.has(leg.path) ? undefined : leg);
       const wasBroken = this.#broken.delete(leg.path);
       // A broken leg may be gone, or be someone else's disk by now: it is forgotten, and left as it is.
       if (wasBroken) return {};
-      this.#erase(leg);
+      await this.#erase(leg);
       return {};
     });
   }
@@ -284,22 +331,9 @@ export class LegRegistry {
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#turn.then(work).catch((error) => {
-      throw error instanceof StoreError ? new ControlError(error.code, error.message) : error;
-    });
+    const done = this.#turn.then(work);
     this.#turn = done.catch(() => undefined); // the caller has the error; the next in turn goes on all the same
     return done;
-  }
-}
-
-/** Removes a leg's file. Not by Deno's own call: legs may be anywhere, and the node has leave to write to its state only. */
-function removeFile(path: string): void {
-  const result = unlinkPath(path);
-  if (result < 0) {
-    throw new ControlError(
-      "device",
-      `"${path}" is wiped, but cannot be removed: ${errnoName(result)}. Remove it by hand`,
-    );
   }
 }
 

@@ -12,6 +12,7 @@ import * as v from "valibot";
 import { ControlError, type LegShape } from "../control/control_api.ts";
 import { hostName } from "./host_name.ts";
 import { legShapeSchema } from "./leg_schema.ts";
+import type { ErasedLeg } from "./worker_messages.ts";
 
 const nodeSchema = v.object({ version: v.literal(1), uuid: v.pipe(v.string(), v.uuid()), name: v.string() });
 const legSchema = v.object({
@@ -23,7 +24,17 @@ const legSchema = v.object({
   shape: v.fallback(v.optional(legShapeSchema), undefined),
   replaced: v.optional(v.object({ path: v.string(), legUuid: v.string(), createdFile: v.boolean() })),
 });
-const legsSchema = v.object({ version: v.literal(1), legs: v.array(legSchema) });
+const erasingSchema = v.object({
+  path: v.string(),
+  poolUuid: v.string(),
+  legUuid: v.string(),
+  createdFile: v.boolean(),
+});
+const legsSchema = v.object({
+  version: v.literal(1),
+  legs: v.array(legSchema),
+  erasing: v.optional(v.array(erasingSchema), []),
+});
 
 /** A leg that the node serves. */
 export interface KnownLeg {
@@ -38,20 +49,27 @@ export interface KnownLeg {
   readonly replaced?: { readonly path: string; readonly legUuid: string; readonly createdFile: boolean };
 }
 
+interface Known {
+  readonly legs: KnownLeg[];
+  readonly erasing: readonly ErasedLeg[];
+}
+
 /** An opened, locked state directory. */
 export class NodeState {
   readonly directory: string;
   readonly nodeUuid: string;
   readonly nodeName: string;
   #legs: KnownLeg[];
+  #erasing: readonly ErasedLeg[];
   readonly #lock: Deno.FsFile;
 
-  private constructor(directory: string, lock: Deno.FsFile, nodeUuid: string, nodeName: string, legs: KnownLeg[]) {
+  private constructor(directory: string, lock: Deno.FsFile, nodeUuid: string, nodeName: string, known: Known) {
     this.directory = directory;
     this.#lock = lock;
     this.nodeUuid = nodeUuid;
     this.nodeName = nodeName;
-    this.#legs = legs;
+    this.#legs = known.legs;
+    this.#erasing = known.erasing;
   }
 
   /**
@@ -75,7 +93,7 @@ export class NodeState {
         await replaceFile(directory, "node.json", node);
       }
       const legs = await readJson(`${directory}/legs.json`, legsSchema);
-      return new NodeState(directory, lock, node.uuid, node.name, legs?.legs ?? []);
+      return new NodeState(directory, lock, node.uuid, node.name, legs ?? { legs: [], erasing: [] });
     } catch (error) {
       lock?.close();
       if (error instanceof ControlError) throw error;
@@ -90,18 +108,39 @@ export class NodeState {
 
   /** Adds or replaces the leg at `leg.path`; durable when it resolves. */
   async addLeg(leg: KnownLeg): Promise<void> {
-    await this.#store([...this.#legs.filter((known) => known.path !== leg.path), leg]);
+    // What was to be erased at that path is overwritten.
+    const erasing = this.#erasing.filter((each) => each.path !== leg.path);
+    await this.#store([...this.#legs.filter((known) => known.path !== leg.path), leg], erasing);
   }
 
-  /** Forgets the leg at `path`; durable when it resolves. */
-  async removeLeg(path: string): Promise<void> {
-    await this.#store(this.#legs.filter((known) => known.path !== path));
+  /** Forgets the leg at `path`; durable when it resolves. `erased`: the leg, when it is to be erased; kept until {@link endErasing}. */
+  async removeLeg(path: string, erased?: KnownLeg): Promise<void> {
+    await this.#store(this.#legs.filter((known) => known.path !== path), this.#erasingToo(erased));
   }
 
-  /** Puts `leg` in the place of the legs `legUuids`, in one step; durable when it resolves. */
-  async replaceLeg(legUuids: readonly string[], leg: KnownLeg): Promise<void> {
+  /**
+   * Puts `leg` in the place of the legs `legUuids`, in one step; durable when it resolves. `erased`: the one of them that is to be erased; kept
+   * until {@link endErasing}.
+   */
+  async replaceLeg(legUuids: readonly string[], leg: KnownLeg, erased?: KnownLeg): Promise<void> {
     const others = this.#legs.filter((known) => !legUuids.includes(known.legUuid) && known.path !== leg.path);
-    await this.#store([...others, leg]);
+    await this.#store([...others, leg], this.#erasingToo(erased).filter((each) => each.path !== leg.path));
+  }
+
+  /** Legs that are not known any more and of which the erasing has not ended. */
+  get erasing(): readonly ErasedLeg[] {
+    return this.#erasing;
+  }
+
+  /** A leg is erased, or nothing is left of it that could be; durable when it resolves. */
+  async endErasing(legUuid: string): Promise<void> {
+    await this.#store(this.#legs, this.#erasing.filter((leg) => leg.legUuid !== legUuid));
+  }
+
+  #erasingToo(leg: KnownLeg | undefined): readonly ErasedLeg[] {
+    if (leg === undefined) return this.#erasing;
+    const { path, poolUuid, legUuid, createdFile } = leg;
+    return [...this.#erasing.filter((each) => each.legUuid !== legUuid), { path, poolUuid, legUuid, createdFile }];
   }
 
   /** Takes note of what legs are like, by UUID; durable when it resolves. */
@@ -113,9 +152,10 @@ export class NodeState {
     if (JSON.stringify(legs) !== JSON.stringify(this.#legs)) await this.#store(legs);
   }
 
-  async #store(legs: KnownLeg[]): Promise<void> {
-    await replaceFile(this.directory, "legs.json", { version: 1, legs });
+  async #store(legs: KnownLeg[], erasing: readonly ErasedLeg[] = this.#erasing): Promise<void> {
+    await replaceFile(this.directory, "legs.json", { version: 1, legs, erasing });
     this.#legs = legs;
+    this.#erasing = erasing;
   }
 
   /** Gives the directory free. */

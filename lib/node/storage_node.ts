@@ -1,5 +1,5 @@
 /**
- * A storage node: the main isolate of `brmr serve`. Control plane only; it never touches data and never blocks for long.
+ * A storage node: the main isolate of `brmr serve`. Control plane only; it never touches data and never blocks.
  *
  * @module
  */
@@ -9,6 +9,7 @@ import { formatNodeAddress, isWildcard, parseNodeAddress } from "../control/node
 import type { CoreEvent } from "../core/output.ts";
 import { MOST_NODE_ADDRESSES } from "../wire/bodies.ts";
 import { ControlService } from "./control_service.ts";
+import { DeviceWorkers } from "./device_workers.ts";
 import { LegRegistry } from "./leg_registry.ts";
 import { LegRetries } from "./leg_retries.ts";
 import { NodeState } from "./node_state.ts";
@@ -95,7 +96,7 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     payloadCrc: options.payloadCrc ?? "auto",
     busyPoll: options.busyPoll ?? "auto",
   }, onReport);
-  const legs = new LegRegistry(state, port);
+  const legs = new LegRegistry(state, port, new DeviceWorkers(options.workerUrl));
 
   async function answer(key: number, requestId: number, text: string): Promise<void> {
     const reply = service === null
@@ -143,6 +144,14 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     state.close();
     throw error;
   }
+  const onHeldErased = (message: string) =>
+    onEvent("", { level: "warning", name: "waiting-for-release", message: `Waiting for a while: ${message}` });
+  legs.finishErasing(onHeldErased).catch((error) => [(error as Error).message]).then((problems) => {
+    for (const problem of problems) {
+      const message = `A leg that was deleted before could not be erased: ${problem}`;
+      onEvent("", { level: "warning", name: "leg-not-erased", message });
+    }
+  });
   const remembering = setInterval(() => {
     legs.remember().catch((error) => {
       const message = `What the legs are like cannot be noted in the state directory: ${(error as Error).message}`;
@@ -150,9 +159,10 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     });
   }, REMEMBER_MS);
   const retries = new LegRetries(legs, onEvent);
-  const finished = port.finished.finally(() => {
+  const finished = port.finished.finally(async () => {
     clearInterval(remembering);
     retries.stop();
+    await legs.stop();
     state.close();
   });
   finished.catch(() => undefined); // told to whoever awaits it
@@ -160,6 +170,8 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     finished,
     stop(): Promise<void> {
       port.stop();
+      // Told at once and not when the data plane has ended: a change that needs both is refused by the one or the other.
+      legs.stop().catch(() => undefined); // `finished` waits for it, and has the error
       return finished;
     },
   };

@@ -1,6 +1,6 @@
 /**
- * The data-plane worker of a node: sets up ring, memory and transport, then runs one synchronous loop until it is told to
- * stop. It never returns to its event loop in between and never awaits.
+ * The workers of a node. Its data plane: sets up ring, memory and transport, then runs one synchronous loop until it is told to
+ * stop. It never returns to its event loop in between and never awaits. And one for each piece of work on a device that is not served.
  *
  * The module that is the program's entry is the worker's entry too, so that a bundle is one file:
  *
@@ -27,6 +27,7 @@ import { openFrontends } from "./client_frontends.ts";
 import { BetterPaths } from "./better_paths.ts";
 import { ClientLife } from "./client_life.ts";
 import { ClientWorker } from "./client_worker.ts";
+import { doDeviceWork } from "./device_work.ts";
 import { makeTransport, openRdma } from "./node_transport.ts";
 import { StorageOperations } from "./storage_operations.ts";
 import { StorageWorker } from "./storage_worker.ts";
@@ -40,10 +41,15 @@ export function isDataPlaneWorker(): boolean {
   return typeof (globalThis as { WorkerGlobalScope?: unknown }).WorkerGlobalScope === "function";
 }
 
-/** The worker's side of a node: waits for the start message, then is the data plane until it is told to stop. */
+/** The worker's side of a node: waits for the start message, then is the data plane until it is told to stop, or does one piece of work. */
 export function runWorker(): void {
   self.onmessage = (event: MessageEvent<WorkerStart>) => {
     self.onmessage = null;
+    if (event.data.role === "device") {
+      nameThread("brmr-device");
+      report(doDeviceWork(event.data));
+      return;
+    }
     try {
       if (event.data.role === "storage") runStorage(event.data);
       else runClient(event.data);

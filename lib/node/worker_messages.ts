@@ -11,6 +11,7 @@ import type { CoreEvent } from "../core/output.ts";
 import type { ClientSnapshot } from "../core/snapshot.ts";
 import type { DeviceChoice } from "../frontend/device_choice.ts";
 import type { MailboxPort } from "../io/mailbox.ts";
+import type { FormatLegOptions } from "../store/leg_device.ts";
 import type { TransportPolicy } from "../transport/transport_choice.ts";
 import type { ControlErrorCode, LegPath } from "../control/control_api.ts";
 import type { BusyPollPolicy } from "../io/turns.ts";
@@ -71,7 +72,31 @@ export interface ClientStart {
   readonly nbdSocketCount: number;
 }
 
-export type WorkerStart = StorageStart | ClientStart;
+/** What is erased. */
+export interface ErasedLeg {
+  readonly path: string;
+  readonly poolUuid: string;
+  readonly legUuid: string;
+  /** The file goes too. */
+  readonly createdFile: boolean;
+}
+
+/** Only message to the worker for one piece of work on a device that is not served; it answers with a {@link WorkerResponse}. */
+export type DeviceStart =
+  & {
+    readonly role: "device";
+    /** One 32-bit word, not 0 once the work is to end. */
+    readonly stopWord: SharedArrayBuffer;
+  }
+  & (
+    | { readonly op: "probe"; readonly request: { readonly path: string; readonly signaturesOnly: boolean } }
+    | { readonly op: "format"; readonly request: FormatLegOptions }
+    | { readonly op: "erase"; readonly request: ErasedLeg }
+  );
+
+/** First message to a data plane. */
+export type DataPlaneStart = StorageStart | ClientStart;
+export type WorkerStart = DataPlaneStart | DeviceStart;
 
 /** Main to worker, by mailbox: an operation that is answered by a {@link WorkerResponse} of the same id. */
 export interface WorkerRequest {

@@ -9,7 +9,7 @@
 
 import { ControlError } from "../control/control_api.ts";
 import { MailboxSender } from "../io/mailbox.ts";
-import type { MailboxMessage, PlainError, WorkerReport, WorkerStart } from "./worker_messages.ts";
+import type { DataPlaneStart, MailboxMessage, PlainError, WorkerReport } from "./worker_messages.ts";
 
 /** How long the worker may take for one operation before main gives up on it. */
 const REQUEST_LIMIT_MS = 60_000;
@@ -40,7 +40,11 @@ export class WorkerPort {
   #resolveFinished!: () => void;
   #rejectFinished!: (reason: unknown) => void;
 
-  constructor(workerUrl: string | URL, start: WithoutMailbox<WorkerStart>, onReport: (report: WorkerReport) => void) {
+  constructor(
+    workerUrl: string | URL,
+    start: WithoutMailbox<DataPlaneStart>,
+    onReport: (report: WorkerReport) => void,
+  ) {
     this.finished = new Promise((resolve, reject) => {
       this.#resolveFinished = resolve;
       this.#rejectFinished = reject;

@@ -32,6 +32,7 @@ import {
 import { mapAnonymous, type MappedMemory } from "../../ffi/libc/memory.ts";
 import { assert } from "../base/assert.ts";
 import { StoreError } from "./store_error.ts";
+import { UNWATCHED, type WorkWatch } from "./work_watch.ts";
 
 /** Most bytes read or written at once. */
 export const SCRATCH_BYTES = 1024 * 1024;
@@ -195,15 +196,17 @@ export class DeviceFile {
 
   /**
    * Makes a range read as zeroes, freeing its space where possible, but not that of a file whose space was set aside in
-   * full. Throws {@link StoreError} on an I/O error.
+   * full. Throws {@link StoreError} on an I/O error, and what the watch throws.
    */
-  zero(offset: number, lengthBytes: number): void {
+  zero(offset: number, lengthBytes: number, watch: WorkWatch = UNWATCHED): void {
     const keepsSpace = this.kind === "file" && this.#allocatedBytes >= this.#sizeBytes;
     for (let start = offset; start < offset + lengthBytes;) {
+      watch.check();
       const step = Math.min(ZERO_STEP_BYTES, offset + lengthBytes - start);
       const punched = !keepsSpace && this.#allocate(AllocateMode.PUNCH_HOLE, start, step);
       if (!punched && !this.#allocate(AllocateMode.ZERO_RANGE, start, step)) {
         for (let at = start; at < start + step; at += SCRATCH_BYTES) {
+          watch.check();
           this.write(at, ZEROES.subarray(0, Math.min(SCRATCH_BYTES, start + step - at)));
         }
       }

@@ -25,8 +25,9 @@ import { BLOCK_BYTES, type Superblock } from "../disk_format/records.ts";
 import { decodeSuperblock, encodeSuperblock, superblockProblem } from "../disk_format/superblock.ts";
 import { pickTwin } from "../disk_format/twin.ts";
 import { DeviceFile } from "./device_file.ts";
-import { findContent } from "./probe_leg.ts";
+import { DILIGENCE, findContent } from "./probe_leg.ts";
 import { StoreError } from "./store_error.ts";
+import { UNWATCHED, type WorkWatch } from "./work_watch.ts";
 
 /** What {@link formatLeg} needs besides the arguments of `leg.create`. */
 export interface FormatLegOptions extends LegCreate {
@@ -46,9 +47,10 @@ const FIRST_SEQUENCE = 1;
  * Makes a leg of `path` and returns its superblock. On stable storage when it returns.
  *
  * @throws {StoreError} "foreign-data" when there is something on it and `force` is not set, "in-use", "bad-request" for
- * impossible properties or a device too small, "device" for what the system said
+ * impossible properties or a device too small, "device" for what the system said; and what the watch throws, after which the device is as after
+ * a crash, and a file that was made here is gone
  */
-export function formatLeg(options: FormatLegOptions): Superblock {
+export function formatLeg(options: FormatLegOptions, watch: WorkWatch = UNWATCHED): Superblock {
   const problem = layoutProblem(options);
   if (problem !== null) throw new StoreError("bad-request", problem);
   const layout = computeLayout(options);
@@ -58,11 +60,11 @@ export function formatLeg(options: FormatLegOptions): Superblock {
   const { device, created } = openForFormat(options.path);
   try {
     checkFits(device, options, layout);
-    const found = options.force ? null : findContent(device);
+    const found = options.force ? null : findContent(device, DILIGENCE, watch);
     if (found !== null) {
       throw new StoreError("foreign-data", `"${options.path}" holds ${found}: use --force to overwrite it`);
     }
-    write(device, options, superblock, layout);
+    write(device, options, superblock, layout, watch);
     syncDirectory(options.path);
     return superblock;
   } catch (error) {
@@ -129,18 +131,25 @@ function planSuperblock(options: FormatLegOptions, layout: Layout): Superblock {
   };
 }
 
-function write(device: DeviceFile, options: FormatLegOptions, superblock: Superblock, layout: Layout): void {
+function write(
+  device: DeviceFile,
+  options: FormatLegOptions,
+  superblock: Superblock,
+  layout: Layout,
+  watch: WorkWatch,
+): void {
   const tailBytes = device.sizeBytes - wholeBlocks(device);
   if (tailBytes > 0) device.resize(device.sizeBytes - tailBytes + device.logicalBlockBytes);
   // First of all the old superblock goes, if there is one: from here on it is nobody's leg.
-  device.zero(0, Math.min(layout.dataOffset, wholeBlocks(device)));
+  device.zero(0, Math.min(layout.dataOffset, wholeBlocks(device)), watch);
   device.sync();
   if (device.kind === "file") {
     const dataEnd = Math.min(layout.deviceBytes, wholeBlocks(device));
-    if (options.zeroData && !device.isAllHole) device.zero(layout.dataOffset, Math.max(dataEnd - layout.dataOffset, 0));
+    const dataBytes = Math.max(dataEnd - layout.dataOffset, 0);
+    if (options.zeroData && !device.isAllHole) device.zero(layout.dataOffset, dataBytes, watch);
     if (device.sizeBytes < layout.deviceBytes) device.resize(layout.deviceBytes);
   } else if (options.zeroData) {
-    device.zero(layout.dataOffset, options.sizeBytes);
+    device.zero(layout.dataOffset, options.sizeBytes, watch);
   }
   const record = {
     shared: options.shared,
@@ -159,14 +168,24 @@ function write(device: DeviceFile, options: FormatLegOptions, superblock: Superb
   device.sync();
 }
 
+/** Which leg {@link wipeLeg} unmakes, and how. */
+export interface WipeOptions {
+  /** Refuses any other leg of the pool. */
+  readonly legUuid?: string;
+  /** Removes the file too. */
+  readonly removesFile?: boolean;
+  readonly watch?: WorkWatch;
+}
+
 /**
- * Unmakes the leg at `path`: its metadata is zeroed. The data stays where it was, but nothing refers to it any more; a
- * file can then be removed by who made it.
+ * Unmakes the leg at `path`: its metadata is zeroed. The data stays where it was, but nothing refers to it any more. The superblock goes last,
+ * and after the file's name: as long as it can be found it says whose leg it is, so that after a crash the same call finishes.
  *
  * @param poolUuid refuses unless the leg belongs to this pool
- * @throws {StoreError} when it is absent, in use, no leg, or another pool's
+ * @throws {StoreError} when it is absent, in use, no leg, or another one
  */
-export function wipeLeg(path: string, poolUuid: string): void {
+export function wipeLeg(path: string, poolUuid: string, options: WipeOptions = {}): void {
+  const { legUuid, removesFile = false, watch } = options;
   const device = DeviceFile.open(path, { access: "exclusive" });
   try {
     const head = device.sizeBytes >= 2 * BLOCK_BYTES
@@ -174,11 +193,23 @@ export function wipeLeg(path: string, poolUuid: string): void {
       : new Uint8Array(0);
     const pick = pickTwin(head.slice(0, BLOCK_BYTES), head.slice(BLOCK_BYTES), decodeSuperblock, null);
     if (!pick.ok) throw new StoreError("foreign-data", `"${path}" is left alone: ${pick.first.message}`);
-    if (pick.value.poolUuid !== poolUuid) {
-      throw new StoreError("foreign-data", `"${path}" is left alone: it belongs to pool "${pick.value.poolName}"`);
+    const superblock = pick.value;
+    if (superblock.poolUuid !== poolUuid || superblock.legUuid !== (legUuid ?? superblock.legUuid)) {
+      const whose = superblock.poolUuid === poolUuid ? `leg ${superblock.legUuid} of` : "it belongs to";
+      throw new StoreError("foreign-data", `"${path}" is left alone: ${whose} pool "${superblock.poolName}"`);
     }
-    device.zero(0, Math.min(pick.value.dataOffset, wholeBlocks(device)));
+    const metadataEnd = Math.min(superblock.dataOffset, wholeBlocks(device));
+    const superblockEnd = SUPERBLOCK_OFFSET + 2 * BLOCK_BYTES;
+    device.zero(superblockEnd, Math.max(0, metadataEnd - superblockEnd), watch);
     device.sync();
+    const removed = removesFile ? unlinkPath(path) : 0;
+    device.zero(0, superblockEnd);
+    device.sync();
+    if (removed < 0) {
+      const reason = errnoName(removed);
+      throw new StoreError("device", `"${path}" is wiped, but cannot be removed: ${reason}. Remove it by hand`);
+    }
+    if (removesFile) syncDirectory(path);
   } finally {
     device.close();
   }

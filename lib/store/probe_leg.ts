@@ -14,27 +14,43 @@ import { pickTwin } from "../disk_format/twin.ts";
 import { DeviceFile, isAllZero, SCRATCH_BYTES } from "./device_file.ts";
 import { HEAD_BYTES, nameContent, TAIL_BYTES } from "./signatures.ts";
 import { StoreError } from "./store_error.ts";
+import { UNWATCHED, type WorkWatch } from "./work_watch.ts";
 
 /** Makes an unnamed file in a directory, that vanishes when it is closed; O_DIRECTORY, which it includes, varies. */
 const OPEN_UNNAMED = 0o20000000 | (Deno.build.arch === "aarch64" ? 0o40000 : 0o200000);
+
 /** How much of a device without known marks is looked at. */
 export interface Diligence {
   /** Where no more than this is not known to be a hole, all of it is read. */
   readonly wholeBytes: number;
   /** Of more, so many places, evenly spread; what all these have as zeroes passes for empty. */
   readonly sampleCount: number;
+  /** How long to look; what was found not to be zero until then counts, and the rest passes for empty. */
+  readonly limitMs: number;
 }
 
-/** Some seconds on a slow disk. 4096 places find what fills a thousandth of a device, all but surely. */
-const DILIGENCE: Diligence = { wholeBytes: 1024 * 1024 * 1024, sampleCount: 4096 };
+/** 4096 places find what fills a thousandth of a device, all but surely; a slow hard disk gets to about a thousand of them in time. */
+export const DILIGENCE: Diligence = { wholeBytes: 1024 * 1024 * 1024, sampleCount: 4096, limitMs: 10_000 };
 const SAMPLE_BYTES = 64 * 1024;
+/**
+ * Places are looked at in so many passes over the device, each evenly spread: when time is up after a part of them, no part of the device
+ * has been left out. Few enough for a disk's head to go in small steps. A power of two.
+ */
+const PASS_COUNT = 16;
+
+/** How to look at a device. */
+export interface ProbeOptions {
+  /** Known marks only: data of an unknown kind is not looked for, which is what takes long. */
+  readonly signaturesOnly?: boolean;
+  readonly watch?: WorkWatch;
+}
 
 /**
  * What is at `path` now. Looks only; a device that is in use can be probed too.
  *
  * @throws {StoreError} when it is neither a file nor a block device, cannot be read, or its directory does not exist
  */
-export function probeDevice(path: string): LegProbe {
+export function probeDevice(path: string, { signaturesOnly = false, watch = UNWATCHED }: ProbeOptions = {}): LegProbe {
   let device: DeviceFile;
   try {
     device = DeviceFile.open(path, { access: "read" });
@@ -44,7 +60,8 @@ export function probeDevice(path: string): LegProbe {
   }
   try {
     const { kind, sizeBytes, logicalBlockBytes } = device;
-    return { path, kind, sizeBytes, logicalBlockBytes, found: findContent(device), leg: findLeg(device) };
+    const found = signaturesOnly ? findMark(device) : findContent(device, DILIGENCE, watch);
+    return { path, kind, sizeBytes, logicalBlockBytes, found, leg: findLeg(device) };
   } finally {
     device.close();
   }
@@ -71,43 +88,80 @@ export function isPathFree(path: string): boolean {
   }
 }
 
-/** What is on an open device, in words; null when nothing is. */
-export function findContent(device: DeviceFile, diligence = DILIGENCE): string | null {
-  if (device.isAllHole) return null;
-  // What lies beyond the last whole block of a file cannot be read with O_DIRECT; a leg would overwrite it, so it counts.
+/** Both ends of a device, where formats leave their marks. */
+interface Ends {
+  /** Where whole blocks end: what lies beyond the last one of a file cannot be read with O_DIRECT. */
+  readonly end: number;
+  readonly head: Uint8Array;
+  readonly tail: Uint8Array;
+}
+
+function readEnds(device: DeviceFile): Ends {
   const end = device.sizeBytes - device.sizeBytes % device.logicalBlockBytes;
-  if (end === 0) return device.sizeBytes === 0 ? null : `a file of ${device.sizeBytes} bytes`;
   const head = device.read(0, Math.min(HEAD_BYTES, end)).slice();
   const tailBytes = Math.min(TAIL_BYTES, end);
-  const tail = device.read(end - tailBytes, tailBytes).slice();
+  return { end, head, tail: device.read(end - tailBytes, tailBytes).slice() };
+}
+
+/** What the marks on an open device say it is; null when there is none that is known. */
+function findMark(device: DeviceFile): string | null {
+  if (device.isAllHole) return null;
+  const { head, tail } = readEnds(device);
+  return nameContent(head, tail);
+}
+
+/** What is on an open device, in words; null when nothing is found. */
+export function findContent(device: DeviceFile, diligence = DILIGENCE, watch = UNWATCHED): string | null {
+  if (device.isAllHole) return null;
+  const { end, head, tail } = readEnds(device);
+  // A leg would overwrite what is beyond the last whole block too, so it counts.
+  if (end === 0) return device.sizeBytes === 0 ? null : `a file of ${device.sizeBytes} bytes`;
   const name = nameContent(head, tail);
   if (name !== null) return name;
   const inHead = firstData(head);
   const inTail = firstData(tail);
-  let at = inHead >= 0 ? inHead : findData(device, end, diligence);
-  if (at < 0 && inTail >= 0) at = end - tailBytes + inTail;
+  let at = inHead;
+  if (at < 0 && inTail >= 0) at = end - tail.length + inTail;
   if (at < 0 && end !== device.sizeBytes) at = end;
+  if (at < 0) at = findData(device, end, diligence, watch);
   return at < 0 ? null : `data of an unknown kind, at byte ${at}`;
 }
 
-/** The first byte before `end` that is found not to be zero; -1 when none is. */
-function findData(device: DeviceFile, end: number, { wholeBytes, sampleCount }: Diligence): number {
+/** A byte before `end` that is found not to be zero; -1 when none is, as far as the diligence goes. */
+function findData(device: DeviceFile, end: number, diligence: Diligence, watch: WorkWatch): number {
+  const { wholeBytes, sampleCount, limitMs } = diligence;
   const runs = device.dataRuns(end);
   const totalBytes = runs.reduce((sum, run) => sum + run.end - run.start, 0);
   const isWhole = totalBytes <= Math.max(wholeBytes, sampleCount * SAMPLE_BYTES);
   const readBytes = isWhole ? SCRATCH_BYTES : SAMPLE_BYTES;
   const step = isWhole ? SCRATCH_BYTES : Math.floor(totalBytes / sampleCount / BLOCK_BYTES) * BLOCK_BYTES;
+  const places: { at: number; lengthBytes: number }[] = [];
   // Bytes of data to be stepped over before the next place.
   let skipBytes = 0;
   for (const run of runs) {
     let at = run.start + skipBytes;
-    for (; at < run.end; at += step) {
-      const found = firstData(device.read(at, Math.min(readBytes, run.end - at)));
-      if (found >= 0) return at + found;
-    }
+    for (; at < run.end; at += step) places.push({ at, lengthBytes: Math.min(readBytes, run.end - at) });
     skipBytes = isWhole ? 0 : at - run.end;
   }
+  const untilMs = watch.nowMs() + limitMs;
+  const passCount = isWhole ? 1 : PASS_COUNT;
+  for (let pass = 0; pass < passCount; pass++) {
+    for (let index = firstOfPass(pass, passCount); index < places.length; index += passCount) {
+      watch.check();
+      if (watch.nowMs() >= untilMs) return -1;
+      const { at, lengthBytes } = places[index];
+      const found = firstData(device.read(at, lengthBytes));
+      if (found >= 0) return at + found;
+    }
+  }
   return -1;
+}
+
+/** Where each pass begins, so that every further one goes halfway between those before: 0, 8, 4, 12, 2, … of 16. */
+function firstOfPass(pass: number, passCount: number): number {
+  let first = 0;
+  for (let half = passCount >> 1, rest = pass; half > 0; half >>= 1, rest >>= 1) first += half * (rest & 1);
+  return first;
 }
 
 /** The first byte that is not zero; -1 when all are. */

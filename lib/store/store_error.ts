@@ -6,7 +6,7 @@
  */
 
 /** A closed set, a part of the control API's codes, so that a node can hand it on as it is. */
-export type StoreErrorCode = "bad-request" | "not-found" | "in-use" | "device" | "foreign-data";
+export type StoreErrorCode = "bad-request" | "not-found" | "in-use" | "device" | "foreign-data" | "refused";
 
 /** Says what is wrong with which path, and what to do. */
 export class StoreError extends Error {

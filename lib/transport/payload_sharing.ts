@@ -143,6 +143,10 @@ export class BorrowingPool implements BufferPool {
     else this.#region(slot).freed(slot & PAGE_MASK);
   }
 
+  isHeld(slot: number): boolean {
+    return slot <= PAGE_MASK && this.#own.isHeld(slot);
+  }
+
   address(slot: number): number {
     if (slot <= PAGE_MASK) return this.#own.address(slot);
     return this.#region(slot).address + (slot & PAGE_MASK) * PAGE_BYTES;

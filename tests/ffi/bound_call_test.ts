@@ -2,12 +2,13 @@
 
 import "./libc_opened.ts";
 import assert from "node:assert/strict";
-import { bindCall, hasFastPointerCalls } from "../../ffi/libffi/bound_call.ts";
+import { bindCall, bindVoidCall, hasFastPointerCalls } from "../../ffi/libffi/bound_call.ts";
 import { HeldMemory } from "../../ffi/libc/held_memory.ts";
 
 // LIFETIME: never closed, as the library itself is not.
-const libc = Deno.dlopen("libc.so.6", { strncmp: { type: "pointer" } }).symbols;
+const libc = Deno.dlopen("libc.so.6", { strncmp: { type: "pointer" }, swab: { type: "pointer" } }).symbols;
 const strncmp = Number(Deno.UnsafePointer.value(libc.strncmp));
+const swab = Number(Deno.UnsafePointer.value(libc.swab));
 hasFastPointerCalls();
 
 for (const general of [false, true]) {
@@ -36,6 +37,15 @@ for (const general of [false, true]) {
     place.setAddress(8, right.address);
     assert.ok(call.call() < 0);
     assert.equal(place.getAddress(8), right.address);
+  });
+
+  Deno.test(`a function that returns nothing is called (${general ? "general" : "fast if libffi is there"})`, () => {
+    const from = new HeldMemory(8);
+    const to = new HeldMemory(8);
+    const call = bindVoidCall(swab, [{ pointer: from.address }, { pointer: to.address }, { int: 4 }], general);
+    from.bytes.set([1, 2, 3, 4, 5]);
+    call.call();
+    assert.deepEqual([...to.bytes], [2, 1, 4, 3, 0, 0, 0, 0]);
   });
 }
 

@@ -40,6 +40,8 @@ export interface ClusterOptions {
   };
   /** Run this executable instead of the source. */
   readonly binary?: string;
+  /** Run this module, from source, instead of the program's own. */
+  readonly entry?: string;
   /** Where to put everything; default a new directory in the system's place for temporary files. */
   readonly parentDirectory?: string;
 }
@@ -78,9 +80,10 @@ globalThis.addEventListener("unload", () => {
 export function brmrCommand(
   args: readonly string[],
   binary: string | undefined = Deno.env.get("BRMR_BIN"),
+  entry = MAIN,
 ): { path: string; args: string[] } {
   if (binary !== undefined && binary !== "") return { path: binary, args: [...args] };
-  return { path: Deno.execPath(), args: ["run", "--quiet", ...permissionFlags(args[0]), MAIN, ...args] };
+  return { path: Deno.execPath(), args: ["run", "--quiet", ...permissionFlags(args[0]), entry, ...args] };
 }
 
 /** Waits until `condition` gives something other than null or false. Throws with `what` and the last error after the limit. */
@@ -109,6 +112,7 @@ export class ServerProcess {
   readonly name: string;
   readonly #child: Deno.ChildProcess;
   readonly #pumps: Promise<unknown>;
+  readonly #readers: ReadableStreamDefaultReader<Uint8Array>[] = [];
   #stdout = "";
   #stderr = "";
   #hasEnded = false;
@@ -125,7 +129,11 @@ export class ServerProcess {
     running.add(this);
     const pump = async (stream: ReadableStream<Uint8Array>, keep: (text: string) => void) => {
       const decoder = new TextDecoder();
-      for await (const bytes of stream) keep(decoder.decode(bytes, { stream: true }));
+      const reader = stream.getReader();
+      this.#readers.push(reader);
+      for (let look = await reader.read(); !look.done; look = await reader.read()) {
+        keep(decoder.decode(look.value, { stream: true }));
+      }
     };
     this.#pumps = Promise.all([
       pump(this.#child.stdout, (text) => this.#stdout += text),
@@ -165,6 +173,11 @@ export class ServerProcess {
     const match = line.exec(this.#stdout);
     if (match === null) throw new Error(`${this.name} ended before it was ready: ${this.log}`);
     return match[1] === "" ? "ready" : match[1];
+  }
+
+  /** Closes our ends of its output: whatever it writes from now on fails with EPIPE. */
+  async closeOutput(): Promise<void> {
+    await Promise.all(this.#readers.map((reader) => reader.cancel()));
   }
 
   signal(signal: Deno.Signal): void {
@@ -264,7 +277,8 @@ export class Cluster {
   }
 
   #command(args: readonly string[]): { path: string; args: string[] } {
-    return brmrCommand(args, this.#options.binary);
+    const { entry, binary } = this.#options;
+    return entry === undefined ? brmrCommand(args, binary) : brmrCommand(args, "", entry);
   }
 
   #nodeArguments(): string[] {

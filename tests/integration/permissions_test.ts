@@ -59,9 +59,9 @@ Deno.test("serve, attach and the control commands use every permission they have
     await socket.write(0, new Uint8Array(4096).fill(1));
     await socket.close();
     const control = [["status", "vol1"], ["status"], ["pool", "list"], ["pool", "show", "vol1"], ["dirty-map", "vol1"]];
-    for (
-      const args of [...control, ["sync-status", "vol1"], ["resync", "vol1", "pause"], ["resync", "vol1", "resume"]]
-    ) {
+    const metrics = [["metrics"], ["metrics", "vol1", "--out", `${cluster.directory}/brmr.prom`]];
+    const resync = [["sync-status", "vol1"], ["resync", "vol1", "pause"], ["resync", "vol1", "resume"]];
+    for (const args of [...control, ...metrics, ...resync]) {
       const result = await cluster.brmr(args, log("control"));
       assert.ok([0, 5].includes(result.code), `${args.join(" ")}: ${result.stderr}`);
       assert.doesNotMatch(result.stderr, /NotCapable|Requires .* access/);
@@ -91,7 +91,7 @@ Deno.test("only commands with a data plane or a look into the kernel may call fo
   assert.ok(grantedKinds("attach").has("ffi"));
   assert.ok(grantedKinds("list").has("ffi"));
   assert.ok(grantedKinds("detach").has("ffi"));
-  for (const command of ["status", "pool", "sync-status", "dirty-map", "resync", "completions", "version"]) {
+  for (const command of ["status", "pool", "sync-status", "dirty-map", "metrics", "resync", "completions", "version"]) {
     assert.ok(!grantedKinds(command).has("ffi"), command);
   }
   for (const command of ["serve", "attach", "status", "pool"]) assert.ok(!grantedKinds(command).has("run"), command);

@@ -16,8 +16,8 @@ const OTHER_OPERATIONS = 256;
 const MOST_PENDING_EPOCHS = 64;
 /** Dirty pages, records and what a claim writes, beside one write a block of the intent log. */
 const MOST_METADATA_WRITES = 128;
-/** A page of a dirty map in memory: one bit a chunk, and its place in the list. */
-const MAP_PAGE_MEMORY_BYTES = CHUNKS_PER_MAP_PAGE / 8 + 8;
+/** A page of a dirty map in memory: one bit a chunk, its place in the list, and its count. */
+const MAP_PAGE_MEMORY_BYTES = CHUNKS_PER_MAP_PAGE / 8 + 8 + 2;
 
 /** `connections`: those that the driver knows. */
 export function expectLegBounds(leg: LegProcess, connections: number): void {

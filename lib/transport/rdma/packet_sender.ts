@@ -183,7 +183,7 @@ export class PacketSender {
     }
     this.#landing.told(freedCount);
     this.#openTells = freedCount > 0;
-    if (this.#landing.freedCount === 0) this.peerWaits = false;
+    if (freedCount > 0 && this.#landing.freedCount === 0) this.peerWaits = false;
     this.#waitsToTell = false;
     this.#toldCount = this.receivedCount;
     this.#open = packet;

@@ -15,8 +15,9 @@ import { VERBS_LAYOUT } from "../../../ffi/verbs/layout.ts";
 import { RdmaUnavailable } from "../../../ffi/verbs/library.ts";
 import { MemoryRegion } from "../../../ffi/verbs/memory_region.ts";
 import { ProtectionDomain } from "../../../ffi/verbs/protection_domain.ts";
-import { QueuePair, queuePairAttributes } from "../../../ffi/verbs/queue_pair.ts";
+import { makeQueuePair, QueuePair } from "../../../ffi/verbs/queue_pair.ts";
 import { errnoName } from "../../../ffi/libc/errno.ts";
+import type { HeldMemory } from "../../../ffi/libc/held_memory.ts";
 import { formatSocketAddress } from "../../io/socket_address.ts";
 import { CloseReason } from "../close_reason.ts";
 import type { Landing } from "./landing_memory.ts";
@@ -27,7 +28,7 @@ import type { DeviceInUse, SendMemory } from "./device_in_use.ts";
 
 /** Requests posted with one call. */
 const CHAIN_LENGTH = 128;
-/** Packets up to this long take their bytes along in the request. */
+/** Packets up to this long take their bytes along in the request, where the device can do that. */
 const INLINE_BYTES = 256;
 const EIO = -CloseReason.IO_ERROR;
 /** A completion queue has slack: a device may be late to notice that entries were taken. */
@@ -92,19 +93,16 @@ export class VerbsLink implements RdmaLink {
       this.#landing = keep(new MemoryRegion(this.#domain, landing.address, landingBytes, LOCAL | REMOTE));
       const capacity = SEND_REQUEST_COUNT + RECEIVE_COUNT + SLACK;
       this.#queue = keep(new CompletionQueue(device.context, capacity, device.channel));
-      const attributes = queuePairAttributes(this.#queue, {
-        sendRequests: SEND_REQUEST_COUNT,
-        receiveRequests: RECEIVE_COUNT,
-        inlineBytes: INLINE_BYTES,
-      });
-      const pair = id.createQueuePair(this.#domain, attributes);
-      if (pair < 0) throw new RdmaUnavailable("failed", `rdma_create_qp failed: ${errnoName(pair)}`);
-      this.#pair = new QueuePair(device.context, pair, CHAIN_LENGTH);
+      const limits = { sendRequests: SEND_REQUEST_COUNT, receiveRequests: RECEIVE_COUNT, inlineBytes: INLINE_BYTES };
+      const create = (attributes: HeldMemory) => id.createQueuePair(this.#domain, attributes);
+      const { address, inlineBytes } = makeQueuePair(this.#queue, limits, create);
+      if (address < 0) throw new RdmaUnavailable("failed", `rdma_create_qp failed: ${errnoName(address)}`);
+      this.#pair = new QueuePair(device.context, address, CHAIN_LENGTH);
+      this.inlineBytes = inlineBytes;
     } catch (error) {
       for (const object of made.reverse()) object.close();
       throw error;
     }
-    this.inlineBytes = INLINE_BYTES;
     this.offer = {
       receives: RECEIVE_COUNT,
       landingAddress: landing.address,
@@ -120,10 +118,14 @@ export class VerbsLink implements RdmaLink {
     const { baseAddress, totalBytes } = this.#memory;
     this.#pool = new MemoryRegion(this.#domain, baseAddress, totalBytes, VERBS_LAYOUT.IBV_ACCESS_LOCAL_WRITE);
     this.#peer = peer;
+    this.#description = this.#describe();
   }
 
+  /** As it was when the connection stood: nothing is asked of a queue pair that another thread may be destroying. */
   get description(): LinkDescription {
-    return this.#description ??= this.#describe();
+    const description = this.#description;
+    assert(description !== null, "a link is described once it stands");
+    return description;
   }
 
   addWrite(address: number, lengthBytes: number, remotePage: number): void {

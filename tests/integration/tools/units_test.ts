@@ -7,24 +7,41 @@ import { runCommand } from "../cluster.ts";
 import { requireTools } from "./required_tools.ts";
 
 const EXAMPLES = new URL("../../../examples/", import.meta.url);
-/** As `systemd-analyze security` counts, from 0 (no access) to 10; `brmr attach` is root, since it makes block devices. */
-const MOST_EXPOSURE = { "brmr-serve.service": 2.5, "brmr-attach@.service": 4 };
+/**
+ * How each is started, and its most exposure as `systemd-analyze security` counts, from 0 (no access) to 10; `brmr attach` is root,
+ * since it makes block devices.
+ */
+const SERVICES = {
+  "brmr-serve.service": { type: "notify", exposure: 2.5 },
+  "brmr-attach@.service": { type: "notify", exposure: 4 },
+  "brmr-metrics.service": { type: "oneshot", exposure: 2.5 },
+};
+
+/** Copies a unit to `dir`, for a machine on which what it starts is not installed. */
+async function copyUnit(name: string, dir: string): Promise<string> {
+  const text = await Deno.readTextFile(new URL(`systemd/${name}`, EXAMPLES));
+  await Deno.writeTextFile(`${dir}/${name}`, text.replaceAll("/usr/local/bin/brmr", Deno.execPath()));
+  return text;
+}
+
+async function expectAccepted(path: string): Promise<void> {
+  const verified = await runCommand("systemd-analyze", ["verify", path]);
+  assert.deepEqual([verified.code, verified.stdout + verified.stderr], [0, ""], path);
+}
 
 Deno.test("systemd accepts the unit files, and finds them closed", async () => {
   await requireTools(["systemd-analyze"]);
   const dir = await Deno.makeTempDir();
   try {
-    for (const [name, limit] of Object.entries(MOST_EXPOSURE)) {
-      const text = await Deno.readTextFile(new URL(`systemd/${name}`, EXAMPLES));
-      assert.match(text, /^Type=notify$/m);
-      // What they start need not be installed here.
-      await Deno.writeTextFile(`${dir}/${name}`, text.replaceAll("/usr/local/bin/brmr", Deno.execPath()));
-      const verified = await runCommand("systemd-analyze", ["verify", `${dir}/${name.replace("@", "@vol1")}`]);
-      assert.deepEqual([verified.code, verified.stdout + verified.stderr], [0, ""], name);
-      const args = ["security", "--offline=true", "--no-pager", `--threshold=${limit * 10}`, `${dir}/${name}`];
+    for (const [name, { type, exposure }] of Object.entries(SERVICES)) {
+      assert.match(await copyUnit(name, dir), new RegExp(`^Type=${type}$`, "m"));
+      await expectAccepted(`${dir}/${name.replace("@", "@vol1")}`);
+      const args = ["security", "--offline=true", "--no-pager", `--threshold=${exposure * 10}`, `${dir}/${name}`];
       const judged = await runCommand("systemd-analyze", args);
       assert.equal(judged.code, 0, `${name}: ${judged.stdout.split("\n").slice(-3).join(" ")}${judged.stderr}`);
     }
+    await copyUnit("brmr-metrics.timer", dir);
+    await expectAccepted(`${dir}/brmr-metrics.timer`); // with the service that it starts, which lies beside it
   } finally {
     await Deno.remove(dir, { recursive: true });
   }

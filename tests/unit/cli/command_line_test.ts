@@ -5,6 +5,7 @@ import type { CommandHost } from "../../../cli/command_host.ts";
 import { ExitCode, exitCodeOf } from "../../../cli/exit_code.ts";
 import { VERSION } from "../../../lib/node/version.ts";
 import { wantsColor } from "../../../cli/terminal.ts";
+import { readExposition } from "./exposition_grammar.ts";
 import { FakeTerminal } from "./fake_terminal.ts";
 
 async function brmr(...args: string[]): Promise<{ code: ExitCode; out: string; err: string }> {
@@ -108,6 +109,8 @@ Deno.test("wrong values are refused with what would be right, before anything is
     [["resync", "vol1", "throttle", "fast"], /"fast" is not a rate/],
     [["dirty-map", "vol1", "--leg", "8"], /from 0 to 7/],
     [["attach", "vol1", "--node", "nowhere"], /HOST:PORT/],
+    [["metrics", "--node", "nowhere"], /HOST:PORT/],
+    [["metrics", "--out"], /argument missing/],
     [["attach", "vol1", "--node", "a:1", "--heartbeat", "1ms"], /100ms or more/],
     [["attach", "vol1", "--node", "a:1", "--heartbeat", "soon"], /"soon" is not a duration/],
     [["sync-status"], /missing required argument 'pool'/],
@@ -163,6 +166,17 @@ Deno.test("a node that is not there is exit code 3, with its address", async () 
   }
 });
 
+Deno.test("metrics of a node that is not there are metrics: exit code 0, and the node is down", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const address = `127.0.0.1:${(listener.addr as Deno.NetAddr).port}`;
+  listener.close();
+  for (const pool of [[], ["vol1"]]) {
+    const { code, out, err } = await brmr("metrics", ...pool, "--node", address);
+    assert.equal(code, ExitCode.OK, err);
+    assert.equal(readExposition(out).get(`brmr_node_up{node="${address}"}`), 0);
+  }
+});
+
 Deno.test("detach of a pool that is not attached is exit code 3", async () => {
   const { code, err } = await brmr("detach", "no-such-pool");
   assert.equal(code, ExitCode.NOT_FOUND);
@@ -191,7 +205,7 @@ Deno.test("colour goes to terminals, unless NO_COLOR or the user says otherwise"
 Deno.test("describeCommand() sees every subcommand, and which options take what", () => {
   const shape = describeCommand(program());
   const names = shape.commands.map((command) => command.name);
-  for (const name of ["serve", "pool", "attach", "detach", "status", "sync-status", "dirty-map", "resync"]) {
+  for (const name of ["serve", "pool", "attach", "detach", "status", "sync-status", "dirty-map", "metrics", "resync"]) {
     assert(names.includes(name), name);
   }
   const serve = shape.commands.find((command) => command.name === "serve")!;

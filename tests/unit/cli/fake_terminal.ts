@@ -23,6 +23,8 @@ export class FakeTerminal implements Terminal {
     this.stderr += text;
   }
 
+  outliveReaders(): void {}
+
   env(name: string): string | undefined {
     return this.variables[name];
   }

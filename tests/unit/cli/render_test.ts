@@ -57,6 +57,7 @@ function sync(legs: LegSync[], change: Partial<SyncStatus> = {}): SyncStatus {
     heldBy: null,
     isCaredFor: false,
     legs,
+    strays: [],
     isWhole: legs.every((each) => each.state === "in-sync"),
     ...change,
   };
@@ -228,7 +229,9 @@ Deno.test("mapColumns() is a power of two that fits the screen", () => {
 Deno.test("status of one pool: attached here, held elsewhere, not attached", () => {
   assertGolden("status_attached.txt", renderPoolStatus(sync([leg(0), RESYNCING, AWAY]), CLIENT, PLAIN));
   assertGolden("status_paths.txt", renderPoolStatus(sync([leg(0), leg(1)]), withPaths(CLIENT), PLAIN));
-  assertGolden("status_held.txt", renderPoolStatus(sync([leg(0), leg(1)], { heldBy: "host-b:77" }), null, PLAIN));
+  const stray = { address: NODES[2], path: "/data/c.img", legUuid: testUuid(9), legIndex: 2, replacesUuid: "" };
+  const held = sync([leg(0), leg(1)], { heldBy: "host-b:77", strays: [stray] });
+  assertGolden("status_held.txt", renderPoolStatus(held, null, PLAIN));
   const caredFor = sync([leg(0), RESYNCING], { isCaredFor: true, isWhole: false });
   assert.match(renderPoolStatus(caredFor, null, PLAIN), /^ {2}attached +no, caretaker at work$/m);
   assert.match(
@@ -287,7 +290,7 @@ Deno.test("status of all pools", async () => {
   const found = await foundPools();
   assertGolden("overview.txt", renderOverview(found, [CLIENT], PLAIN));
   assertGolden("overview_color.txt", renderOverview(found, [], COLOR));
-  assertGolden("overview_empty.txt", renderOverview({ pools: [], broken: [], unreachable: [] }, [], PLAIN));
+  assertGolden("overview_empty.txt", renderOverview({ pools: [], nodes: [], broken: [], unreachable: [] }, [], PLAIN));
 });
 
 Deno.test("pool list, create and delete", async () => {
@@ -308,7 +311,13 @@ Deno.test("pool list, create and delete", async () => {
   assertGolden("pool_created.txt", renderCreatedPool(created, PLAIN));
   const deleted = { legIndex: 0, address: NODES[0], path: "/data/a.img" };
   const left = { legIndex: 1, address: NODES[1], message: "It cannot be reached." };
-  const result = { poolUuid: testUuid(1), poolName: "vol1", deleted: [deleted], left: [left] };
+  const result = {
+    poolUuid: testUuid(1),
+    poolName: "vol1",
+    deleted: [deleted],
+    gone: [{ legIndex: 2, address: NODES[2] }],
+    left: [left],
+  };
   assertGolden("pool_deleted.txt", renderDeletedPool(result, PLAIN));
 });
 

@@ -36,6 +36,7 @@ function status(missingBytes: number): SyncStatus {
     heldBy: null,
     isCaredFor: false,
     legs: [leg],
+    strays: [],
     isWhole: missingBytes === 0,
   };
 }

@@ -33,7 +33,16 @@ export class FakeNode {
 
   constructor(address: string) {
     this.address = address;
-    this.handlers.set("node.info", () => ({ legs: [...this.legs.values()], broken: [] }));
+    this.handlers.set("node.info", () => ({
+      nodeName: "node",
+      version: "1.2.3",
+      address,
+      pid: 77,
+      residentBytes: 160 << 20,
+      bufferBytes: 64 << 20,
+      legs: [...this.legs.values()],
+      broken: [],
+    }));
     this.handlers.set("leg.probe", ({ path }) => ({
       path,
       kind: "absent",
@@ -74,17 +83,30 @@ export class FakeNode {
 
   connect(): ControlClient<NodeOperations> {
     this.openConnections++;
+    let isClosed = false;
+    const close = () => {
+      if (!isClosed) this.openConnections--;
+      isClosed = true;
+    };
     return {
+      get isClosed() {
+        return isClosed;
+      },
+      close,
       // deno-lint-ignore no-explicit-any -- as above
       request: async (op: string, request: any): Promise<any> => {
         await Promise.resolve();
+        if (isClosed) throw new ControlError("unreachable", `The connection to ${this.address} is closed`);
         this.calls.push(op);
         const handler = this.handlers.get(op);
         if (handler === undefined) throw new ControlError("bad-request", `No operation ${op}`);
-        return structuredClone(handler(request));
-      },
-      close: () => {
-        this.openConnections--;
+        try {
+          return structuredClone(handler(request));
+        } catch (error) {
+          // As with a real one: the late answer would be taken for the next.
+          if (error instanceof ControlError && error.code === "timeout") close();
+          throw error;
+        }
       },
     };
   }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { ControlError } from "../../../lib/control/control_api.ts";
 import type { ServedPool } from "../../../lib/control/leg_changes.ts";
-import { undoReplacement } from "../../../lib/control/leg_replacement.ts";
+import { replaceLeg, undoReplacement } from "../../../lib/control/leg_replacement.ts";
 import { findPool } from "../../../lib/control/pool_lookup.ts";
 import { FakeCluster, testRecord, testSnapshot, testUuid } from "./fake_node.ts";
 
@@ -76,5 +76,34 @@ Deno.test("a disk that waits to be taken in is given up at its node; one that wa
       return error instanceof ControlError && error.code === "refused" && /never trusted again/.test(error.message);
     });
     await assert.rejects(undoReplacement(nodes, pool, 5, unserved), /has no leg 5/);
+  });
+});
+
+Deno.test("a hot replacement that a command has begun is gone on with by the same command", {
+  permissions: "none",
+}, async () => {
+  const cluster = new FakeCluster(A, B);
+  const legs = [...testRecord(ADDRESSES).legs, { ...testRecord([A, B, B]).legs[2]!, replacesIndex: 1 }];
+  const record = testRecord(ADDRESSES, { legs, inSyncMask: 0b11 });
+  cluster.nodes[0].addLeg(testSnapshot(0, record));
+  cluster.nodes[1].addLeg(testSnapshot(1, record));
+  cluster.nodes[1].addLeg(testSnapshot(2, record), "/new");
+  await cluster.with(async (nodes) => {
+    const pool = await findPool("vol1", [A], nodes);
+    const table = pool.legs.map((leg) => ({ ...leg, state: leg.isInSyncMember ? "in-sync" : "resyncing" }));
+    const asked: string[] = [];
+    const client = {
+      // deno-lint-ignore no-explicit-any -- a stand-in for both operations that could be asked for
+      request: (op: string): Promise<any> => {
+        asked.push(op);
+        return Promise.resolve({ snapshot: { legs: table } });
+      },
+      isClosed: false,
+      close: () => undefined,
+    };
+    const begun = await replaceLeg({ client, pool, nodes } as unknown as ServedPool, 1, "/new", false);
+    assert.deepEqual([begun.way, begun.legIndex, begun.legUuid], ["hot", 2, testUuid(102)]);
+    assert.equal(begun.replacedUuid, testUuid(101));
+    assert.deepEqual(asked, ["client.status"]);
   });
 });

@@ -162,6 +162,17 @@ Deno.test("a node that is silent is a timeout, at the greeting and at a request"
     await rejectsWith(client.request("node.info", {}), "unreachable", /closed/);
     client.close();
   });
+  // What waits for a disk has a limit of its own.
+  const unread = { poolUuid: "p", legUuid: "l", force: true } as never;
+  for (
+    const [limits, op] of [[{ deviceTimeoutMs: 50 }, "leg.create"], [{ requestTimeoutMs: 50 }, "leg.delete"]] as const
+  ) {
+    await withServer(answer, async (address) => {
+      const client = await connectNode(address, { timeoutMs: 10_000, ...limits });
+      await rejectsWith(client.request(op, unread), "timeout", /within 50 ms/);
+      client.close();
+    });
+  }
 });
 
 Deno.test("refusals and other protocol versions are told apart from strangers", async () => {

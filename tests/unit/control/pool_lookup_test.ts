@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { findAllPools, findPool } from "../../../lib/control/pool_lookup.ts";
 import { deletePool, setResync } from "../../../lib/control/pool_operations.ts";
 import { ControlError, type ControlErrorCode } from "../../../lib/control/control_api.ts";
+import { syncStatusOf } from "../../../lib/control/sync_status.ts";
 import { FakeCluster, testRecord, testSnapshot, testUuid } from "./fake_node.ts";
 
 const NOTHING = { permissions: "none" } as const;
@@ -100,15 +101,15 @@ Deno.test("a node that cannot serve its leg tells why", NOTHING, async () => {
   assert.deepEqual(listed.legs.map(({ problem }) => problem), [null, wanted, null]);
 });
 
-Deno.test("no node, no answer and no such pool are three different errors", NOTHING, async () => {
+Deno.test("no node, no such pool, and nobody or not everybody answers are different errors", NOTHING, async () => {
   const cluster = threeLegs();
   await rejectsWith(cluster.with((nodes) => findPool("vol1", [], nodes)), "bad-request", /--node/);
   await rejectsWith(cluster.with((nodes) => findPool("vol2", ADDRESSES, nodes)), "not-found", /"vol2".*pool list/);
   cluster.nodes[2].isDown = true;
   await rejectsWith(
     cluster.with((nodes) => findPool("vol2", ADDRESSES, nodes)),
-    "not-found",
-    /10\.0\.0\.3:7701 did not answer/,
+    "unreachable",
+    /No reachable.*10\.0\.0\.3:7701 did not answer/,
   );
   for (const node of cluster.nodes) node.isDown = true;
   await rejectsWith(cluster.with((nodes) => findPool("vol1", ADDRESSES, nodes)), "unreachable", /10\.0\.0\.2/);
@@ -190,6 +191,53 @@ Deno.test("deletePool() reports a leg that would not go", NOTHING, async () => {
   );
   assert.deepEqual(result.left, [{ legIndex: 1, address: ADDRESSES[1], message: "Read-only." }]);
 });
+
+Deno.test(
+  "deletePool() deletes what an interrupted leg add or an unreachable leg remove has left",
+  NOTHING,
+  async () => {
+    const stray = { legUuid: testUuid(400), legIndex: 3 };
+    const lowest = testRecord(ADDRESSES, { generation: 0, epoch: 0 });
+    const cluster = threeLegs();
+    cluster.nodes[2].addLeg(testSnapshot(3, lowest, stray), "/stray.img");
+    const remove = (from: string, force = false) =>
+      cluster.with(async (nodes) => deletePool(await findPool("vol1", [from], nodes), force, nodes));
+    const found = await cluster.with((nodes) => findPool("vol1", ADDRESSES, nodes));
+    assert.deepEqual(syncStatusOf(found).strays.map(({ path, legUuid }) => [path, legUuid]), [
+      ["/stray.img", stray.legUuid],
+    ]);
+    const result = await remove(ADDRESSES[0]);
+    assert.deepEqual(result.deleted.map((leg) => leg.path), ["/legs/0", "/legs/1", "/legs/2", "/stray.img"]);
+    assert.deepEqual(cluster.nodes.map((node) => node.legs.size), [0, 0, 0]);
+    // The pool is gone elsewhere, and a node that was away then knows it by the stray alone.
+    cluster.nodes[2].addLeg(testSnapshot(3, lowest, stray), "/stray.img");
+    const alone = await remove(ADDRESSES[2]);
+    assert.deepEqual(alone.deleted.map((leg) => leg.path), ["/stray.img"]);
+    assert.deepEqual(alone.gone.map((leg) => leg.legIndex), [0, 1, 2]);
+    assert.deepEqual(alone.left, []);
+  },
+);
+
+Deno.test(
+  "deletePool() finishes what a deletion has begun, and leaves no broken leg behind unsaid",
+  NOTHING,
+  async () => {
+    const cluster = threeLegs();
+    cluster.nodes[0].legs.clear();
+    cluster.nodes[1].legs.clear();
+    const info = cluster.nodes[1].handlers.get("node.info")!;
+    const broken = [{ path: "/dev/x", legUuid: testUuid(101), message: "Both copies are bad." }];
+    cluster.nodes[1].handlers.set("node.info", (request) => ({ ...info(request) as object, broken }));
+    const remove = (force: boolean) =>
+      cluster.with(async (nodes) => deletePool(await findPool("vol1", [ADDRESSES[2]], nodes), force, nodes));
+    await rejectsWith(remove(false), "unreachable", /^Leg 1 \(10\.0\.0\.2:7701\) of pool/);
+    cluster.nodes[1].handlers.set("node.info", info);
+    const result = await remove(false);
+    assert.deepEqual(result.deleted.map((leg) => leg.legIndex), [2]);
+    assert.deepEqual(result.gone.map((leg) => leg.legIndex), [0, 1]);
+    assert.deepEqual(result.left, []);
+  },
+);
 
 Deno.test("setResync() reaches every node of the pool and names those it missed", NOTHING, async () => {
   const cluster = threeLegs();

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { clientSocketPath, listClientSockets, makeRuntimeDir, runtimeDir } from "../../../lib/control/runtime_dir.ts";
 import { ControlError } from "../../../lib/control/control_api.ts";
 
-function surroundings(env: Record<string, string>, isWritable: boolean) {
-  return { env: (name: string) => env[name], isWritable: () => isWritable, uid: () => 1000 };
+function surroundings(env: Record<string, string>, isWritable: boolean, uid = 1000) {
+  return { env: (name: string) => env[name], isWritable: () => isWritable, uid: () => uid };
 }
 
 Deno.test("runtimeDir() takes the first of its places", { permissions: "none" }, () => {
@@ -12,6 +12,14 @@ Deno.test("runtimeDir() takes the first of its places", { permissions: "none" },
   assert.equal(runtimeDir(surroundings({ ...all, BRMR_RUNTIME_DIR: "" }, true)), "/run/user/1000/brmr");
   assert.equal(runtimeDir(surroundings({}, true)), "/run/brmr");
   assert.equal(runtimeDir(surroundings({}, false)), "/tmp/brmr-1000");
+});
+
+Deno.test("root looks in one place, in a login session as in a service", { permissions: "none" }, () => {
+  const session = { XDG_RUNTIME_DIR: "/run/user/0" };
+  assert.equal(runtimeDir(surroundings(session, true, 0)), "/run/brmr");
+  assert.equal(runtimeDir(surroundings({}, true, 0)), "/run/brmr");
+  assert.equal(runtimeDir(surroundings(session, false, 0)), "/run/user/0/brmr");
+  assert.equal(runtimeDir(surroundings({ ...session, BRMR_RUNTIME_DIR: "/own" }, true, 0)), "/own");
 });
 
 Deno.test("clientSocketPath() refuses a path that no socket can have", { permissions: "none" }, () => {

@@ -74,7 +74,7 @@ export class FakeUblkDriver implements CommandPort {
     },
     command: (owner: number, token: number, file: number, operation: number, a: number, b: number, address: number) => {
       assert.deepEqual([owner, file, a], [5, 77, token << 16], "owner, queue's file, queue 0 and the tag");
-      if ((operation & 0xff) === COMMIT) this.#answer(token, b);
+      if ((operation & 0xff) === COMMIT) this.#answer(token, b, address);
       else assert.equal(operation & 0xff, FETCH);
       assert.ok(!this.fetched.has(token), "a tag is fetched once");
       this.fetched.set(token, address);
@@ -193,7 +193,6 @@ export class FakeUblkDriver implements CommandPort {
     this.descriptors.set([operation, lengthBytes / 512, sector % 4294967296, Math.floor(sector / 4294967296)], tag * 6);
     const { promise, resolve } = Promise.withResolvers<[number, Uint8Array]>();
     const read = (operation & 0xff) === Ask.READ;
-    this.#addresses.set(tag, address);
     this.#asked.set(tag, { read, done: (result, bytes) => resolve([result, bytes]) });
     this.#handler!.onCompletion(tag, 0, 0);
     return promise;
@@ -207,15 +206,12 @@ export class FakeUblkDriver implements CommandPort {
     }
   }
 
-  readonly #addresses = new Map<number, number>();
-
-  #answer(tag: number, result: number): void {
+  /** What was read is taken from where the commit says, as the kernel does. */
+  #answer(tag: number, result: number, address: number): void {
     const asked = this.#asked.get(tag);
     assert.ok(asked !== undefined, "a request is answered once");
     this.#asked.delete(tag);
-    const data = asked.read && result > 0
-      ? this.#slotAt(this.#addresses.get(tag)!).slice(0, result)
-      : new Uint8Array(0);
+    const data = asked.read && result > 0 ? this.#slotAt(address).slice(0, result) : new Uint8Array(0);
     asked.done(result, data);
   }
 

@@ -1,5 +1,6 @@
 /**
- * A buffer pool of ordinary memory that keeps the rules of the real one: bounded, power-of-two capacities, freed once.
+ * A buffer pool of ordinary memory that keeps the rules of the real one: bounded, power-of-two capacities, freed once, and
+ * not given out again while somebody else reads it.
  *
  * @module
  */
@@ -14,6 +15,9 @@ export class MemoryPool implements BufferPool {
   readonly totalBytes: number;
   readonly #slots = new Map<number, Uint8Array>();
   readonly #spare = new Map<number, Uint8Array[]>();
+  /** By slot: how often it is held; and those of them that were freed. */
+  readonly #holds = new Map<number, number>();
+  readonly #freedHeld = new Map<number, Uint8Array>();
   #nextSlot = 0;
 
   constructor(totalBytes: number) {
@@ -36,6 +40,31 @@ export class MemoryPool implements BufferPool {
   free(slot: number): void {
     const bytes = this.bytes(slot);
     this.#slots.delete(slot);
+    if (this.isHeld(slot)) this.#freedHeld.set(slot, bytes);
+    else this.#putBack(bytes);
+  }
+
+  /** Another process reads the slot until `release`. */
+  hold(slot: number): void {
+    this.bytes(slot);
+    this.#holds.set(slot, (this.#holds.get(slot) ?? 0) + 1);
+  }
+
+  isHeld(slot: number): boolean {
+    return this.#holds.has(slot);
+  }
+
+  release(slot: number): void {
+    const count = this.#holds.get(slot)! - 1;
+    if (count > 0) return void this.#holds.set(slot, count);
+    this.#holds.delete(slot);
+    const bytes = this.#freedHeld.get(slot);
+    if (bytes === undefined) return;
+    this.#freedHeld.delete(slot);
+    this.#putBack(bytes);
+  }
+
+  #putBack(bytes: Uint8Array): void {
     this.usedBytes -= bytes.length;
     bytes.fill(0xdd); // whoever still reads it gets what nobody wrote
     const spare = this.#spare.get(bytes.length);

@@ -151,6 +151,68 @@ Deno.test("while the host takes no more, requests wait in their order", async ()
   assert.deepEqual(order, [0, 1, 2, 3]);
 });
 
+Deno.test("what a leg may still read is not written over: the tag gets another slot, a read's answer with it", async () => {
+  const fixture = new Fixture();
+  const { driver, pool, host } = fixture;
+  fixture.live();
+  const data = pattern(8192, 3);
+  host.disk.set(data, 4096);
+  const operations = [[Ask.WRITE, 0, 0], [Ask.READ, 0, 0], [Ask.WRITE, -5, -5]] as const;
+  const lent: { slot: number; bytes: Uint8Array }[] = [];
+  for (const [operation, status] of operations) {
+    const tag = [...driver.fetched.keys()][0];
+    const answer = driver.ask(operation, 4096, 8192, operation === Ask.WRITE ? data : undefined);
+    const { slot } = host.pending[0];
+    lent.push({ slot, bytes: pool.bytes(slot) });
+    pool.hold(slot);
+    host.failure = () => status;
+    host.completeAll();
+    const [result, read] = await answer;
+    assert.equal(result, status < 0 ? status : 8192);
+    if (operation === Ask.READ) assert.deepEqual(read, data, "what was read is there");
+    assert.notEqual(driver.fetched.get(tag), pool.address(slot), "the kernel may not write there");
+  }
+  host.failure = () => 0;
+  const other = pattern(8192, 9);
+  await Promise.all([0, 1, 2, 3].map((i) => fixture.ask(Ask.WRITE, 65536 + i * 8192, 8192, other)));
+  for (const { bytes } of lent) assert.deepEqual(bytes.subarray(0, 8192), data, "the leg writes what it was asked to");
+  assert.equal(pool.usedBytes, (4 + 3) * SLOT);
+  for (const { slot } of lent) pool.release(slot);
+  assert.equal(pool.usedBytes, 4 * SLOT, "what was released is the pool's again");
+});
+
+Deno.test("without another slot an answer waits until the leg has let go of its own, or memory is there", async () => {
+  for (const frees of [false, true]) {
+    const fixture = new Fixture();
+    const { driver, pool, host } = fixture;
+    const device = fixture.live();
+    const filler: number[] = [];
+    for (let slot = pool.allocate(SLOT); slot >= 0; slot = pool.allocate(SLOT)) filler.push(slot);
+    const data = pattern(4096, 3);
+    const answered: number[] = [];
+    const answers = [0, 1].map((i) => driver.ask(Ask.WRITE, i * 4096, 4096, data).then(() => answered.push(i)));
+    const slots = host.pending.map(({ slot }) => slot);
+    for (const slot of slots) pool.hold(slot);
+    host.completeAll();
+    device.flushSends();
+    assert.equal(driver.fetched.size, 2, "neither tag is with the driver");
+    assert.equal((await fixture.ask(Ask.WRITE, 8192, 4096, data))[0], 4096, "others are served");
+    if (frees) pool.free(filler.pop()!);
+    else pool.release(slots[1]);
+    device.flushSends();
+    assert.equal(driver.fetched.size, 3, "one of them is answered");
+    await Promise.race(answers);
+    assert.deepEqual(answered, frees ? [0] : [1]);
+    pool.release(slots[0]);
+    if (frees) pool.release(slots[1]);
+    device.flushSends();
+    await Promise.all(answers);
+    assert.equal(driver.fetched.size, 4);
+    const others = [...filler].length * SLOT;
+    assert.equal(pool.usedBytes, 4 * SLOT + others, "nothing is lost");
+  }
+});
+
 Deno.test("an end stops the device, which is deleted when the driver is through", () => {
   const fixture = new Fixture();
   const device = fixture.live();

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { Completions, drain, turnUntil } from "./turn_until.ts";
 import { Errno } from "../../../ffi/libc/errno.ts";
 import { closeDescriptor, statusOf } from "../../../ffi/libc/file.ts";
-import { mapAnonymous } from "../../../ffi/libc/memory.ts";
+import { mapAnonymous, mapDescriptor } from "../../../ffi/libc/memory.ts";
 import { getLimit, Limit, setLimit, wakeEventfd } from "../../../ffi/libc/process.ts";
 import { newSocketPair } from "../../../ffi/libc/socket.ts";
-import { RegisterOp, SetupFlag } from "../../../ffi/uring/constants.ts";
+import { Opcode, POLL_FIRST, RegisterOp, SetupFlag, SQE_WORDS } from "../../../ffi/uring/constants.ts";
 import { runningKernel } from "../../../ffi/uring/ring.ts";
 import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
 import { UringReactor } from "../../../lib/io/uring_reactor.ts";
@@ -139,6 +139,68 @@ Deno.test("a kernel that does not defer completions works the same", () => {
   assert.equal(done.list.length, 100);
   reactor.wake();
   assert.equal(reactor.turn(Infinity), 1);
+  reactor.dispose();
+});
+
+Deno.test("a receive says that it had better wait only to a kernel that knows what that is", () => {
+  const { COOP_TASKRUN, DEFER_TASKRUN, SUBMIT_ALL } = SetupFlag;
+  // A kernel before 5.19 knows none of them, and may refuse an entry that says something it does not know.
+  const old = { isOld: true, lacking: DEFER_TASKRUN | COOP_TASKRUN | SUBMIT_ALL };
+  for (const { isOld, lacking } of [old, { isOld: false, lacking: DEFER_TASKRUN }, { isOld: false, lacking: 0 }]) {
+    let entries = new Int32Array(0);
+    const kernel = {
+      ...runningKernel,
+      setup(count: number, params: Uint32Array<ArrayBuffer>) {
+        if ((params[2] & lacking) !== 0) return -Errno.EINVAL;
+        const ring = runningKernel.setup(count, params);
+        if (ring >= 0) entries = new Int32Array(mapDescriptor(ring, 4096, 0x10000000).buffer);
+        return ring;
+      },
+    };
+    const reactor = UringReactor.create({ entries: 8, completionEntries: 256, kernel });
+    const hasTaskrun = (reactor.setupFlags & (COOP_TASKRUN | DEFER_TASKRUN)) !== 0;
+    if (isOld) assert.equal(hasTaskrun, false);
+    const pair = newSocketPair();
+    assert.ok(typeof pair !== "number");
+    const memory = mapAnonymous(4096);
+    const owner = reactor.register(new Completions());
+    reactor.send(owner, 1, pair[0], memory.address, 1, true);
+    for (const pollFirst of [true, false]) {
+      reactor.receive(owner, 2, pair[1], memory.address + 8, 1, false, pollFirst);
+      reactor.send(owner, 1, pair[0], memory.address, 1, true);
+    }
+    const said: number[] = [];
+    for (let at = 0; at < 8 * SQE_WORDS; at += SQE_WORDS) {
+      if ((entries[at] & 0xff) === Opcode.RECV) said.push(entries[at] >>> 16);
+    }
+    assert.deepEqual(said, [hasTaskrun ? POLL_FIRST : 0, 0]);
+    drain(reactor);
+    for (const descriptor of pair) closeDescriptor(descriptor);
+    reactor.dispose();
+  }
+});
+
+Deno.test("memory of others that is longer than one registered buffer may be is used unregistered", () => {
+  let updates = 0;
+  const kernel = {
+    ...runningKernel,
+    register(ring: number, op: number, argument: BufferSource | null, count: number) {
+      if (op === RegisterOp.BUFFERS_UPDATE) updates++;
+      return runningKernel.register(ring, op, argument, count);
+    },
+  };
+  const pool = new SlabBufferPool({ totalBytes: 1 << 20 });
+  const reactor = UringReactor.create({ entries: 8, completionEntries: 256, pool, kernel });
+  assert.equal(reactor.hasFixedBuffers, true, reactor.fixedBuffersRefusal);
+  const { address } = mapAnonymous(8192);
+  // As much more as a length of 32 bits does not show.
+  for (const lengthBytes of [2 ** 32 + 8192, 2 ** 30 + 4096]) {
+    assert.equal(reactor.registerMemory(address, lengthBytes), -1);
+  }
+  assert.equal(updates, 0, "the kernel is not asked");
+  const place = reactor.registerMemory(address, 8192);
+  assert.ok(place >= 0, "what fits is registered");
+  reactor.unregisterMemory(place);
   reactor.dispose();
 });
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { ControlError } from "../../../lib/control/control_api.ts";
+import type { DeviceWork } from "../../../lib/node/device_workers.ts";
 import { LegRegistry } from "../../../lib/node/leg_registry.ts";
 import type { NodeState } from "../../../lib/node/node_state.ts";
 import type { WorkerPort } from "../../../lib/node/worker_port.ts";
@@ -22,7 +23,12 @@ async function opened(attempt: (count: number) => void, releaseLimitMs?: number)
     },
   };
   const state = { legs: [LEG] };
-  const registry = new LegRegistry(state as unknown as NodeState, port as unknown as WorkerPort, releaseLimitMs);
+  const registry = new LegRegistry(
+    state as unknown as NodeState,
+    port as unknown as WorkerPort,
+    null as unknown as DeviceWork,
+    releaseLimitMs,
+  );
   const told: string[] = [];
   const count = await registry.openAll((message) => told.push(message));
   return { count, attempts, told, broken: registry.broken };

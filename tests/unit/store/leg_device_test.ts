@@ -5,7 +5,14 @@ import { computeLayout, intentBlockOffset, mapPageOffset } from "../../../lib/di
 import { encodeMapPage, WORDS_PER_MAP_PAGE } from "../../../lib/disk_format/map_page.ts";
 import { DeviceFile } from "../../../lib/store/device_file.ts";
 import { findContent } from "../../../lib/store/probe_leg.ts";
-import { formatLeg, type FormatLegOptions, loadLeg, probeDevice, wipeLeg } from "../../../lib/store/leg_device.ts";
+import {
+  formatLeg,
+  type FormatLegOptions,
+  loadLeg,
+  probeDevice,
+  StoreError,
+  wipeLeg,
+} from "../../../lib/store/leg_device.ts";
 import { legOptions, load, refuses, setAside, withDevice, withDirectory } from "./store_fixture.ts";
 
 const MIB = 1024 * 1024;
@@ -157,7 +164,7 @@ Deno.test("more data than is read in full is looked at in places spread evenly o
     const look = () => {
       const device = DeviceFile.open(path, { access: "read" });
       try {
-        return findContent(device, { wholeBytes: MIB, sampleCount: 16 });
+        return findContent(device, { wholeBytes: MIB, sampleCount: 16, limitMs: Infinity });
       } finally {
         device.close();
       }
@@ -171,6 +178,39 @@ Deno.test("more data than is read in full is looked at in places spread evenly o
     assert.equal(look(), null);
     writeAt(path, 42 * MIB + 65535, Uint8Array.of(1));
     assert.equal(look(), `data of an unknown kind, at byte ${42 * MIB + 65535}`);
+  });
+});
+
+Deno.test("looking for data ends when time is up, and has then been everywhere; or when it is no longer wanted", () => {
+  withDirectory((directory) => {
+    const path = `${directory}/disk.img`;
+    Deno.writeFileSync(path, new Uint8Array(64 * MIB));
+    // A place every 4 MiB. A place takes a millisecond, by the clock that it is given.
+    const look = (placeCount: number, check = () => {}) => {
+      let clockMs = 0;
+      const watch = { nowMs: () => clockMs++, check };
+      const diligence = { wholeBytes: MIB, sampleCount: 16, limitMs: placeCount + 1 };
+      return withDevice(path, (device) => findContent(device, diligence, watch));
+    };
+    writeAt(path, 48 * MIB, Uint8Array.of(1));
+    assert.equal(look(3), null, "after the first, the ninth and the fifth place");
+    assert.equal(
+      look(4),
+      `data of an unknown kind, at byte ${48 * MIB}`,
+      "the thirteenth is the fourth to be looked at",
+    );
+    const stopping = () => {
+      throw new StoreError("refused", "The node is stopping");
+    };
+    refuses("refused", /stopping/, () => look(16, stopping));
+    assert.equal(probeDevice(path, { signaturesOnly: true }).found, null, "data of an unknown kind is no mark");
+    writeAt(path, 510, Uint8Array.of(0x55, 0xaa));
+    assert.equal(probeDevice(path, { signaturesOnly: true }).found, "a boot sector");
+    // Given up before anything was written, the leg that was there is whole.
+    const options = legOptions(`${directory}/a.img`);
+    formatLeg(options);
+    refuses("refused", /stopping/, () => formatLeg({ ...options, force: true }, { nowMs: () => 0, check: stopping }));
+    load(options.path);
   });
 });
 
@@ -282,6 +322,23 @@ Deno.test("wipeLeg() unmakes a leg, of the right pool only", () => {
     Deno.writeTextFileSync(options.path, "someone's letter".repeat(1000));
     refuses("foreign-data", /left alone/, () => wipeLeg(options.path, options.poolUuid));
     assert.equal(Deno.statSync(options.path).size, 16_000);
+  });
+});
+
+Deno.test("wipeLeg() that was cut short finishes when it is called again, and removes the file", () => {
+  withDirectory((directory) => {
+    const options = legOptions(`${directory}/a.img`);
+    formatLeg(options);
+    const { path, poolUuid, legUuid } = options;
+    refuses("foreign-data", /left alone: leg/, () => wipeLeg(path, poolUuid, { legUuid: crypto.randomUUID() }));
+    const cut = () => {
+      throw new StoreError("refused", "The node is stopping");
+    };
+    const watch = { nowMs: () => 0, check: cut };
+    refuses("refused", /stopping/, () => wipeLeg(path, poolUuid, { legUuid, removesFile: true, watch }));
+    assert.equal(probeDevice(path).found, 'leg 0 of pool "vol1"');
+    wipeLeg(path, poolUuid, { legUuid, removesFile: true });
+    assert.equal(probeDevice(path).kind, "absent");
   });
 });
 

@@ -3,8 +3,12 @@
 import assert from "node:assert/strict";
 import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
 import { LandingMemory } from "../../../lib/transport/rdma/landing_memory.ts";
+import { FrameQueue } from "../../../lib/transport/rdma/frame_queue.ts";
+import { type RdmaLink, RECEIVE_COUNT } from "../../../lib/transport/rdma/link.ts";
 import { decodeOffer, encodeOffer, OFFER_BYTES } from "../../../lib/transport/rdma/packet.ts";
+import { PacketSender } from "../../../lib/transport/rdma/packet_sender.ts";
 import { PageRuns } from "../../../lib/transport/rdma/page_runs.ts";
+import { Message, MessageType } from "../../../lib/wire/message.ts";
 import { Prng } from "../../../lib/base/prng.ts";
 
 // libc is opened when first needed and stays open; here, so that no test is blamed for it.
@@ -88,4 +92,40 @@ Deno.test("a landing that a dying device may still reach is nobody's for a while
   assert.notEqual(next, null);
   next.release(11_000);
   assert.notEqual(memory.take(11_000), null, "Its successor is another matter");
+});
+
+Deno.test("a peer that waits for memory is told of the first that is freed, whatever was sent to it meanwhile", () => {
+  const pool = new SlabBufferPool({ totalBytes: 8 << 20 });
+  const landing = new LandingMemory(pool, 2).take(0)!;
+  const packets: DataView[] = [];
+  const addSend = (_workId: number, address: number, lengthBytes: number) => {
+    const at = landing.packets.byteOffset + address - landing.packetAddress;
+    packets.push(new DataView(landing.packets.buffer.slice(at, at + lengthBytes)));
+  };
+  const link = { addSend } as Partial<RdmaLink> as RdmaLink;
+  const queue = new FrameQueue(16);
+  const offer = { receives: RECEIVE_COUNT, landingAddress: 0, landingPages: 256, landingKey: 1 };
+  const sender = new PacketSender(queue, link, landing, offer, () => {});
+  /** Pages that each packet since then has told to be free. */
+  const told = () =>
+    packets.splice(0).map((packet) =>
+      Array.from({ length: packet.getUint32(8, true) }, (_, i) => packet.getUint32(16 + 4 * i, true))
+    );
+  const slots = [0, 1, 2].map((page) => landing.adopt(page, 4096));
+  pool.free(slots[0]);
+  sender.fill();
+  assert.deepEqual(told(), [], "it can wait");
+  sender.peerWaits = true;
+  sender.fill();
+  assert.deepEqual(told(), [[0]]);
+  sender.peerWaits = true;
+  queue.push(new Message().reset(MessageType.PING), null, 0, -1);
+  sender.fill();
+  assert.deepEqual(told(), [[]], "a frame, and nothing is free");
+  pool.free(slots[1]);
+  sender.fill();
+  assert.deepEqual(told(), [[1]], "the peer still waits");
+  pool.free(slots[2]);
+  sender.fill();
+  assert.deepEqual(told(), [], "it was told of some and waits no more");
 });
