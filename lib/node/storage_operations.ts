@@ -79,8 +79,10 @@ export class StorageOperations {
     for (const driver of this.#worker.drivers) if (driver.operator?.isOver) this.#endOperator(driver);
     if (this.#closing.length === 0) return;
     for (const { driver } of this.#closing) driver.retryReads(); // the worker does so for legs in service only
-    const quiet = this.#closing.filter(({ driver }) => driver.isQuiet);
-    this.#closing = this.#closing.filter(({ driver }) => !driver.isQuiet);
+    // What the end of a connection has the leg do (a flush, say) needs the device yet.
+    const isOver = (driver: LegDriver) => driver.isQuiet && !this.#worker.hasConnections(driver);
+    const quiet = this.#closing.filter(({ driver }) => isOver(driver));
+    this.#closing = this.#closing.filter((closing) => !quiet.includes(closing));
     for (const { driver, requestId } of quiet) {
       driver.close();
       this.#report({ kind: "response", id: requestId, result: {} });

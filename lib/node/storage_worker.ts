@@ -85,7 +85,10 @@ export class StorageWorker implements TransportHandler, LegHost {
     driver.drain();
   }
 
-  /** Takes a leg out of service. Its connections are closed; its device may still have I/O in flight (`isQuiet`). */
+  /**
+   * Takes a leg out of service. Its connections are closed, but end only later (`hasConnections`), which may begin I/O; its device may
+   * still have some in flight (`isQuiet`).
+   */
   removeLeg(driver: LegDriver): void {
     driver.operator?.abandon();
     driver.operator = null;
@@ -94,6 +97,14 @@ export class StorageWorker implements TransportHandler, LegHost {
     for (let connection = 0; connection < this.#connections.limit; connection++) {
       if (this.#connections.driver(connection) === driver) this.transport.close(connection);
     }
+  }
+
+  /** Whether the end of a connection of that leg is yet to come. */
+  hasConnections(driver: LegDriver): boolean {
+    for (let connection = 0; connection < this.#connections.limit; connection++) {
+      if (this.#connections.driver(connection) === driver) return true;
+    }
+    return false;
   }
 
   // ---- the loop -------------------------------------------------------------------------------------------------
@@ -188,12 +199,14 @@ export class StorageWorker implements TransportHandler, LegHost {
   }
 
   connectPeer(driver: LegDriver, legIndex: number, address: string): void {
+    if (!this.#drivers.includes(driver)) return; // its leg has left service
     const connection = this.transport.connect(address);
     this.#hasSent = true; // an address that cannot be connected to is told of by the flush
     this.#noteOpen(connection, ConnectionRole.CONNECTING, driver, legIndex);
   }
 
   connectCaretaker(driver: LegDriver, tag: number, address: string): void {
+    if (!this.#drivers.includes(driver)) return; // its leg has left service
     const connection = this.transport.connect(address);
     this.#hasSent = true;
     this.#noteOpen(connection, ConnectionRole.CARETAKER_CONNECTING, driver, tag);

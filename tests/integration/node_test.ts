@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { connectNode } from "../../lib/control/node_control_client.ts";
 import { ControlError } from "../../lib/control/control_api.ts";
 import { Cluster, waitFor, withCluster } from "./cluster.ts";
+import { NbdSocket } from "./nbd_socket.ts";
 
 const LIMIT_MS = 30_000;
 
@@ -160,10 +161,27 @@ Deno.test("strangers' bytes end their connection and nothing else", async () => 
   });
 });
 
+Deno.test("a pool deleted by force under its client takes nothing else of its nodes with it", async () => {
+  await withCluster({ size: "64M" }, async (cluster) => {
+    const others = cluster.addresses.flatMap((
+      address,
+      index,
+    ) => ["--leg", `${address}:${cluster.directory}/other${index}.img`]);
+    await cluster.expect(["pool", "create", "other", "--size", "64M", ...others]);
+    const socket = await NbdSocket.connect(cluster.uri);
+    await socket.write(0, new Uint8Array(4096).fill(7)); // not flushed: the end of the session has the legs flush
+    await cluster.expect(["pool", "delete", cluster.poolName, "--force"]);
+    await socket.close();
+    await cluster.expect(["status", "other"]);
+    await cluster.expect(["pool", "delete", "other"]);
+  });
+});
+
 Deno.test("a leg in use is not deleted; deleting a pool removes the files the nodes made", async () => {
   await withCluster({}, async (cluster) => {
-    const refused = await cluster.brmr(["pool", "delete", cluster.poolName, "--yes"]);
-    assert.notEqual(refused.code, 0, "deleted under a running client");
+    const refused = await cluster.brmr(["pool", "delete", cluster.poolName]);
+    assert.match(refused.stderr, /attached by/, "deleted under a running client");
+    assert.equal(refused.code, 4);
     const client = await connect(cluster, 0);
     const { snapshot } = (await client.request("pool.status", { pool: cluster.poolName })).legs[0];
     await expectCode(
