@@ -59,7 +59,7 @@ export function definePoolCreate(host: CommandHost) {
     )
     .option("--io-timeout <duration>", "how long I/O waits for legs before it fails (default: 30s)", asDurationMs)
     .option("--extent <size>", "what one entry of the intent log stands for (default: 1M)", asSize)
-    .option("--hot-extents <count>", "entries of the intent log (default: 2048)", asInteger(16, 65536))
+    .option("--hot-extents <count>", "entries of the intent log (default: 2048)", asInteger(16, 8192))
     .option("--force", "take devices that carry data, and overwrite it")
     .addOption(jsonOption())
     .addOption(colorOption())

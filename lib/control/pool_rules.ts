@@ -20,6 +20,8 @@ export const MAX_CHUNK_COUNT = 2 ** 32;
 export const DEFAULT_EXTENT_BYTES = 1 << 20;
 /** Extents that may be mid-write: 2 GiB of hot area at 1 MiB each, and an intent log of 16 KiB. */
 export const DEFAULT_HOT_EXTENT_COUNT = 2048;
+/** At a start the logs of all legs together must fit one order to compare them (65,536 extents). */
+export const MOST_HOT_EXTENTS = 65_536 / MAX_LEGS;
 /** I/O waits this long for legs before it fails: longer than a node needs to restart. */
 export const DEFAULT_IO_TIMEOUT_MS = 30_000;
 
@@ -81,8 +83,8 @@ export function checkPoolPlan(plan: PoolPlan): void {
     );
   }
   const hotExtentCount = plan.hotExtentCount ?? DEFAULT_HOT_EXTENT_COUNT;
-  if (!Number.isInteger(hotExtentCount) || hotExtentCount < 16 || hotExtentCount > 65536) {
-    throw refusal(`${hotExtentCount} hot extents cannot be. Choose 16 to 65536.`);
+  if (!Number.isInteger(hotExtentCount) || hotExtentCount < 16 || hotExtentCount > MOST_HOT_EXTENTS) {
+    throw refusal(`${hotExtentCount} hot extents cannot be. Choose 16 to ${MOST_HOT_EXTENTS}.`);
   }
   const { minInSync } = plan;
   if (minInSync !== undefined && !(Number.isInteger(minInSync) && minInSync >= 1 && minInSync <= plan.legs.length)) {

@@ -26,6 +26,7 @@ import {
   sendHash,
   sendRead,
   sendWrite,
+  tellWatermark,
 } from "./request_frames.ts";
 import { resend } from "./request_resend.ts";
 import { activeInOrder, checkRequests, RequestState, RequestTable } from "./request_table.ts";
@@ -424,9 +425,13 @@ export class ClientIo implements VerifyIo {
       if (requests.status[request] === 0) {
         this.#pool.watermark = Math.max(this.#pool.watermark, requests.sequence[request]);
       }
-      this.#ownFlush.ended(requests.status[request], requests.tag[request] === INTERNAL_TAG, this.#pool.nowMs);
+      const isOwn = requests.tag[request] === INTERNAL_TAG;
+      this.#ownFlush.ended(requests.status[request], isOwn, this.#pool.nowMs);
+      // Writes wait at a leg for what this watermark lets it forget: there may be no other frame to carry it.
+      if (isOwn && this.#ownFlush.isForLeg && requests.status[request] === 0) tellWatermark(this.#pool);
     } else this.#overlap.leave(request);
     if (isWriteKind(kind)) this.#window.markDone(requests.sequence[request]);
+    if (this.#ownFlush.isWanted) this.#maybeFlush();
     if (requests.isRepair[request] === 1) noteRepaired(this.#pool, requests, request);
     const status = requests.status[request];
     this.#end(request);

@@ -214,8 +214,9 @@ export class ClientPool {
     }
     this.#io.suspend();
     this.#io.failHeld(-5);
-    this.#closeAll("detached");
+    // First: the end of a link must not let the assembly go on with the others.
     pool.phase = "detached";
+    this.#closeAll("detached");
   }
 
   /** Time passes. Cheap: may be called once a loop turn. */

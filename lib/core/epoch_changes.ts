@@ -75,6 +75,11 @@ export function planStart(
     if (extentCount > MAX_LISTED_EXTENTS) return { ok: false, reason: incomparableText(members) };
     for (let extent = 0; extent < extentCount; extent++) suspects.add(extent);
   }
+  if (suspects.size > MAX_LISTED_EXTENTS) {
+    const reason =
+      `The intent logs name ${suspects.size} extents that may differ; at most ${MAX_LISTED_EXTENTS} can be compared at a start`;
+    return { ok: false, reason };
+  }
   return {
     ok: true,
     record: forced?.record ?? decision.record,

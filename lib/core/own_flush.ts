@@ -23,6 +23,8 @@ export class OwnFlush {
   inFlight = false;
   /** A leg has asked for one. */
   isWanted = false;
+  /** The one under way, or the last, was for a leg that had asked. */
+  isForLeg = false;
   /** The last flush, of the client's own or of an application's, has failed on every leg. */
   hasFailed = false;
   #lastMs = 0;
@@ -43,6 +45,7 @@ export class OwnFlush {
 
   begin(nowMs: number): void {
     this.inFlight = true;
+    this.isForLeg = this.isWanted;
     this.isWanted = false;
     this.#lastMs = nowMs;
   }
@@ -63,6 +66,7 @@ export class OwnFlush {
   /** A new session. */
   reset(nowMs: number): void {
     this.inFlight = false;
+    this.isForLeg = false;
     this.isWanted = false;
     this.#lastMs = nowMs;
   }

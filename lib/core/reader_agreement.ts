@@ -61,7 +61,8 @@ export class ReaderAgreement {
   /** Whether an answer was given under the record that was asked under; if not, it is of no use. */
   isSameRecord(request: number, message: Message): boolean {
     const shared = this.#views[request]?.shared;
-    const isSame = shared !== undefined && shared.generation === message.sequence && shared.epoch === message.watermark &&
+    const isSame = shared !== undefined && shared.generation === message.sequence &&
+      shared.epoch === message.watermark &&
       shared.historyNumber === message.mask;
     if (!isSame) this.spoil(request);
     return isSame;

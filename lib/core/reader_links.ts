@@ -10,6 +10,8 @@ import type { ClientContext, LegLink } from "./client_context.ts";
 import { LegLinks } from "./leg_links.ts";
 import { giveUpOverdue } from "./link_paths.ts";
 import { OutputKind } from "./output.ts";
+import type { RequestTable } from "./request_table.ts";
+import { LEG_TIMEOUT_MS, slowLegs } from "./slow_legs.ts";
 import { indicesOf } from "./start_rule.ts";
 import { followTable, learnLegs } from "./table_links.ts";
 
@@ -26,6 +28,8 @@ export interface ReaderView {
 export class ReaderLinks {
   /** What the members agree on; null when they do not, or one is out of reach. */
   view: ReaderView | null = null;
+  /** How long the pool lets I/O wait for legs, as the last view said. */
+  ioTimeoutMs = 30_000;
   /** Why there is no view. */
   reason = "No leg of the pool is reachable";
   readonly #pool: ClientContext;
@@ -90,6 +94,15 @@ export class ReaderLinks {
     this.look();
   }
 
+  /** A leg that keeps a request for too long is left: what was asked of it is over, and may be tried again. */
+  closeSlow(requests: RequestTable): void {
+    const { nowMs, links, options } = this.#pool;
+    const limitMs = options.legTimeoutMs ?? LEG_TIMEOUT_MS;
+    for (const index of indicesOf(slowLegs(requests, nowMs - limitMs))) {
+      this.close(links[index] as LegLink, `it has not answered for ${limitMs} ms`);
+    }
+  }
+
   /** All legs are to tell their records anew. */
   regreet(): void {
     const pool = this.#pool;
@@ -146,6 +159,7 @@ export class ReaderLinks {
       return;
     }
     this.view = { shared: newest, memberMask: newest.inSyncMask };
+    this.ioTimeoutMs = newest.ioTimeoutMs;
     followTable(this.#pool, newest, (link) => this.#close(link));
   }
 

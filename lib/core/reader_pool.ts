@@ -198,6 +198,7 @@ export class ReaderPool {
     this.#nextTickMs = nowMs + TICK_MS;
     if (this.#isOver) return;
     this.#links.tick(stoppedMs);
+    this.#links.closeSlow(this.#requests);
     this.#retryHeld();
     this.#expire();
     this.#advanceDetach();
@@ -339,7 +340,8 @@ export class ReaderPool {
   #retryHeld(): void {
     const nowMs = this.#pool.nowMs;
     for (const request of this.#held.splice(0)) {
-      if (this.#links.view !== null && this.#againAtMs[request] <= nowMs) this.#send(request, this.#links.view);
+      const isDue = this.#againAtMs[request] <= nowMs && !this.#isOverdue(request);
+      if (this.#links.view !== null && isDue) this.#send(request, this.#links.view);
       else this.#held.push(request);
     }
   }
@@ -352,6 +354,7 @@ export class ReaderPool {
     const reader = isData ? this.#chooseReader(view.memberMask & ~requests.triedMask[request]) : -1;
     if (isData && reader < 0) return this.#end(request, EIO);
     requests.state[request] = RequestState.ACTIVE;
+    requests.issuedMs[request] = pool.nowMs;
     requests.waitMask[request] = view.memberMask;
     requests.readLeg[request] = reader;
     this.#agreement.ask(request, view);
@@ -386,6 +389,7 @@ export class ReaderPool {
     link.readsInFlight--;
     const isReader = requests.readLeg[request] === link.legIndex;
     const isWhole = !isReader || message.payloadLength === requests.lengthBytes[request];
+    if (isReader) requests.readLeg[request] = -1;
     if (message.status === 0 && isWhole) agreement.hear(request, message);
     else {
       agreement.spoil(request);
@@ -434,11 +438,9 @@ export class ReaderPool {
   #expire(): void {
     const pool = this.#pool;
     const requests = this.#requests;
-    const limitMs = pool.options.ioTimeoutMs ?? this.#links.view?.shared.ioTimeoutMs ?? 30_000;
     for (const request of [...this.#held]) {
+      if (!this.#isOverdue(request)) continue;
       const isProbe = requests.tag[request] === PROBE_TAG;
-      const sinceMs = isProbe ? this.#startedMs : requests.submittedMs[request];
-      if (pool.nowMs - sinceMs <= (isProbe ? this.#assembleLimitMs : limitMs)) continue;
       this.#held.splice(this.#held.indexOf(request), 1);
       if (!isProbe) this.#end(request, EIO);
       else {
@@ -450,6 +452,13 @@ export class ReaderPool {
         return;
       }
     }
+  }
+
+  /** Whether the time for a request, or for the attach, is over: then it is not tried again. */
+  #isOverdue(request: number): boolean {
+    const { nowMs, options } = this.#pool;
+    if (this.#requests.tag[request] === PROBE_TAG) return nowMs - this.#startedMs > this.#assembleLimitMs;
+    return nowMs - this.#requests.submittedMs[request] > (options.ioTimeoutMs ?? this.#links.ioTimeoutMs);
   }
 
   /** Legs that are all there may need some seconds to make themselves equal after a client has died. */

@@ -89,6 +89,13 @@ export function sendFlushTo(pool: ClientContext, requests: RequestTable, request
   pool.send(link, MessageType.FLUSH, requests.requestId(request)).message.sequence = requests.sequence[request];
 }
 
+/** Tells every active leg the watermark, when no other frame may be about to. */
+export function tellWatermark(pool: ClientContext): void {
+  for (const index of indicesOf(pool.activeMask & ~pool.lostMask & ~pool.unreachableMask)) {
+    pool.send(pool.links[index] as LegLink, MessageType.PING, 0);
+  }
+}
+
 /** Has the legs of `legMask` hash the range of a request; those that take no frames now are asked later. */
 export function sendHash(pool: ClientContext, requests: RequestTable, request: number, legMask: number): void {
   for (let mask = legMask & ~pool.unreachableMask; mask !== 0; mask &= mask - 1) {

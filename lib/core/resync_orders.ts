@@ -19,8 +19,8 @@ export class ResyncSessions {
   #counter = 0;
 
   next(generation: number): number {
-    this.#counter = (this.#counter + 1) & 0xfff;
-    return (((generation & 0xfffff) << 12) | Math.max(1, this.#counter)) >>> 0;
+    this.#counter = this.#counter % 0xfff + 1; // never 0, and never the one before
+    return (((generation & 0xfffff) << 12) | this.#counter) >>> 0;
   }
 }
 

@@ -5,9 +5,16 @@
  * @module
  */
 
+import { assert } from "../base/assert.ts";
+
 /** Sequences in the window. A power of two. */
 const WINDOW = 16384;
 const INDEX_MASK = WINDOW - 1;
+/**
+ * Kept back for requests that are under way when the window is full: a read may become a write then (of what a leg could not read), and cannot
+ * wait for those before it. As many as a client may have.
+ */
+const RESERVED = 4096;
 
 /** Completed sequences. Sequence 1 stands for all that was before the session. */
 export class SequenceWindow {
@@ -19,14 +26,20 @@ export class SequenceWindow {
     return this.#stable;
   }
 
-  /** Whether the write after `sequence` would be too far ahead. */
+  /** Whether a new write after `sequence` would be too far ahead. */
   isFull(sequence: number): boolean {
-    return sequence - this.#stable >= WINDOW - 1;
+    return sequence - this.#stable >= WINDOW - 1 - RESERVED;
   }
 
   /** The write `sequence` is complete. */
   markDone(sequence: number): void {
     const done = this.#done;
+    assert(
+      sequence > this.#stable && sequence - this.#stable < WINDOW,
+      "A write ends within the window",
+      sequence,
+      this.#stable,
+    );
     done[sequence & INDEX_MASK] = 1;
     let next = (this.#stable + 1) & INDEX_MASK;
     while (done[next] === 1) {

@@ -8,6 +8,9 @@ import type { ClientContext } from "./client_context.ts";
 import { RequestState, type RequestTable } from "./request_table.ts";
 import { bitCount, indicesOf } from "./start_rule.ts";
 
+/** How long a leg may keep a request unless told otherwise. */
+export const LEG_TIMEOUT_MS = 20_000;
+
 /** What the I/O path asks of the membership. */
 export interface LegFailure {
   /** This leg has failed: it must leave the active legs. */
@@ -29,7 +32,7 @@ export function slowLegs(requests: RequestTable, sinceMs: number): number {
 
 /** A leg that keeps a request for too long is dropped, as long as others remain. */
 export function dropSlowLegs(pool: ClientContext, requests: RequestTable, failure: LegFailure | null): void {
-  const limitMs = pool.options.legTimeoutMs ?? 20_000;
+  const limitMs = pool.options.legTimeoutMs ?? LEG_TIMEOUT_MS;
   for (const index of indicesOf(slowLegs(requests, pool.nowMs - limitMs) & ~pool.lostMask)) {
     const remaining = bitCount(pool.inSyncMask & ~pool.lostMask & ~(1 << index));
     if (remaining < Math.max(1, pool.record?.minInSync ?? 1)) continue;

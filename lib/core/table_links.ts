@@ -43,8 +43,8 @@ export function learnLegs(pool: ClientContext, close: (link: LegLink, reason: st
     if (link === null) pool.links[index] = newLink(index, entry.address);
     else if (link.address !== entry.address) {
       movePaths(link, entry.address);
-      link.hasFailed = false;
       if (link.connection >= 0) close(link, `the leg table has moved on: leg ${index} is at ${entry.address}`);
+      link.hasFailed = false; // it has not been tried at its new place
     }
   });
 }

@@ -42,7 +42,7 @@ interface Run {
   readonly offset: number;
   lengthBytes: number;
   readonly source: number;
-  readonly difference: VerifyDifference | null;
+  readonly difference: VerifyDifference;
 }
 
 /** One verify, or none. */
@@ -68,7 +68,9 @@ export class VerifyRound {
   #slot = -1;
   #wantsSlot = false;
   #comparedMask = 0;
+  /** The first ones, and the last, which may yet grow. */
   #differences: VerifyDifference[] = [];
+  #last: VerifyDifference | null = null;
   #counts = { verifiedBytes: 0, differingBytes: 0, unreadableBytes: 0, repairedBytes: 0, lostBytes: 0, differences: 0 };
 
   constructor(pool: ClientContext, io: VerifyIo) {
@@ -93,6 +95,7 @@ export class VerifyRound {
     this.#waitUntilMs = 0;
     this.#comparedMask = 0;
     this.#differences = [];
+    this.#last = null;
     this.#counts = {
       verifiedBytes: 0,
       differingBytes: 0,
@@ -196,7 +199,7 @@ export class VerifyRound {
     const run = this.#runs.shift() as Run;
     if (status === 0) {
       this.#counts.repairedBytes += run.lengthBytes;
-      if (run.difference !== null) run.difference.isRepaired = true;
+      run.difference.isRepaired = true;
       this.#pool.event(
         "warning",
         "verify-repaired",
@@ -282,6 +285,21 @@ export class VerifyRound {
     }
   }
 
+  /** A difference that begins: the first ones are told one by one, all are counted. */
+  #tell(difference: VerifyDifference): void {
+    this.#last = difference;
+    this.#counts.differences++;
+    if (this.#differences.length >= MOST_TOLD) return;
+    this.#differences.push(difference);
+    const { offset, legMask, isUnreadable, sourceLegIndex } = difference;
+    this.#pool.event(
+      "error",
+      "verify-difference",
+      `From ${offset} on, ${indicesOf(legMask).map((index) => `leg ${index}`).join(" and ")} ` +
+        (isUnreadable ? "cannot be read" : `differ${bitCount(legMask) === 1 ? "s" : ""} from leg ${sourceLegIndex}`),
+    );
+  }
+
   #note(
     offset: number,
     lengthBytes: number,
@@ -290,34 +308,25 @@ export class VerifyRound {
     isMajority: boolean,
     isUnreadable: boolean,
   ): void {
-    const last = this.#differences.at(-1);
-    const isSame = last !== undefined && last.offset + last.lengthBytes === offset && last.legMask === legMask &&
+    const last = this.#last;
+    const isSame = last !== null && last.offset + last.lengthBytes === offset && last.legMask === legMask &&
       last.sourceLegIndex === source && last.isUnreadable === isUnreadable && last.isMajority === isMajority &&
       !last.isRepaired;
-    let difference: VerifyDifference | null = null;
+    let difference: VerifyDifference;
     if (isSame) {
       last.lengthBytes += lengthBytes;
       difference = last;
     } else {
-      this.#counts.differences++;
-      if (this.#differences.length < MOST_TOLD) {
-        difference = {
-          offset,
-          lengthBytes,
-          legMask,
-          sourceLegIndex: source,
-          isMajority,
-          isUnreadable,
-          isRepaired: false,
-        };
-        this.#differences.push(difference);
-      }
-      this.#pool.event(
-        "error",
-        "verify-difference",
-        `From ${offset} on, ${indicesOf(legMask).map((index) => `leg ${index}`).join(" and ")} ` +
-          (isUnreadable ? "cannot be read" : `differ${bitCount(legMask) === 1 ? "s" : ""} from leg ${source}`),
-      );
+      difference = {
+        offset,
+        lengthBytes,
+        legMask,
+        sourceLegIndex: source,
+        isMajority,
+        isUnreadable,
+        isRepaired: false,
+      };
+      this.#tell(difference);
     }
     if (!this.#repair || source < 0) return;
     const run = this.#runs.at(-1);

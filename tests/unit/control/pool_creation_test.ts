@@ -175,6 +175,7 @@ Deno.test("plans that break a rule are refused without dialling anybody", NOTHIN
     [{ extentBytes: 4096 }, /extent/],
     [{ extentBytes: 65536, chunkBytes: 1 << 20 }, /extent/],
     [{ hotExtentCount: 1 }, /hot extents/],
+    [{ hotExtentCount: 8193 }, /Choose 16 to 8192/],
     [{ minInSync: 0 }, /min-in-sync 0/],
     [{ minInSync: 3 }, /Choose 1 to 2/],
     [{ ioTimeoutMs: -1 }, /timeout/],
