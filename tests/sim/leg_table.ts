@@ -91,8 +91,14 @@ export class LegTable {
         if ((members & (1 << each.legIndex)) === 0) continue;
         if ((peekRecord(each.disk, this.#world.layout.epochOffset).shared.inSyncMask & bit) !== 0) return;
       }
-      if ((members & bit) === 0) this.#exchange(leg, uuid, known);
+      if ((members & bit) !== 0 || this.#mayJoin(server, leg)) return;
+      this.#exchange(leg, uuid, known);
     });
+  }
+
+  /** Whether who serves may be about to take the leg in: it has told of the end of its resync, or that may be heard only when a pause is over. */
+  #mayJoin(server: ClientProcess, leg: LegProcess): boolean {
+    return leg.core?.snapshot().resync?.state === "done" || server.pausedUntilMs > this.#world.nowMs;
   }
 
   /** As a node does it that reaches no other: from what it knows itself. */
