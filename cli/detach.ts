@@ -32,7 +32,7 @@ export function defineDetach(host: CommandHost) {
     .summary("end a running attach")
     .description(
       "Ends the brmr attach of a pool on this machine: closes the NBD socket, completes what is in flight, flushes " +
-        "and releases the pool. Returns when that is done. A block device that is mounted or held is left alone. One that a " +
+        "and releases the pool. Returns when that is done, with exit code 5 where the flush or the release did not succeed. A block device that is mounted or held is left alone. One that a " +
         "dead attach has left is removed.",
     )
     .argument("<pool>", "name or UUID of the pool")
@@ -55,13 +55,16 @@ export async function runDetach(options: DetachOptions, terminal: Terminal): Pro
     }
     throw error;
   }
+  let unclean;
   try {
-    await client.request("client.detach", { force: options.force ?? false });
+    ({ unclean } = await client.request("client.detach", { force: options.force ?? false }));
   } finally {
     client.close();
   }
   terminal.out(`${poolName} is detached\n`);
-  return ExitCode.OK;
+  if (unclean === undefined) return ExitCode.OK;
+  terminal.err(`warning: not in an orderly way. ${unclean}. Nothing that was flushed is lost.\n`);
+  return ExitCode.DEGRADED;
 }
 
 /** Removes the device that a dead client of the pool has left; false when there is none. */

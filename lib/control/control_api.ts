@@ -208,7 +208,8 @@ export interface ClientOperations {
    * Stops the frontend, drains, flushes, releases the pool. Answers when done. "in-use" when the device is mounted or held,
    * unless `force`.
    */
-  "client.detach": { request: { force?: boolean }; result: Record<string, never> };
+  /** `unclean`: why the legs have to be compared at the next attach; absent where they need not. */
+  "client.detach": { request: { force?: boolean }; result: { unclean?: string } };
 }
 
 /** Asks a node. Implemented for storage nodes (TCP frames) and client nodes (unix socket, JSON lines). */

@@ -95,6 +95,8 @@ export class UblkDevice implements Frontend {
   /** Tags whose command is with the kernel or whose request is with the host. */
   #liveTags = 0;
   #phase: number;
+  /** It was to be stopped while the kernel was starting it. */
+  #isUnwanted = false;
   #failure: string | null = null;
   #retryMs = 0;
   #limitMs = 0;
@@ -199,6 +201,7 @@ export class UblkDevice implements Frontend {
     if (result === null) return;
     if (this.#phase === Phase.STARTING && result >= 0) {
       this.#phase = Phase.LIVE;
+      if (this.#isUnwanted) this.stop();
     } else if (this.#phase === Phase.STARTING) {
       this.#failure = `${this.uri} does not start: ${errnoName(result)}`;
       this.#phase = Phase.STOPPING;
@@ -217,7 +220,7 @@ export class UblkDevice implements Frontend {
     } else if (this.#phase === Phase.LIVE) {
       this.#phase = Phase.STOPPING;
       this.#control.begin(ControlCommand.STOP_DEV, this.#index);
-    }
+    } else if (this.#phase === Phase.STARTING) this.#isUnwanted = true;
   }
 
   /** The kernel notices a death a moment after it, and refuses a take-over until then. */

@@ -54,15 +54,16 @@ export class ClientControlServer {
   async close(): Promise<void> {
     if (this.#isClosing) return;
     this.#isClosing = true;
+    // First: whoever hears that we have gone may listen at this path at once, and must not lose it to us.
+    await Deno.remove(this.path).catch((error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    });
     this.#listener.close();
     await this.#accepting;
     for (const [connection, isAnswering] of this.#connections) {
       if (!isAnswering && this.#connections.delete(connection)) connection.close();
     }
     await Promise.all(this.#serving);
-    await Deno.remove(this.path).catch((error) => {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    });
   }
 
   async #accept(): Promise<void> {

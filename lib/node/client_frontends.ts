@@ -41,7 +41,6 @@ export function openFrontends(
   pool: BufferPool,
   report: (report: WorkerReport) => void,
 ): Frontend[] {
-  const frontends: Frontend[] = [];
   const tell = (level: "info" | "warning", message: string) =>
     report({ kind: "event", pool: start.poolName, event: { level, name: "device", message } });
   const ioTimeoutMs = start.ioTimeoutMs === 0 ? start.poolIoTimeoutMs : start.ioTimeoutMs;
@@ -49,21 +48,21 @@ export function openFrontends(
   const count = start.nbd.length + (start.device === null ? 0 : 1);
   // Half of the memory is for what applications write and read, the other half for what comes from legs.
   const memoryBytes = Math.max(MAX_REQUEST_BYTES, Math.floor(pool.totalBytes / 2 / count));
-  let places = start.nbd;
-  if (start.device !== null) {
+  const openSocket = (address: string, index: number) =>
+    openNbdServer({ host: worker.hostFor(index), pool, reactor, address, limits: { memoryBytes } });
+  if (start.device === null) return start.nbd.map(openSocket);
+  // The first socket is what "auto" falls back on. The device comes last: one that is made and then not wanted is not easily got rid of.
+  const isAuto = start.device.kind === "auto";
+  const sockets = (isAuto ? start.nbd.slice(1) : start.nbd).map((address, index) => openSocket(address, index + 1));
+  try {
     const device = openDevice(start.device, worker.hostFor(0), memoryBytes, means);
-    if (device !== null) {
-      frontends.push(device);
-      flushMemory(means);
-    }
-    // The first socket is what "auto" falls back on.
-    if (device !== null && start.device.kind === "auto") places = places.slice(1);
+    if (device === null) return [openSocket(start.nbd[0], 0), ...sockets];
+    flushMemory(means);
+    return [device, ...sockets];
+  } catch (error) {
+    for (const socket of sockets) socket.stop();
+    throw error;
   }
-  for (const address of places) {
-    const host = worker.hostFor(frontends.length);
-    frontends.push(openNbdServer({ host, pool, reactor, address, limits: { memoryBytes } }));
-  }
-  return frontends;
 }
 
 /** The device; null when "auto" finds none, which is told with the reasons. */

@@ -13,7 +13,7 @@ import type { Reactor } from "../io/reactor.ts";
 import { AddressError } from "../io/socket_address.ts";
 import type { ClientWorker } from "./client_worker.ts";
 import { plainError } from "./storage_operations.ts";
-import type { ClientWorkerStatus, WorkerReport, WorkerRequest } from "./worker_messages.ts";
+import { type ClientWorkerStatus, UNCLEAN_DETACH, type WorkerReport, type WorkerRequest } from "./worker_messages.ts";
 
 /** How long a detach may wait for requests and legs before the client goes without a goodbye; the legs then clean up. */
 const DETACH_LIMIT_MS = 15_000;
@@ -124,7 +124,18 @@ export class ClientLife {
         if (this.#connectionCount === 0 || this.#reactor.nowMs >= this.#limitMs) this.#detach();
         return;
       case Phase.DETACHING:
-        if (this.#worker.core.state === "detached" || this.#reactor.nowMs >= this.#limitMs) this.#end();
+        if (this.#worker.core.state !== "detached") {
+          if (this.#reactor.nowMs < this.#limitMs) return;
+          const message = `The legs have not let go of it within ${
+            DETACH_LIMIT_MS / 1000
+          } s; they are compared at the next attach`;
+          this.#report({
+            kind: "event",
+            pool: this.#worker.core.snapshot().poolName,
+            event: { level: "error", name: UNCLEAN_DETACH, message },
+          });
+        }
+        this.#end();
         return;
     }
   }

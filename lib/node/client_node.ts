@@ -21,7 +21,7 @@ import { hostName } from "./host_name.ts";
 import type { NodeHandle } from "./node_handle.ts";
 import type { DeviceChoice } from "../frontend/device_choice.ts";
 import { WorkerPort } from "./worker_port.ts";
-import type { ClientWorkerStatus, WorkerReport } from "./worker_messages.ts";
+import { type ClientWorkerStatus, UNCLEAN_DETACH, type WorkerReport } from "./worker_messages.ts";
 
 export type { BusyPollPolicy, PayloadCrcPolicy, TransportPolicy };
 
@@ -110,6 +110,8 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
   let finished: Promise<void> = Promise.resolve();
   /** Why the pool is no longer ours: another client took it over, or it was never to be had. */
   let failure: ControlError | null = null;
+  /** Why the legs have to be compared at the next attach although this client has detached. */
+  let uncleanEnd = "";
   const onEvent = options.onEvent ?? (() => undefined);
 
   async function answer(op: string, request: unknown): Promise<unknown> {
@@ -133,7 +135,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
         checkUnused(announcement, request);
         port.stop();
         await port.finished;
-        return {};
+        return uncleanEnd === "" ? {} : { unclean: uncleanEnd };
       default:
         if (isClientRequest(op)) return await port.request(op, parseClientRequest(op, request));
         throw new ControlError(
@@ -159,6 +161,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
           outcome.reject(failure);
           return;
         case "event":
+          if (report.event.name === UNCLEAN_DETACH) uncleanEnd = report.event.message;
           onEvent(pool.poolName, report.event);
           return;
       }

@@ -72,6 +72,9 @@ export interface ClientStart {
   readonly nbdSocketCount: number;
 }
 
+/** Name of the event of a detach after which the legs have to be compared; the core has it as well. */
+export const UNCLEAN_DETACH = "unclean-detach";
+
 /** What is erased. */
 export interface ErasedLeg {
   readonly path: string;

@@ -225,6 +225,18 @@ Deno.test("an end stops the device, which is deleted when the driver is through"
   assert.equal(device.failure, null);
 });
 
+Deno.test("an end while the kernel starts the device stops it as soon as it has started", () => {
+  const fixture = new Fixture();
+  const device = fixture.open();
+  device.stop();
+  assert.equal(fixture.driver.commands.at(-1), Control.START);
+  device.flushSends();
+  assert.equal(fixture.driver.commands.at(-1), Control.STOP);
+  device.flushSends();
+  assert.equal(fixture.driver.commands.at(-1), Control.DELETE_LATER);
+  assert.equal(device.connectionCount, 0);
+});
+
 Deno.test("a device that was left is taken over once the driver has noticed the death", async () => {
   const fixture = new Fixture();
   fixture.driver.leave(0, "1111222233334444");

@@ -7,11 +7,12 @@ import type { ClientWorker } from "../../../lib/node/client_worker.ts";
 import type { WorkerReport } from "../../../lib/node/worker_messages.ts";
 
 function setUp() {
-  const core = { state: "assembling", refusal: "" };
+  const core = { state: "assembling", refusal: "", snapshot: () => ({ poolName: "vol1" }) };
+  const clock = { nowMs: 1 };
   const reports: WorkerReport[] = [];
   const worker = { core, frontends: [], detach() {} } as unknown as ClientWorker;
-  const life = new ClientLife(worker, { nowMs: 1 } as Reactor, () => [], (report) => reports.push(report));
-  return { core, life, reports };
+  const life = new ClientLife(worker, clock as Reactor, () => [], (report) => reports.push(report));
+  return { clock, core, life, reports };
 }
 
 Deno.test("a refusal is told although nothing is under way that could end a turn", () => {
@@ -35,4 +36,16 @@ Deno.test("the end of a detach is noticed although nothing is under way that cou
   assert.equal(life.deadlineMs, 0);
   life.afterTurn();
   assert.ok(life.isOver);
+});
+
+Deno.test("a detach that the legs do not answer ends all the same, and says that it was not in order", () => {
+  const { clock, life, reports } = setUp();
+  life.stop();
+  life.afterTurn();
+  while (!life.isOver && clock.nowMs < 60_000) {
+    clock.nowMs += 1000;
+    life.afterTurn();
+  }
+  assert.ok(life.isOver);
+  assert.deepEqual(reports.map((report) => report.kind === "event" && report.event.name), ["unclean-detach"]);
 });
