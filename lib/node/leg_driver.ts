@@ -12,7 +12,7 @@ import type { Caretaker } from "../core/caretaker.ts";
 import type { LegServer } from "../core/leg_server.ts";
 import { type CoreEvent, type Output, OutputKind } from "../core/output.ts";
 import type { Message } from "../wire/message.ts";
-import type { Hello } from "../wire/bodies.ts";
+import { type Hello, MOST_RETURN_MS } from "../wire/bodies.ts";
 import type { Superblock } from "../disk_format/records.ts";
 import type { BlockStore, MetadataStore } from "../store/block_store.ts";
 import type { LegStore } from "../store/leg_store.ts";
@@ -98,6 +98,15 @@ export class LegDriver {
     this.#stores = stores;
     this.#blocks = stores.blocks;
     this.#metadata = stores.metadata;
+  }
+
+  /**
+   * The leg has left service and its connections have ended. Whoever may return to its session by another path will not: the session ends,
+   * and what waits in it for other things than the device is given back. To the core that is a time at which nobody may return any more.
+   */
+  endSession(): void {
+    this.core.handleTick(this.#host.nowMs + 2 * MOST_RETURN_MS);
+    this.drain();
   }
 
   /** Lets the device go. Only when it is quiet. */

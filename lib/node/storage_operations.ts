@@ -29,6 +29,8 @@ const CREDIT_DIVISOR = 2;
 interface Closing {
   readonly driver: LegDriver;
   readonly requestId: number;
+  /** Its connections have ended, and with them its session. */
+  isAlone: boolean;
 }
 
 /** What legs and sessions of the node are told of it. */
@@ -78,10 +80,15 @@ export class StorageOperations {
   afterTurn(): void {
     for (const driver of this.#worker.drivers) if (driver.operator?.isOver) this.#endOperator(driver);
     if (this.#closing.length === 0) return;
-    for (const { driver } of this.#closing) driver.retryReads(); // the worker does so for legs in service only
-    // What the end of a connection has the leg do (a flush, say) needs the device yet.
-    const isOver = (driver: LegDriver) => driver.isQuiet && !this.#worker.hasConnections(driver);
-    const quiet = this.#closing.filter(({ driver }) => isOver(driver));
+    for (const closing of this.#closing) {
+      const { driver } = closing;
+      driver.retryReads(); // the worker does so for legs in service only
+      if (closing.isAlone || this.#worker.hasConnections(driver)) continue;
+      closing.isAlone = true;
+      driver.endSession();
+    }
+    // What the end of a connection or a session has the leg do (a flush, say) needs the device yet.
+    const quiet = this.#closing.filter(({ driver, isAlone }) => isAlone && driver.isQuiet);
     this.#closing = this.#closing.filter((closing) => !quiet.includes(closing));
     for (const { driver, requestId } of quiet) {
       driver.close();
@@ -195,7 +202,7 @@ export class StorageOperations {
       );
     }
     this.#worker.removeLeg(driver);
-    this.#closing.push({ driver, requestId });
+    this.#closing.push({ driver, requestId, isAlone: false });
   }
 
   #legs(wanted: (driver: LegDriver) => boolean): LegStatus[] {
