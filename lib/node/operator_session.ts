@@ -143,9 +143,15 @@ export class OperatorSession {
     this.#settle();
   }
 
-  /** The leg leaves service, or its node: what was asked for is not answered any more by others. */
+  /**
+   * The leg leaves service: who waits is told. What the core holds, such as the memory of a repair, it gives back when its connections have
+   * ended, which are told of as before.
+   */
   abandon(): void {
     this.#tellAll({ code: "refused", message: "The storage node is letting go of its leg; ask another one" });
+    this.#holders.clear();
+    this.core.detach();
+    this.#settle();
   }
 
   tick(nowMs: number): void {
@@ -228,7 +234,7 @@ export class OperatorSession {
         return;
       case OutputKind.CHANGE_DONE: {
         const problem = output.body as string;
-        this.#changes.delete(output.token);
+        if (!this.#changes.delete(output.token)) return; // told before, when the session was abandoned
         if (problem === "") this.#answer(output.token, {});
         else this.#answer(output.token, null, { code: "refused", message: problem });
         return;

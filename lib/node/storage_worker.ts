@@ -90,10 +90,9 @@ export class StorageWorker implements TransportHandler, LegHost {
    * still have some in flight (`isQuiet`).
    */
   removeLeg(driver: LegDriver): void {
-    driver.operator?.abandon();
-    driver.operator = null;
     const at = this.#drivers.indexOf(driver);
     if (at >= 0) this.#drivers.splice(at, 1);
+    driver.operator?.abandon();
     for (let connection = 0; connection < this.#connections.limit; connection++) {
       if (this.#connections.driver(connection) === driver) this.transport.close(connection);
     }
@@ -214,6 +213,7 @@ export class StorageWorker implements TransportHandler, LegHost {
 
   /** As a client, for the operator's session at the driver's leg. */
   connectOperator(driver: LegDriver, legIndex: number, address: string): void {
+    if (!this.#drivers.includes(driver)) return; // its leg has left service
     const connection = this.transport.connect(address);
     this.#hasSent = true;
     this.#noteOpen(connection, ConnectionRole.OPERATOR_CONNECTING, driver, legIndex);

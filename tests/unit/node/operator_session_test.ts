@@ -14,14 +14,26 @@ interface Answer {
   readonly error: string;
 }
 
+interface Asked {
+  readonly connection: number;
+  readonly type: number;
+  readonly requestId: number;
+  readonly length: number;
+  readonly body: unknown;
+}
+
 /** A session over two legs that do what they are asked, unless `refuse` says why not. */
 class Bench {
   nowMs = 1000;
   readonly answers = new Map<number, Answer>();
   readonly changes: EpochChange[] = [];
   refuse = "";
+  /** Slots that the session holds. */
+  readonly slots = new Set<number>();
+  /** Frames of these types are not answered. */
+  readonly ignored = new Set<number>();
   /** Messages that wait to be answered: legs answer when the session has ended its turn. */
-  readonly #queue: { connection: number; type: number; requestId: number; body: unknown }[] = [];
+  readonly #queue: Asked[] = [];
   readonly #connects: number[] = [];
   #session: OperatorSession | null = null;
   #record = testRecord(["10.0.0.1:7701", "10.0.0.2:7701"]);
@@ -69,7 +81,8 @@ class Bench {
     }
   }
 
-  #reply(asked: { connection: number; type: number; requestId: number; body: unknown }): void {
+  #reply(asked: Asked): void {
+    if (this.ignored.has(asked.type)) return;
     const legIndex = asked.connection - 10;
     const record = { shared: this.#record, promisedGeneration: 1, promisedTo: "" };
     switch (asked.type) {
@@ -87,6 +100,9 @@ class Bench {
       case MessageType.EPOCH:
         this.changes.push(asked.body as EpochChange);
         return this.#say(asked, MessageType.EPOCH_DONE, null);
+      case MessageType.HASH:
+        // No two legs have the same.
+        return this.#say(asked, MessageType.HASH_DATA, new Uint32Array(2 * asked.length / 4096).fill(legIndex));
       case MessageType.PING:
         return this.#say(asked, MessageType.PONG, null);
       default:
@@ -104,7 +120,8 @@ class Bench {
     const sent = (connection: number, message: Message, bytes: Uint8Array | null) => {
       const parsed = bytes === null ? { ok: true as const, body: null } : parseBody(message.type, bytes);
       assert.ok(parsed.ok, "what a node sends keeps the rules");
-      this.#queue.push({ connection, type: message.type, requestId: message.requestId, body: parsed.body });
+      const { type, requestId, length } = message;
+      this.#queue.push({ connection, type, requestId, length, body: parsed.body });
       return true;
     };
     const now = () => this.nowMs;
@@ -116,6 +133,11 @@ class Bench {
       connectionOf: (key: number) => key,
       closeConnection: (key: number) => this.#closed.push(key),
       noteSent: () => undefined,
+      allocateForRead: () => {
+        this.slots.add(3);
+        return 3;
+      },
+      freeSlot: (slot: number) => assert.ok(this.slots.delete(slot), "a slot is given back once"),
     };
   }
 }
@@ -178,4 +200,20 @@ Deno.test("a leg that leaves service leaves no request of its session unanswered
   bench.session.begin(3);
   bench.session.abandon();
   assert.match(bench.answers.get(2)?.error ?? "", /letting go of its leg/);
+});
+
+Deno.test("a leg that leaves service in the middle of a repair has the memory of its session back, and answers nobody twice", () => {
+  const bench = new Bench();
+  bench.session.begin(1);
+  bench.run(200);
+  bench.ignored.add(MessageType.READ);
+  bench.session.ask(2, 1, "client.verify", { repair: true, rateBytesPerSecond: 0 });
+  bench.run(200);
+  assert.equal(bench.slots.size, 1, "what is right is being read");
+  bench.ignored.add(MessageType.EPOCH);
+  bench.session.ask(3, 1, "client.changeLegs", { kind: "drain", legIndex: 1 });
+  bench.session.abandon();
+  assert.match(bench.answers.get(3)?.error ?? "", /letting go of its leg/);
+  for (const connection of [10, 11]) bench.session.connectionClosed(connection);
+  assert.equal(bench.slots.size, 0);
 });

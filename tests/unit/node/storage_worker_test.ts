@@ -8,6 +8,7 @@ import type { Superblock } from "../../../lib/disk_format/records.ts";
 import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
 import type { Reactor } from "../../../lib/io/reactor.ts";
 import { LegDriver } from "../../../lib/node/leg_driver.ts";
+import type { OperatorSession } from "../../../lib/node/operator_session.ts";
 import { StorageWorker } from "../../../lib/node/storage_worker.ts";
 import type { WorkerReport } from "../../../lib/node/worker_messages.ts";
 import type { LegStore } from "../../../lib/store/leg_store.ts";
@@ -253,4 +254,27 @@ Deno.test("operators' requests go to the main isolate and come back to the one w
   worker.onClosed(4, 0);
   worker.sendControlReply({ ...reply, key: asked[1].key });
   assert.equal(sent.length, count, "nobody is there to be answered");
+});
+
+Deno.test("an operator's session hears of the end of its connections though its leg has left service, and opens no more", () => {
+  const { worker, driver, closed } = setUp();
+  const heard: string[] = [];
+  const session = {
+    abandon: () => heard.push("abandon"),
+    connected: () => heard.push("connected"),
+    connectionClosed: () => heard.push("closed"),
+  };
+  driver.operator = session as unknown as OperatorSession;
+  let connectCount = 0;
+  worker.transport.connect = () => 5 + connectCount++;
+  worker.connectOperator(driver, 1, "10.0.0.2:7701");
+  worker.onConnected(5);
+  worker.removeLeg(driver);
+  worker.connectOperator(driver, 1, "10.0.0.2:7701");
+  assert.equal(connectCount, 1);
+  assert.deepEqual(closed, [5]);
+  assert.ok(worker.hasConnections(driver));
+  worker.onClosed(5, 0);
+  assert.ok(!worker.hasConnections(driver));
+  assert.deepEqual(heard, ["connected", "abandon", "closed"]);
 });
