@@ -148,8 +148,9 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
   const { runClientNode } = await import("../lib/node/client_node.ts");
   const log = eventLog(options.logFormat ?? "text", (text) => terminal.err(text));
   const signals = listenForStop();
-  const start = () =>
+  const start = (stopping: AbortSignal) =>
     runClientNode({
+      stopping,
       pool: options.pool,
       nodes,
       nbd,

@@ -19,17 +19,24 @@ export interface RunningNode {
 
 /**
  * Starts a node and waits until it has ended: by itself (detached by an operator, or dead: then this throws), or by a signal.
- * A signal while it still starts ends the process's wait at once: nothing is served yet that would have to be drained.
+ * A signal while it still starts is told to `start` as `stopping`. What that has begun and may not leave behind, a block device say, it
+ * takes back first; then it rejects with the reason of `stopping`, or it has become a node all the same, which is stopped.
  */
 export async function runUntilStopped(
-  start: () => Promise<RunningNode>,
+  start: (stopping: AbortSignal) => Promise<RunningNode>,
   signals: StopSignals,
   terminal: Terminal,
 ): Promise<ExitCode> {
-  const starting = start();
+  const stopping = new AbortController();
+  const starting = start(stopping.signal);
   const node = await Promise.race([starting, signals.first.then(() => null)]);
   if (node === null) {
-    starting.catch(() => undefined); // nobody waits for it any more
+    stopping.abort();
+    try {
+      await (await starting).stop();
+    } catch (error) {
+      if (error !== stopping.signal.reason) throw error;
+    }
     return ExitCode.INTERRUPTED;
   }
   const signal = await Promise.race([node.finished.then(() => null), signals.first]);

@@ -5,6 +5,7 @@
  */
 
 import { Command, Option } from "@commander-js/extra-typings";
+import { unlessAborted } from "../lib/base/unless_aborted.ts";
 import { DEFAULT_NODE_PORT } from "../lib/control/node_address.ts";
 import type { BusyPollPolicy, PayloadCrcPolicy } from "../lib/node/client_node.ts";
 import { asSize, busyPollOption, collect, type CommandHost, payloadCrcOption, required } from "./command_host.ts";
@@ -80,7 +81,7 @@ export async function runServe(options: ServeOptions, terminal: Terminal): Promi
   const { runStorageNode } = await import("../lib/node/storage_node.ts");
   const log = eventLog(options.logFormat ?? "text", (text) => terminal.err(text));
   const signals = listenForStop();
-  const start = () =>
+  const running = () =>
     runStorageNode({
       stateDir: options.state,
       listen: options.listen ?? [DEFAULT_LISTEN],
@@ -106,6 +107,8 @@ export async function runServe(options: ServeOptions, terminal: Terminal): Promi
         notifyService(`READY=1\nSTATUS=Serving ${legs} on ${node.addresses.join(", ")}`);
       },
     });
+  // A node that serves nothing yet leaves nothing behind.
+  const start = (stopping: AbortSignal) => unlessAborted(running(), stopping);
   try {
     return await runUntilStopped(start, signals, terminal);
   } finally {

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { unlessAborted } from "../base/unless_aborted.ts";
 import { ControlError } from "../control/control_api.ts";
 import { connectNode } from "../control/node_control_client.ts";
 import { NodeConnections } from "../control/node_connections.ts";
@@ -75,6 +76,8 @@ export interface ClientNodeOptions {
   readonly force?: { readonly without: readonly number[] };
   /** Directory of the control socket. */
   readonly runtimeDir: string;
+  /** Ends a start that is under way: what it has begun is taken back, and then it rejects with the signal's reason. */
+  readonly stopping?: AbortSignal;
   /** The pool is served; the first of `uris` belongs to the first of `nbd`. */
   readonly onReady?: (uris: readonly string[]) => void;
   /** Things an operator wants to know. */
@@ -96,7 +99,8 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       "A read-only attach takes nothing over and starts nothing. Leave --takeover and --force away.",
     );
   }
-  const pool = await lookUp(options.pool, options.nodes, options.startTimeoutMs ?? 0, (problem) => {
+  const stopping = options.stopping ?? new AbortController().signal;
+  const pool = await lookUp(options.pool, options.nodes, options.startTimeoutMs ?? 0, stopping, (problem) => {
     const message = `${problem}. Asking again for up to ${Math.ceil((options.startTimeoutMs ?? 0) / 1000)} s`;
     options.onEvent?.(options.pool, { level: "warning", name: "waiting-for-nodes", message });
   });
@@ -147,7 +151,10 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
 
   // The socket comes first: it keeps a second client of this pool on this machine from disturbing the first.
   const control = await ClientControlServer.listen(clientSocketPath(options.runtimeDir, pool.poolName), answer);
+  const stop = () => port?.stop();
+  stopping.addEventListener("abort", stop);
   try {
+    stopping.throwIfAborted();
     announcement.checkLeft(options.device);
     const outcome = Promise.withResolvers<void>();
     const onReport = (report: WorkerReport) => {
@@ -204,6 +211,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
     finished.catch(() => undefined); // told to whoever awaits it
     outcome.promise.catch(() => undefined); // told through the race, or through `finished`
     const ended = port.finished.then(() => {
+      if (stopping.aborted) throw stopping.reason;
       throw failure ?? new ControlError("refused", "The client was stopped before the pool was ready");
     });
     ended.catch(() => undefined); // told through the race, or through `finished`
@@ -216,6 +224,8 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       await finished.catch(() => undefined); // `error` is what is told
     }
     throw error;
+  } finally {
+    stopping.removeEventListener("abort", stop);
   }
   options.onReady?.(announcement.uris);
   const running = port;
@@ -237,11 +247,12 @@ function checkUnused({ device, uses }: AttachAnnouncement, request: unknown): vo
   );
 }
 
-/** Finds the pool, asking again for `waitMs` while no node that answers knows it and others are silent: `onWait` hears of that once. Throws as `findPool`. */
+/** Finds the pool, asking again for `waitMs` while no node that answers knows it and others are silent: `onWait` hears of that once. Throws as `findPool`, and the reason of `stopping`. */
 async function lookUp(
   pool: string,
   addresses: readonly string[],
   waitMs: number,
+  stopping: AbortSignal,
   onWait: (problem: string) => void,
 ): Promise<FoundPool> {
   const untilMs = performance.now() + waitMs;
@@ -249,7 +260,7 @@ async function lookUp(
   for (;;) {
     const nodes = new NodeConnections((address) => connectNode(address, { timeoutMs: LOOKUP_LIMIT_MS }));
     try {
-      return await findPool(pool, addresses, nodes);
+      return await unlessAborted(findPool(pool, addresses, nodes), stopping);
     } catch (error) {
       const isWorthAsking = error instanceof ControlError && error.code === "unreachable";
       if (!isWorthAsking || performance.now() >= untilMs) throw error;
@@ -258,6 +269,6 @@ async function lookUp(
     } finally {
       nodes.close();
     }
-    await new Promise((resolve) => setTimeout(resolve, LOOKUP_PAUSE_MS));
+    await unlessAborted(new Promise((resolve) => setTimeout(resolve, LOOKUP_PAUSE_MS)), stopping);
   }
 }

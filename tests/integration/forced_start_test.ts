@@ -1,7 +1,7 @@
 /** A start that is refused, forced; and the leg that was missed, when it comes back. */
 
 import assert from "node:assert/strict";
-import { type Cluster, withCluster } from "./cluster.ts";
+import { type Cluster, waitFor, withCluster } from "./cluster.ts";
 import { expectLegsIdentical } from "./leg_data.ts";
 import { NbdSocket } from "./nbd_socket.ts";
 
@@ -63,6 +63,21 @@ Deno.test("an attach waits for nodes, and for the leg that it may not start with
     assert.deepEqual(await after.read(BLOCK, BLOCK), blockOf(2));
     await after.close();
     await cluster.waitInSync();
+  });
+});
+
+Deno.test("an attach that is told to end while it starts leaves nothing behind", async () => {
+  await withCluster({ size: "32M" }, async (cluster) => {
+    await missOnLeg1(cluster);
+    await cluster.startNode(1);
+    // The pool may not start without leg 0: an attach waits for it.
+    const attached = cluster.attach(["--start-timeout", "10m"]);
+    const control = `${cluster.directory}/client-${cluster.poolName}.sock`;
+    await waitFor("the attach to have begun", 60_000, () => Deno.lstat(control).then(() => true));
+    const refused = assert.rejects(attached, /ended before it was ready/);
+    assert.equal(await cluster.client.stop("SIGTERM"), 130);
+    await refused;
+    await assert.rejects(Deno.lstat(control), Deno.errors.NotFound);
   });
 });
 

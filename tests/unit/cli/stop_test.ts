@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { runUntilStopped } from "../../../cli/running_node.ts";
+import { unlessAborted } from "../../../lib/base/unless_aborted.ts";
 import { listenForStop } from "../../../cli/stop_signals.ts";
 import { ExitCode } from "../../../cli/exit_code.ts";
 import { FakeTerminal } from "./fake_terminal.ts";
@@ -60,10 +61,50 @@ Deno.test("a node that ends by itself ends the command; one that dies is its err
   await assert.rejects(failing, /data plane failed/);
 });
 
-Deno.test("a signal while the node still starts does not wait for it", async () => {
+Deno.test("a signal while the node still starts is told to the start, which takes back what it has begun", async () => {
   const { promise: first, resolve } = Promise.withResolvers<string>();
-  const never = new Promise<never>(() => undefined);
-  const running = runUntilStopped(() => never, { first, close: () => undefined }, new FakeTerminal());
+  const { promise: undone, resolve: undo } = Promise.withResolvers<void>();
+  const told: string[] = [];
+  const start = async (stopping: AbortSignal): Promise<never> => {
+    await new Promise((resolve) => stopping.addEventListener("abort", resolve));
+    told.push("stopping");
+    await undone;
+    told.push("undone");
+    throw stopping.reason;
+  };
+  const running = runUntilStopped(start, { first, close: () => undefined }, new FakeTerminal());
+  const ended = running.then(() => told.push("ended"));
   resolve("SIGINT");
+  await first;
+  setTimeout(undo); // the command has every chance to end before
   assert.equal(await running, ExitCode.INTERRUPTED);
+  await ended;
+  assert.deepEqual(told, ["stopping", "undone", "ended"]);
+});
+
+Deno.test("a start that has become a node in spite of a signal is stopped; one that cannot take back what it has begun is an error", async () => {
+  const signals = { first: Promise.resolve("SIGTERM"), close: () => undefined };
+  const node = fakeNode();
+  const late = async (stopping: AbortSignal) => {
+    if (!stopping.aborted) await new Promise((resolve) => stopping.addEventListener("abort", resolve));
+    return node;
+  };
+  assert.equal(await runUntilStopped(late, signals, new FakeTerminal()), ExitCode.INTERRUPTED);
+  assert.equal(node.stopCount, 1);
+  const stuck = (stopping: AbortSignal) =>
+    new Promise<never>((_, reject) => {
+      stopping.addEventListener("abort", () => reject(new Error("The device stays")));
+    });
+  await assert.rejects(runUntilStopped(stuck, signals, new FakeTerminal()), /The device stays/);
+});
+
+Deno.test("work that is not wanted any more is not waited for, and is as it was otherwise", async () => {
+  const stopping = new AbortController();
+  assert.equal(await unlessAborted(Promise.resolve(3), stopping.signal), 3);
+  await assert.rejects(unlessAborted(Promise.reject(new Error("in vain")), stopping.signal), /in vain/);
+  const never = new Promise<never>(() => undefined);
+  const waiting = unlessAborted(never, stopping.signal);
+  stopping.abort(new Error("enough"));
+  await assert.rejects(waiting, /enough/);
+  await assert.rejects(unlessAborted(never, stopping.signal), /enough/);
 });
