@@ -174,7 +174,9 @@ export class ClientLife {
     const { frontends } = this.#worker;
     const failure = frontends.find((frontend) => frontend.failure != null)?.failure;
     if (failure != null) {
-      this.#refuse("device", failure);
+      // What else was opened has to be closed, and a device that did not start is yet to be removed.
+      this.#report({ kind: "refused", error: { code: "device", message: failure } });
+      this.stop();
     } else if (frontends.every((frontend) => frontend.isReady !== false)) {
       this.#phase = Phase.SERVING;
       this.#report({ kind: "ready", uris: frontends.map((frontend) => frontend.uri) });

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import type { Reactor } from "../../../lib/io/reactor.ts";
+import type { Frontend } from "../../../lib/frontend/frontend.ts";
 import { ClientLife } from "../../../lib/node/client_life.ts";
 import type { ClientWorker } from "../../../lib/node/client_worker.ts";
 import type { WorkerReport } from "../../../lib/node/worker_messages.ts";
@@ -10,9 +11,11 @@ function setUp() {
   const core = { state: "assembling", refusal: "", snapshot: () => ({ poolName: "vol1" }) };
   const clock = { nowMs: 1 };
   const reports: WorkerReport[] = [];
-  const worker = { core, frontends: [], detach() {} } as unknown as ClientWorker;
-  const life = new ClientLife(worker, clock as Reactor, () => [], (report) => reports.push(report));
-  return { clock, core, life, reports };
+  const worker = { core, frontends: [], detach: () => detachCount++ } as unknown as ClientWorker;
+  let detachCount = 0;
+  const opened: Frontend[] = [];
+  const life = new ClientLife(worker, clock as Reactor, () => opened, (report) => reports.push(report));
+  return { clock, core, life, opened, reports, detaches: () => detachCount };
 }
 
 Deno.test("a refusal is told although nothing is under way that could end a turn", () => {
@@ -48,4 +51,25 @@ Deno.test("a detach that the legs do not answer ends all the same, and says that
   }
   assert.ok(life.isOver);
   assert.deepEqual(reports.map((report) => report.kind === "event" && report.event.name), ["unclean-detach"]);
+});
+
+Deno.test("a device that does not start ends the attach when it is removed and what else was opened is closed", () => {
+  const { core, life, opened, reports, detaches } = setUp();
+  const stopped: string[] = [];
+  const frontend = (name: string, connectionCount: number) => {
+    return { uri: name, connectionCount, isReady: false, failure: null, stop: () => stopped.push(name) };
+  };
+  const device = { ...frontend("device", 1), failure: null as string | null };
+  opened.push(device as unknown as Frontend, frontend("socket", 0) as unknown as Frontend);
+  core.state = "ready";
+  life.afterTurn();
+  device.failure = "/dev/ublkb0 does not start: ENOMEM";
+  life.afterTurn();
+  assert.deepEqual(reports.map((report) => report.kind === "refused" && report.error.message), [device.failure]);
+  assert.deepEqual(stopped, ["device", "socket"]);
+  life.afterTurn();
+  assert.equal(detaches(), 0, "the kernel still has the device");
+  device.connectionCount = 0;
+  life.afterTurn();
+  assert.equal(detaches(), 1);
 });
