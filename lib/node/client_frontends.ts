@@ -48,17 +48,21 @@ export function openFrontends(
   const count = start.nbd.length + (start.device === null ? 0 : 1);
   // Half of the memory is for what applications write and read, the other half for what comes from legs.
   const memoryBytes = Math.max(MAX_REQUEST_BYTES, Math.floor(pool.totalBytes / 2 / count));
-  const openSocket = (address: string, index: number) =>
-    openNbdServer({ host: worker.hostFor(index), pool, reactor, address, limits: { memoryBytes } });
-  if (start.device === null) return start.nbd.map(openSocket);
-  // The first socket is what "auto" falls back on. The device comes last: one that is made and then not wanted is not easily got rid of.
-  const isAuto = start.device.kind === "auto";
-  const sockets = (isAuto ? start.nbd.slice(1) : start.nbd).map((address, index) => openSocket(address, index + 1));
+  const sockets: Frontend[] = [];
+  const openSocket = (address: string, index: number) => {
+    const server = openNbdServer({ host: worker.hostFor(index), pool, reactor, address, limits: { memoryBytes } });
+    sockets.push(server);
+    return server;
+  };
   try {
+    if (start.device === null) return start.nbd.map(openSocket);
+    // The first socket is what "auto" falls back on. The device comes last: one that is made and then not wanted is not easily got rid of.
+    const isAuto = start.device.kind === "auto";
+    const others = (isAuto ? start.nbd.slice(1) : start.nbd).map((address, index) => openSocket(address, index + 1));
     const device = openDevice(start.device, worker.hostFor(0), memoryBytes, means);
-    if (device === null) return [openSocket(start.nbd[0], 0), ...sockets];
+    if (device === null) return [openSocket(start.nbd[0], 0), ...others];
     flushMemory(means);
-    return [device, ...sockets];
+    return [device, ...others];
   } catch (error) {
     for (const socket of sockets) socket.stop();
     throw error;

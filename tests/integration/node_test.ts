@@ -215,6 +215,21 @@ Deno.test("brmr detach ends the client in an orderly way, and a second client of
   });
 });
 
+Deno.test("a socket that cannot be opened is told before a device is made, and those that were opened are closed", async () => {
+  await withCluster({ size: "64M" }, async (cluster) => {
+    assert.equal(await cluster.detach(), 0);
+    const first = `${cluster.directory}/first.sock`;
+    for (const device of [["--device", "ublk"], ["--device", "nbd"], []]) {
+      const attach = ["attach", cluster.poolName, ...device, "--nbd", first];
+      const refused = await cluster.brmr([...attach, "--nbd", `${cluster.directory}/nowhere/second.sock`]);
+      assert.equal(refused.code, 4, refused.stderr);
+      assert.match(refused.stderr, /nowhere\/second.sock: ENOENT .*: the directory does not exist/);
+      await assert.rejects(Deno.lstat(first), Deno.errors.NotFound);
+    }
+    await cluster.attach();
+  });
+});
+
 Deno.test("a client whose pool is taken over says so and ends with an error", async () => {
   await withCluster({}, async (cluster) => {
     const first = cluster.client;
