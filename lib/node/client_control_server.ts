@@ -24,6 +24,7 @@ export class ClientControlServer {
   readonly #connections = new Map<Deno.Conn, boolean>();
   readonly #serving = new Set<Promise<void>>();
   #isClosing = false;
+  #leaving: Promise<void> | null = null;
   readonly #accepting: Promise<void>;
 
   /**
@@ -31,15 +32,14 @@ export class ClientControlServer {
    * @throws {ControlError} "in-use" when a live client answers there
    */
   static async listen(path: string, answer: AnswerRequest): Promise<ClientControlServer> {
+    using _ = await lock(path);
     if (await isAnswered(path)) {
       throw new ControlError(
         "in-use",
         `A client of this pool already runs on this machine (it answers on ${path}). Detach it first`,
       );
     }
-    await Deno.remove(path).catch((error) => {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    });
+    await removeIfThere(path);
     return new ClientControlServer(path, Deno.listen({ transport: "unix", path }), answer);
   }
 
@@ -50,16 +50,30 @@ export class ClientControlServer {
     this.#accepting = this.#accept();
   }
 
-  /** Removes the socket and ends all connections; answers that are being made are still given. */
+  /**
+   * Stops to listen and leaves the path to others, who may listen there as soon as this has resolved. Connections stay, and answers are still
+   * given.
+   */
+  leave(): Promise<void> {
+    this.#leaving ??= this.#leave();
+    return this.#leaving;
+  }
+
+  async #leave(): Promise<void> {
+    using _ = await lock(this.path).catch((error) => {
+      if (error instanceof Deno.errors.NotFound) return null; // the directory is gone, and the socket with it
+      throw error;
+    });
+    this.#listener.close(); // which removes the file as well: nobody else's may be there by then
+    await this.#accepting;
+    await removeIfThere(this.path);
+  }
+
+  /** Leaves the path and ends all connections; answers that are being made are still given. */
   async close(): Promise<void> {
     if (this.#isClosing) return;
     this.#isClosing = true;
-    // First: whoever hears that we have gone may listen at this path at once, and must not lose it to us.
-    await Deno.remove(this.path).catch((error) => {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    });
-    this.#listener.close();
-    await this.#accepting;
+    await this.leave();
     for (const [connection, isAnswering] of this.#connections) {
       if (!isAnswering && this.#connections.delete(connection)) connection.close();
     }
@@ -126,6 +140,27 @@ export class ClientControlServer {
       return encodeFailure(error);
     }
   }
+}
+
+/**
+ * Who looks at the path, makes a socket there or removes one has this, so that two that find the same leftover at once do not take each
+ * other's socket for it. The file stays: it is what all of them lock. Held until it is closed.
+ */
+async function lock(path: string): Promise<Deno.FsFile> {
+  const file = await Deno.open(`${path}.lock`, { write: true, create: true, mode: 0o600 });
+  try {
+    await file.lock(true);
+    return file;
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+async function removeIfThere(path: string): Promise<void> {
+  await Deno.remove(path).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
 }
 
 async function isAnswered(path: string): Promise<boolean> {

@@ -111,6 +111,8 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
   const announcement = new AttachAnnouncement(options.runtimeDir, pool, (message) => {
     onEvent(pool.poolName, { level: "warning", name: "device", message });
   });
+  /** The pool is let go of, and so is its place on this machine. */
+  let released: Promise<void> = Promise.resolve();
   let finished: Promise<void> = Promise.resolve();
   /** Why the pool is no longer ours: another client took it over, or it was never to be had. */
   let failure: ControlError | null = null;
@@ -138,7 +140,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       case "client.detach":
         checkUnused(announcement, request);
         port.stop();
-        await port.finished;
+        await released; // whoever is told that we are gone may attach the pool at once
         return uncleanEnd === "" ? {} : { unclean: uncleanEnd };
       default:
         if (isClientRequest(op)) return await port.request(op, parseClientRequest(op, request));
@@ -205,7 +207,8 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       device: options.device ?? null,
       nbdSocketCount: options.nbdSocketCount ?? DEFAULT_NBD_SOCKETS,
     }, onReport);
-    finished = port.finished.finally(() => announcement.withdraw()).finally(() => control.close()).then(() => {
+    released = port.finished.finally(() => announcement.withdraw()).finally(() => control.leave());
+    finished = released.finally(() => control.close()).then(() => {
       if (failure !== null) throw failure;
     });
     finished.catch(() => undefined); // told to whoever awaits it

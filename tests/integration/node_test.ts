@@ -2,7 +2,9 @@
 
 import assert from "node:assert/strict";
 import { connectNode } from "../../lib/control/node_control_client.ts";
+import { connectClient } from "../../lib/control/client_control_client.ts";
 import { ControlError } from "../../lib/control/control_api.ts";
+import { clientSocketPath } from "../../lib/control/runtime_dir.ts";
 import { Cluster, waitFor, withCluster } from "./cluster.ts";
 import { NbdSocket } from "./nbd_socket.ts";
 
@@ -212,6 +214,19 @@ Deno.test("brmr detach ends the client in an orderly way, and a second client of
     node.close();
     assert.equal(snapshot.session, null);
     assert.equal(snapshot.hotExtents, 0, "a clean detach leaves nothing to compare");
+  });
+});
+
+Deno.test("who is told that a client has detached finds its place on the machine free", async () => {
+  await withCluster({ size: "64M" }, async (cluster) => {
+    const path = clientSocketPath(cluster.directory, cluster.poolName);
+    for (let round = 0; round < 5; round++) {
+      if (round > 0) await cluster.attach();
+      const client = await connectClient(cluster.poolName, { runtimeDir: cluster.directory, timeoutMs: LIMIT_MS });
+      await client.request("client.detach", {});
+      assert.throws(() => Deno.lstatSync(path), Deno.errors.NotFound);
+      client.close();
+    }
   });
 });
 
