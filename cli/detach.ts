@@ -32,8 +32,9 @@ export function defineDetach(host: CommandHost) {
     .summary("end a running attach")
     .description(
       "Ends the brmr attach of a pool on this machine: closes the NBD socket, completes what is in flight, flushes " +
-        "and releases the pool. Returns when that is done, with exit code 5 where the flush or the release did not succeed. A block device that is mounted or held is left alone. One that a " +
-        "dead attach has left is removed.",
+        "and releases the pool. Returns when that is done, with exit code 5 where legs did not take part to the end: they " +
+        "are compared at the next attach, and nothing that was flushed is lost. A block device that is mounted or held is " +
+        "left alone. One that a dead attach has left is removed.",
     )
     .argument("<pool>", "name or UUID of the pool")
     .option("--force", "take the block device away from those who use it, who then get I/O errors")

@@ -57,6 +57,6 @@ export const EXIT_CODE_HELP = `Exit codes:
   3  not found, or not reachable
   4  refused (in use, exists, carries data, not allowed)
   5  status, sync-status: answered, but not all legs are in sync and reachable;
-     pool delete, leg remove, replace, resync: done, but something is left to do
+     pool delete, leg remove, replace, resync, detach: done, but something is left to do
   6  verify: legs differ
   7  verify: legs differed and are repaired`;

@@ -206,9 +206,8 @@ export interface ClientOperations {
   "client.verifyStop": { request: Record<string, never>; result: Record<string, never> };
   /**
    * Stops the frontend, drains, flushes, releases the pool. Answers when done. "in-use" when the device is mounted or held,
-   * unless `force`.
+   * unless `force`. `unclean`: why the legs have to be compared at the next attach; absent where they need not.
    */
-  /** `unclean`: why the legs have to be compared at the next attach; absent where they need not. */
   "client.detach": { request: { force?: boolean }; result: { unclean?: string } };
 }
 

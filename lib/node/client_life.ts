@@ -15,7 +15,10 @@ import type { ClientWorker } from "./client_worker.ts";
 import { plainError } from "./storage_operations.ts";
 import { type ClientWorkerStatus, UNCLEAN_DETACH, type WorkerReport, type WorkerRequest } from "./worker_messages.ts";
 
-/** How long a detach may wait for requests and legs before the client goes without a goodbye; the legs then clean up. */
+/**
+ * How long a detach may wait for requests and legs, at least, before the client goes without a goodbye; the legs then clean up. No less
+ * than I/O may wait for legs.
+ */
 const DETACH_LIMIT_MS = 15_000;
 /** How long applications that are still connected have to leave after a wish to stop. */
 const FRONTEND_LIMIT_MS = 5_000;
@@ -29,15 +32,23 @@ export class ClientLife {
   readonly #openFrontends: () => Frontend[];
   readonly #report: (report: WorkerReport) => void;
   #phase: number = Phase.ASSEMBLING;
+  /** The pool was ready once. */
+  #hasServed = false;
   #limitMs = Infinity;
+  readonly #detachLimitMs: number;
 
-  /** @param openFrontends called once, when the pool is ready to be served */
+  /**
+   * @param openFrontends called once, when the pool is ready to be served
+   * @param ioTimeoutMs how long I/O waits for legs before it fails
+   */
   constructor(
     worker: ClientWorker,
     reactor: Reactor,
     openFrontends: () => Frontend[],
     report: (report: WorkerReport) => void,
+    ioTimeoutMs: number,
   ) {
+    this.#detachLimitMs = Math.max(DETACH_LIMIT_MS, ioTimeoutMs);
     this.#worker = worker;
     this.#reactor = reactor;
     this.#openFrontends = openFrontends;
@@ -124,17 +135,8 @@ export class ClientLife {
         if (this.#connectionCount === 0 || this.#reactor.nowMs >= this.#limitMs) this.#detach();
         return;
       case Phase.DETACHING:
-        if (this.#worker.core.state !== "detached") {
-          if (this.#reactor.nowMs < this.#limitMs) return;
-          const message = `The legs have not let go of it within ${
-            DETACH_LIMIT_MS / 1000
-          } s; they are compared at the next attach`;
-          this.#report({
-            kind: "event",
-            pool: this.#worker.core.snapshot().poolName,
-            event: { level: "error", name: UNCLEAN_DETACH, message },
-          });
-        }
+        if (this.#worker.core.state !== "detached" && this.#reactor.nowMs < this.#limitMs) return;
+        this.#tellUnclean();
         this.#end();
         return;
     }
@@ -150,6 +152,7 @@ export class ClientLife {
   }
 
   #serve(): void {
+    this.#hasServed = true;
     try {
       this.#worker.frontends.push(...this.#openFrontends());
     } catch (error) {
@@ -203,8 +206,29 @@ export class ClientLife {
 
   #detach(): void {
     this.#phase = Phase.DETACHING;
-    this.#limitMs = this.#reactor.nowMs + DETACH_LIMIT_MS;
+    this.#limitMs = this.#reactor.nowMs + this.#detachLimitMs;
     this.#worker.detach();
+  }
+
+  /** What the core has not told of itself: that legs have not let go of the pool, or could not be asked to. */
+  #tellUnclean(): void {
+    const { core, geometry } = this.#worker;
+    // Who only reads leaves nothing to compare, and who never served the pool has changed nothing.
+    if (geometry.readOnly || this.#phase !== Phase.DETACHING || !this.#hasServed) return;
+    let message = "";
+    if (core.state !== "detached") {
+      message = `The legs have not let go of it within ${this.#detachLimitMs / 1000} s`;
+    } else if (core.snapshot().watermark === 0) {
+      // There is one as long as the pool is served.
+      message = "The pool was waiting for legs: requests under way have failed";
+    }
+    if (message === "") return;
+    const event = {
+      level: "error",
+      name: UNCLEAN_DETACH,
+      message: `${message}; the legs are compared at the next attach`,
+    } as const;
+    this.#report({ kind: "event", pool: geometry.name, event });
   }
 
   #end(): void {

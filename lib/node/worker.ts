@@ -174,7 +174,9 @@ function runClient(start: ClientStart): void {
     ? null
     : new BetterPaths(worker, reactor, start.heartbeatMs, (event) =>
       report({ kind: "event", pool: start.poolName, event }));
-  const life = new ClientLife(worker, reactor, () => openFrontends(start, worker, reactor, pool, report), report);
+  const ioTimeoutMs = start.ioTimeoutMs === 0 ? start.poolIoTimeoutMs : start.ioTimeoutMs;
+  const open = () => openFrontends(start, worker, reactor, pool, report);
+  const life = new ClientLife(worker, reactor, open, report, ioTimeoutMs);
   new MailboxReceiver(start.mailbox, reactor, (value) => {
     const message = value as MailboxMessage;
     if (message.kind === "request") life.handle(message);

@@ -230,6 +230,24 @@ Deno.test("who is told that a client has detached finds its place on the machine
   });
 });
 
+Deno.test("a detach while no leg is there says that it was not in an orderly way, and the next attach makes the legs equal", async () => {
+  await withCluster({ size: "64M", attachArguments: ["--heartbeat", "500ms"] }, async (cluster) => {
+    const client = cluster.client;
+    const socket = await NbdSocket.connect(cluster.uri);
+    await socket.write(0, new Uint8Array(4096).fill(7));
+    for (const index of [0, 1]) await cluster.stopNode(index);
+    await waitFor("the pool to wait for its legs", LIMIT_MS, () => Promise.resolve(/assembled anew/.test(client.log)));
+    const detached = await cluster.brmr(["detach", cluster.poolName]);
+    assert.equal(detached.code, 5, detached.stderr);
+    assert.match(detached.stderr, /waiting for legs.*compared at the next attach\. Nothing that was flushed is lost/);
+    assert.match(detached.stdout, /is detached/);
+    await socket.close();
+    for (const index of [0, 1]) await cluster.startNode(index);
+    await cluster.attach();
+    await cluster.waitInSync();
+  });
+});
+
 Deno.test("a socket that cannot be opened is told before a device is made, and those that were opened are closed", async () => {
   await withCluster({ size: "64M" }, async (cluster) => {
     assert.equal(await cluster.detach(), 0);

@@ -7,14 +7,21 @@ import { ClientLife } from "../../../lib/node/client_life.ts";
 import type { ClientWorker } from "../../../lib/node/client_worker.ts";
 import type { WorkerReport } from "../../../lib/node/worker_messages.ts";
 
-function setUp() {
-  const core = { state: "assembling", refusal: "", snapshot: () => ({ poolName: "vol1" }) };
+const IO_TIMEOUT_MS = 30_000;
+
+function setUp(readOnly = false) {
+  const core = { state: "assembling", refusal: "", watermark: 1, snapshot: () => ({ watermark: core.watermark }) };
   const clock = { nowMs: 1 };
   const reports: WorkerReport[] = [];
-  const worker = { core, frontends: [], detach: () => detachCount++ } as unknown as ClientWorker;
+  const worker = {
+    core,
+    frontends: [],
+    geometry: { name: "vol1", readOnly },
+    detach: () => detachCount++,
+  } as unknown as ClientWorker;
   let detachCount = 0;
   const opened: Frontend[] = [];
-  const life = new ClientLife(worker, clock as Reactor, () => opened, (report) => reports.push(report));
+  const life = new ClientLife(worker, clock as Reactor, () => opened, (report) => reports.push(report), IO_TIMEOUT_MS);
   return { clock, core, life, opened, reports, detaches: () => detachCount };
 }
 
@@ -41,16 +48,39 @@ Deno.test("the end of a detach is noticed although nothing is under way that cou
   assert.ok(life.isOver);
 });
 
-Deno.test("a detach that the legs do not answer ends all the same, and says that it was not in order", () => {
-  const { clock, life, reports } = setUp();
-  life.stop();
-  life.afterTurn();
-  while (!life.isOver && clock.nowMs < 60_000) {
-    clock.nowMs += 1000;
+for (const [readOnly, names] of [[false, ["unclean-detach"]], [true, []]] as const) {
+  Deno.test(`a detach that the legs do not answer ends when I/O may wait no longer, and says so${readOnly ? " unless it only read" : ""}`, () => {
+    const { clock, core, life, reports } = setUp(readOnly);
+    core.state = "ready";
     life.afterTurn();
+    reports.length = 0;
+    life.stop();
+    life.afterTurn();
+    clock.nowMs += IO_TIMEOUT_MS - 1;
+    life.afterTurn();
+    assert.ok(!life.isOver, "requests under way may still be answered");
+    clock.nowMs++;
+    life.afterTurn();
+    assert.ok(life.isOver);
+    assert.deepEqual(reports.map((report) => report.kind === "event" && report.event.name), names);
+  });
+}
+
+Deno.test("a detach from legs that were there is clean; one from a pool that waited for legs is not, but for who never served it", () => {
+  for (
+    const [state, watermark, isClean] of [["ready", 7, true], ["ready", 0, false], ["assembling", 0, true]] as const
+  ) {
+    const { core, life, reports } = setUp();
+    core.state = state;
+    life.afterTurn();
+    life.stop();
+    life.afterTurn();
+    Object.assign(core, { state: "detached", watermark });
+    life.afterTurn();
+    assert.ok(life.isOver);
+    const told = reports.filter((report) => report.kind === "event").map(({ event }) => event.name);
+    assert.deepEqual(told, isClean ? [] : ["unclean-detach"]);
   }
-  assert.ok(life.isOver);
-  assert.deepEqual(reports.map((report) => report.kind === "event" && report.event.name), ["unclean-detach"]);
 });
 
 Deno.test("a device that does not start ends the attach when it is removed and what else was opened is closed", () => {
