@@ -51,8 +51,8 @@ export class ClientControlServer {
   }
 
   /**
-   * Stops to listen and leaves the path to others, who may listen there as soon as this has resolved. Connections stay, and answers are still
-   * given.
+   * Stops to listen and leaves the path to others, who may listen there as soon as this has resolved. Connections stay, and
+   * answers are still given.
    */
   leave(): Promise<void> {
     this.#leaving ??= this.#leave();

@@ -250,7 +250,10 @@ function checkUnused({ device, uses }: AttachAnnouncement, request: unknown): vo
   );
 }
 
-/** Finds the pool, asking again for `waitMs` while no node that answers knows it and others are silent: `onWait` hears of that once. Throws as `findPool`, and the reason of `stopping`. */
+/**
+ * Finds the pool, asking again for `waitMs` while no node that answers knows it and others are silent: `onWait` hears of that
+ * once. Throws as `findPool`, and the reason of `stopping`.
+ */
 async function lookUp(
   pool: string,
   addresses: readonly string[],

@@ -82,7 +82,7 @@ Deno.test("a signal while the node still starts is told to the start, which take
   assert.deepEqual(told, ["stopping", "undone", "ended"]);
 });
 
-Deno.test("a start that has become a node in spite of a signal is stopped; one that cannot take back what it has begun is an error", async () => {
+Deno.test("a start that has become a node in spite of a signal is stopped; one that cannot take back what it began is an error", async () => {
   const signals = { first: Promise.resolve("SIGTERM"), close: () => undefined };
   const node = fakeNode();
   const late = async (stopping: AbortSignal) => {

@@ -49,7 +49,8 @@ Deno.test("the end of a detach is noticed although nothing is under way that cou
 });
 
 for (const [readOnly, names] of [[false, ["unclean-detach"]], [true, []]] as const) {
-  Deno.test(`a detach that the legs do not answer ends when I/O may wait no longer, and says so${readOnly ? " unless it only read" : ""}`, () => {
+  const who = readOnly ? "a reader's detach" : "a detach";
+  Deno.test(`${who} that the legs do not answer ends when I/O may wait no longer, and tells ${names.length} events`, () => {
     const { clock, core, life, reports } = setUp(readOnly);
     core.state = "ready";
     life.afterTurn();
