@@ -15,11 +15,8 @@ import { claimantOf, heldText, rightOf } from "./claimants.ts";
 import type { LegContext, Session } from "./leg_context.ts";
 import type { LegIo } from "./leg_io.ts";
 import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
-import { KEPT_FOR_SESSIONS } from "./operation_table.ts";
 import type { ResyncTarget } from "./resync_target.ts";
-
-/** Flushes of claims and ends of sessions under way at a time. */
-const MOST_FLUSHES = KEPT_FOR_SESSIONS - 1;
+import { SessionFlushes } from "./session_flushes.ts";
 
 /** A claim under way. */
 interface PendingClaim {
@@ -54,10 +51,7 @@ export class LegSession {
   #nextPurpose = 1;
   #detach: { connection: number; requestId: number; stage: "flush" | "pages" | "intents" } | null = null;
   #flushAfterLoss = false;
-  /** The flush of a claim or of a session's end that counts, -1 for none; how many are under way, and whether one waits until they are fewer. */
-  #flushOperation = -1;
-  #flushCount = 0;
-  #flushWaits = false;
+  readonly #flushes: SessionFlushes;
   /** The flush that records wait for, -1 for none; and whether another must follow it. */
   #recordFlush = -1;
   #recordFlushAgain = false;
@@ -66,6 +60,7 @@ export class LegSession {
     this.#leg = leg;
     this.#metadata = metadata;
     this.#io = io;
+    this.#flushes = new SessionFlushes(io);
     this.#target = target;
   }
 
@@ -237,7 +232,7 @@ export class LegSession {
     if (this.#detach !== null) return;
     this.#target.abort("the client detaches");
     this.#detach = { connection, requestId, stage: "flush" };
-    this.#flush();
+    this.#flushes.begin();
   }
 
   /** A record write has ended. */
@@ -295,13 +290,10 @@ export class LegSession {
     }
   }
 
-  /** A flush that a record waits for is done, or one of a claim or at a session's end. Of these only the one asked for last counts. */
+  /** A flush that a record waits for is done, or one of a claim or at a session's end. */
   sessionFlushed(operation: number, result: number): void {
     if (operation === this.#recordFlush) return this.#recordFlushed(result);
-    this.#flushCount--;
-    if (this.#flushWaits) return this.#flush();
-    if (operation !== this.#flushOperation) return;
-    this.#flushOperation = -1;
+    if (!this.#flushes.ended(operation)) return;
     const claim = this.#pendingClaim;
     if (claim?.stage === "flush") {
       if (result < 0) this.#failClaim("io-error", `The disk could not be flushed (${result})`);
@@ -346,7 +338,7 @@ export class LegSession {
     }
     if (this.#flushAfterLoss && this.#pendingClaim === null && leg.clientOperations === 0) {
       this.#flushAfterLoss = false;
-      this.#flush();
+      this.#flushes.begin();
     }
   }
 
@@ -420,14 +412,7 @@ export class LegSession {
     const claim = this.#pendingClaim;
     if (claim === null || this.#leg.clientOperations > 0 || this.#target.busyCount > 0) return;
     claim.stage = "flush";
-    this.#flush();
-  }
-
-  /** Who claims and goes away, again and again, does not fill a slow disk with flushes. */
-  #flush(): void {
-    this.#flushWaits = this.#flushCount === MOST_FLUSHES;
-    this.#flushOperation = this.#flushWaits ? -1 : this.#io.flushSession();
-    if (!this.#flushWaits) this.#flushCount++;
+    this.#flushes.begin();
   }
 
   #grant(): void {

@@ -123,6 +123,18 @@ export class ResyncJob {
     }
   }
 
+  /** Goes on to the next source in turn that is up, if there is one; the same again when it is the only one. */
+  nextSource(): void {
+    const { sources, links } = this;
+    const at = sources.indexOf(this.source);
+    for (let step = 1; step <= sources.length; step++) {
+      const next = sources[(at + step) % sources.length];
+      if (!links.isUp(next)) continue;
+      this.source = next;
+      return;
+    }
+  }
+
   /** Whether `operation` belongs to the order under way. */
   owns(operation: number): boolean {
     return this.isActive && this.leg.operations.session[operation] === this.run;

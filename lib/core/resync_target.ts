@@ -421,13 +421,7 @@ export class ResyncTarget {
     if (!this.isActive || legIndex !== job.source) return;
     this.#pull.giveUpAsked();
     this.#map.reset();
-    const at = job.sources.indexOf(legIndex);
-    for (let step = 1; step <= job.sources.length; step++) {
-      const next = job.sources[(at + step) % job.sources.length];
-      if (!job.links.isUp(next)) continue;
-      job.source = next;
-      break;
-    }
+    job.nextSource();
   }
 
   #handleWelcome(legIndex: number, connection: number, welcome: Welcome): void {

@@ -12,7 +12,6 @@
 import { Prng } from "../../lib/base/prng.ts";
 import type { CoreEvent } from "../../lib/core/output.ts";
 import { computeLayout, type Layout } from "../../lib/disk_format/layout.ts";
-import { RequestKind } from "../../lib/frontend/frontend.ts";
 import { Application } from "./application.ts";
 import { exponential, part, under } from "./chance.ts";
 import { Checks, maskOf } from "./checks.ts";
@@ -21,6 +20,7 @@ import { formatDisk, peekRecord, sectorsOf } from "./disk_image.ts";
 import type { EventHeap, SimEvent } from "./event_heap.ts";
 import { EventKind } from "./event_kind.ts";
 import { strike } from "./faults.ts";
+import { FinalCheck } from "./final_check.ts";
 import { ForcedStarts } from "./forced_starts.ts";
 import { Histories } from "./histories.ts";
 import type { Lab } from "./lab.ts";
@@ -47,8 +47,6 @@ const CALM_LIMIT_MS = 180_000;
 const INSPECT_MS = 250;
 /** A world of this many events goes round in circles. */
 const EVENT_LIMIT = 1_000_000;
-/** Sectors of one read of the final check. */
-const VERIFY_SECTORS = 128;
 
 /** See the module comment. */
 export class World {
@@ -86,8 +84,7 @@ export class World {
   #calmSinceMs = 0;
   /** The legs are to become whole without a client first. */
   #isClientless = false;
-  #verifyAt = 0;
-  #verifySteps = 0;
+  readonly #finalCheck = new FinalCheck(this);
   #refusals = 0;
   #lastRefusal = "";
 
@@ -437,18 +434,9 @@ export class World {
     this.client.start(false);
   }
 
-  /** The next request of the final check. */
   #verify(): void {
-    const { application, client, plan } = this;
-    const step = this.#verifySteps++;
-    if (step < 4) {
-      const first = under(this.prng, plan.spanSectors);
-      client.submit(application.begin(client, RequestKind.WRITE, 0, first, 1));
-    } else if (this.#verifyAt < this.oracle.sectorCount) {
-      const count = Math.min(VERIFY_SECTORS, this.oracle.sectorCount - this.#verifyAt);
-      client.submit(application.begin(client, RequestKind.READ, 0, this.#verifyAt, count));
-      this.#verifyAt += count;
-    } else if (this.unwholeness() === "") client.detach(); // a leg may have been dropped for a silence from before
+    if (this.#finalCheck.advance() || this.unwholeness() !== "") return; // a leg may have been dropped for a silence from before
+    this.client.detach();
   }
 
   /** The client has detached. `clean`: with the legs' consent. */
@@ -457,12 +445,8 @@ export class World {
       client.kill(false);
       return;
     }
-    if (this.application.inFlight.size > 0) {
-      throw new Violation(
-        "exactly-once",
-        `the client detached with ${this.application.inFlight.size} requests in flight`,
-      );
-    }
+    const { size } = this.application.inFlight;
+    if (size > 0) throw new Violation("exactly-once", `the client detached with ${size} requests in flight`);
     this.note(`the client has detached${clean ? "" : ", uncleanly"}`);
     // Everything acked is on stable storage now.
     if (clean) this.oracle.ackFlush(this.oracle.tick());
@@ -479,10 +463,9 @@ export class World {
       this.stage = "calm";
       client.leave();
       this.scheduleStart(client, 100, true);
-    } else if (this.stage === "scenario") this.client.leave();
-    else {
+    } else {
       this.client.leave();
-      this.scheduleStart(this.client, exponential(this.prng, this.plan.downMeanMs));
+      if (this.stage !== "scenario") this.scheduleStart(this.client, exponential(this.prng, this.plan.downMeanMs));
     }
   }
 
@@ -500,8 +483,8 @@ export class World {
     }
     this.#refusals++;
     this.#lastRefusal = this.client.core!.refusal;
-    if (this.stage !== "scenario") this.note(`the client is refused: ${this.#lastRefusal}`);
     if (this.stage === "scenario") return;
+    this.note(`the client is refused: ${this.#lastRefusal}`);
     this.client.kill(false);
     if (this.forced.answers(this.#lastRefusal)) return;
     this.scheduleStart(this.client, 200 + part(this.prng) * 2000, part(this.prng) < 0.7);

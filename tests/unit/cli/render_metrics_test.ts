@@ -4,6 +4,7 @@ import type { AttachedClient } from "../../../cli/render_status.ts";
 import { findAllPools, type FoundPools } from "../../../lib/control/pool_lookup.ts";
 import type { ResyncSnapshot } from "../../../lib/core/snapshot.ts";
 import { FakeCluster, testRecord, testSnapshot, testUuid } from "../control/fake_node.ts";
+import { BUSY_CLIENT } from "./client_fixture.ts";
 import { readExposition } from "./exposition_grammar.ts";
 import { assertGolden } from "./golden.ts";
 
@@ -11,20 +12,11 @@ const NODES = ["10.0.0.1:7701", "10.0.0.2:7701", "10.0.0.3:7701"];
 const NOTHING_FOUND: FoundPools = { pools: [], nodes: [], broken: [], unreachable: [] };
 
 const CLIENT: AttachedClient = {
+  ...BUSY_CLIENT,
   uri: "/dev/ublkb0",
-  pid: 4242,
-  connections: 2,
   residentBytes: 165 << 20,
   snapshot: {
-    poolUuid: testUuid(1),
-    poolName: "vol1",
-    state: "ready",
-    refusal: "",
-    refusalCode: "",
-    generation: 3,
-    epoch: 7,
-    inSyncMask: 0b001,
-    minInSync: 1,
+    ...BUSY_CLIENT.snapshot,
     legs: [0, 1].map((legIndex) => ({
       legIndex,
       legUuid: testUuid(100 + legIndex),
@@ -36,34 +28,15 @@ const CLIENT: AttachedClient = {
       repairedBytes: legIndex * 4096,
       resync: null,
     })),
-    inFlight: 32,
-    waiting: 1,
-    sequence: 1000,
-    watermark: 900,
-    counters: {
-      reads: 1_234_567,
-      writes: 89_012,
-      flushes: 12,
-      readBytes: 5 * 2 ** 30,
-      writtenBytes: 348 << 20,
-      failed: 3,
-      legDrops: 2,
-      readRepairs: 4,
-    },
+    counters: { ...BUSY_CLIENT.snapshot.counters, readRepairs: 4 },
     verify: {
+      ...BUSY_CLIENT.snapshot.verify,
       state: "done",
-      message: "",
-      isRepairing: false,
-      rateBytesPerSecond: 0,
-      totalBytes: 1 << 30,
       verifiedBytes: 1 << 30,
       comparedMask: 1,
       differingBytes: 8192,
       unreadableBytes: 4096,
-      repairedBytes: 0,
-      lostBytes: 0,
       differences: 2,
-      told: [],
     },
   },
 };

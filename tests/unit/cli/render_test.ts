@@ -17,6 +17,7 @@ import type { DirtyMapReport } from "../../../lib/control/dirty_map_report.ts";
 import { findAllPools, type FoundPools } from "../../../lib/control/pool_lookup.ts";
 import type { LegSync, SyncStatus } from "../../../lib/control/sync_status.ts";
 import { FakeCluster, testRecord, testSnapshot, testUuid } from "../control/fake_node.ts";
+import { BUSY_CLIENT } from "./client_fixture.ts";
 import { assertGolden } from "./golden.ts";
 
 const PLAIN = painter(false);
@@ -81,54 +82,6 @@ const AWAY = leg(2, {
   outSinceMs: NOW_MS - 7_200_000,
   message: "The storage node 10.0.0.3:7701 cannot be reached (connection refused).",
 });
-
-const CLIENT: AttachedClient = {
-  uri: "nbd+unix:///vol1?socket=/run/vol1.sock",
-  pid: 4242,
-  connections: 2,
-  residentBytes: 96 << 20,
-  snapshot: {
-    poolUuid: testUuid(1),
-    poolName: "vol1",
-    state: "ready",
-    refusal: "",
-    refusalCode: "",
-    generation: 3,
-    epoch: 7,
-    inSyncMask: 1,
-    minInSync: 1,
-    legs: [],
-    inFlight: 32,
-    waiting: 1,
-    sequence: 1000,
-    watermark: 900,
-    counters: {
-      reads: 1_234_567,
-      writes: 89_012,
-      flushes: 12,
-      readBytes: 5 * 2 ** 30,
-      writtenBytes: 348 << 20,
-      failed: 3,
-      legDrops: 2,
-      readRepairs: 0,
-    },
-    verify: {
-      state: "off",
-      message: "",
-      isRepairing: false,
-      rateBytesPerSecond: 0,
-      totalBytes: 1 << 30,
-      verifiedBytes: 0,
-      comparedMask: 0,
-      differingBytes: 0,
-      unreadableBytes: 0,
-      repairedBytes: 0,
-      lostBytes: 0,
-      differences: 0,
-      told: [],
-    },
-  },
-};
 
 Deno.test("sync-status: all in sync", () => {
   assertGolden(
@@ -227,8 +180,8 @@ Deno.test("mapColumns() is a power of two that fits the screen", () => {
 });
 
 Deno.test("status of one pool: attached here, held elsewhere, not attached", () => {
-  assertGolden("status_attached.txt", renderPoolStatus(sync([leg(0), RESYNCING, AWAY]), CLIENT, PLAIN));
-  assertGolden("status_paths.txt", renderPoolStatus(sync([leg(0), leg(1)]), withPaths(CLIENT), PLAIN));
+  assertGolden("status_attached.txt", renderPoolStatus(sync([leg(0), RESYNCING, AWAY]), BUSY_CLIENT, PLAIN));
+  assertGolden("status_paths.txt", renderPoolStatus(sync([leg(0), leg(1)]), withPaths(BUSY_CLIENT), PLAIN));
   const stray = { address: NODES[2], path: "/data/c.img", legUuid: testUuid(9), legIndex: 2, replacesUuid: "" };
   const held = sync([leg(0), leg(1)], { heldBy: "host-b:77", strays: [stray] });
   assertGolden("status_held.txt", renderPoolStatus(held, null, PLAIN));
@@ -288,7 +241,7 @@ async function foundPools(): Promise<FoundPools> {
 
 Deno.test("status of all pools", async () => {
   const found = await foundPools();
-  assertGolden("overview.txt", renderOverview(found, [CLIENT], PLAIN));
+  assertGolden("overview.txt", renderOverview(found, [BUSY_CLIENT], PLAIN));
   assertGolden("overview_color.txt", renderOverview(found, [], COLOR));
   assertGolden("overview_empty.txt", renderOverview({ pools: [], nodes: [], broken: [], unreachable: [] }, [], PLAIN));
 });
@@ -342,7 +295,7 @@ Deno.test("leg add, leg remove, replace", () => {
 
 Deno.test("verify: equal, different, repaired, interrupted; and their exit codes", () => {
   const equal: VerifySnapshot = {
-    ...CLIENT.snapshot.verify,
+    ...BUSY_CLIENT.snapshot.verify,
     state: "done",
     verifiedBytes: 1 << 30,
     comparedMask: 0b11,

@@ -1,9 +1,10 @@
-/** What a start writes into the leg table. */
+/** What a start plans, and writes into the leg table. */
 
 import assert from "node:assert/strict";
-import { foundingRecord, type StartPlan } from "../../../lib/core/epoch_changes.ts";
+import { foundingRecord, type GrantedLeg, planStart, type StartPlan } from "../../../lib/core/epoch_changes.ts";
 import { randomUuid } from "../../../lib/base/uuid.ts";
-import { sharedEpoch } from "./client_fixture.ts";
+import type { Grant } from "../../../lib/wire/bodies.ts";
+import { sharedEpoch, uuidOf } from "./client_fixture.ts";
 
 function plan(historyId: string | null): StartPlan & { ok: true } {
   return {
@@ -42,4 +43,20 @@ Deno.test("maps of a history that begins by force have numbers that no map of an
 Deno.test("legs that are left out of a forced start may lack anything; the others' maps are clean", () => {
   const { legs } = foundingRecord(plan(randomUuid()), 2, false, undefined);
   assert.deepEqual(legs.map((entry) => entry!.mapDefaultDirty), [false, true, true]);
+});
+
+/** A leg whose client has died: its log names `count` extents from `first` on. */
+function granted(legIndex: number, first: number, count: number): GrantedLeg {
+  const intents = Array.from({ length: count }, (_, at) => first + at);
+  const grant = { record: { shared: sharedEpoch({}, 2) }, intents, unbroken: true, intentsLost: false };
+  return { legIndex, legUuid: uuidOf(legIndex), grant: grant as unknown as Grant };
+}
+
+Deno.test("a start is refused when its legs' logs together name more extents than one order can hold, and only then", () => {
+  const plan = planStart([granted(0, 0, 40_000), granted(1, 25_536, 40_000)], 0, 1 << 20, null);
+  assert.ok(plan.ok);
+  assert.equal(plan.suspects.length, 65_536);
+  const refused = planStart([granted(0, 0, 40_000), granted(1, 25_537, 40_000)], 0, 1 << 20, null);
+  assert.ok(!refused.ok);
+  assert.match(refused.reason, /name 65537 extents/);
 });
