@@ -12,6 +12,8 @@ import { indicesOf } from "./start_rule.ts";
 import { mayReturn } from "./path_changes.ts";
 
 const CLAIM_TIMEOUT_MS = 15_000;
+/** Of a leg that takes longer. */
+export const NO_ANSWER_TEXT = "it does not answer a claim";
 
 /** The claims of a client. */
 export class ClaimRound {
@@ -19,6 +21,8 @@ export class ClaimRound {
   #waitMask = 0;
   #startedMs = 0;
   #highestPromise = 0;
+  /** Whether a leg has not answered in time this round: it lives, but its disk may hang. */
+  wasOverdue = false;
 
   constructor(pool: ClientContext) {
     this.#pool = pool;
@@ -40,6 +44,7 @@ export class ClaimRound {
     pool.generation = Math.max(pool.generation, this.#highestPromise) + 1;
     this.#startedMs = pool.nowMs;
     this.#waitMask = 0;
+    this.wasOverdue = false;
     for (const link of pool.links) {
       if (link === null || link.state !== "greeted" || link.isRival) continue;
       this.#waitMask |= 1 << link.legIndex;
@@ -86,6 +91,9 @@ export class ClaimRound {
   overdue(): LegLink[] {
     const pool = this.#pool;
     if (pool.nowMs - this.#startedMs <= CLAIM_TIMEOUT_MS) return [];
-    return indicesOf(this.#waitMask).map((index) => pool.links[index] as LegLink);
+    const links = indicesOf(this.#waitMask).map((index) => pool.links[index] as LegLink);
+    for (const link of links) link.lastRefusal = NO_ANSWER_TEXT;
+    this.wasOverdue ||= links.length > 0;
+    return links;
   }
 }

@@ -17,17 +17,18 @@ import { type Message, MessageType } from "../wire/message.ts";
 import { lostText } from "./care_rules.ts";
 import { Admission, type AdmissionHost, isOfTable } from "./admission.ts";
 import { AssemblyClock } from "./assembly_clock.ts";
-import { ClaimRound } from "./claim_round.ts";
+import { ClaimRound, NO_ANSWER_TEXT } from "./claim_round.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
-import { foundingRecord, planStart, withLegsLeft } from "./epoch_changes.ts";
-import { grantsOf, objectionTo, stepAfterGreeting, tellForced } from "./greeting.ts";
+import { foundingRecord, planStart, type Proposal, withLegsLeft } from "./epoch_changes.ts";
+import { grantsOf, objectionTo, refusalsOf, stepAfterGreeting, tellForced } from "./greeting.ts";
 import { checkMasks, tellChanges } from "./leg_masks.ts";
 import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
 import { OwnHistory, SUPERSEDED_TEXT } from "./own_history.ts";
 import { epochRequestId } from "./request_table.ts";
 import { ReconcileRound } from "./reconcile_round.ts";
 import { forgetResync, ResyncSessions } from "./resync_orders.ts";
+import { dropSlowConfirmers } from "./slow_legs.ts";
 import type { RefusalCode } from "./snapshot.ts";
 import { bitCount, indicesOf } from "./start_rule.ts";
 import { followTable, learnLegs } from "./table_links.ts";
@@ -35,13 +36,6 @@ import { followTable, learnLegs } from "./table_links.ts";
 const MOST_ADMIT_BACKOFF_MS = 10_000;
 /** When legs are held for another client, they are claimed again after this. */
 const HELD_PAUSE_MS = 1000;
-
-/** An epoch record on its way to the legs. */
-interface Proposal {
-  readonly shared: SharedEpoch;
-  readonly droppedMask: number;
-  waitMask: number;
-}
 
 /** See the module comment. */
 export class ClientMembership implements LegTableHost, AdmissionHost {
@@ -211,11 +205,13 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     const pool = this.#pool;
     if (pool.phase === "greet") this.#maybeClaim();
     else if (pool.phase === "claim") {
-      for (const link of this.#claims.overdue()) this.#closeLink(link, "it does not answer a claim");
+      for (const link of this.#claims.overdue()) this.#closeLink(link, NO_ANSWER_TEXT);
     } else if (pool.phase === "ready") {
       this.#admission.admitAll();
       this.#admission.maybeJoin();
     }
+    const proposal = this.#proposal;
+    if (proposal !== null) dropSlowConfirmers(pool, proposal.waitMask, proposal.sentMs, this);
     const wasChanging = !this.changes.isIdle;
     this.changes.advance();
     // A leg that greeted while another change was under way may be taken in only now.
@@ -318,8 +314,9 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if (!this.#claims.isOver) return;
     const plan = planStart(grantsOf(pool), this.#reconcile.distrustMask, pool.extentCount, pool.force);
     if (!plan.ok) {
-      this.#restart(plan.reason, this.#isHeld ? HELD_PAUSE_MS : 0);
-      return;
+      const isHopeless = this.#claims.wasOverdue && !pool.wasReady && !pool.isCaretaker;
+      if (isHopeless) return this.#refuse("no-start", `${plan.reason}.${plan.risk ?? ""}${refusalsOf(pool)}`);
+      return this.#restart(plan.reason, this.#isHeld ? HELD_PAUSE_MS : 0);
     }
     if (this.#own.isSupersededBy(plan.record)) return this.#refuse("superseded", SUPERSEDED_TEXT);
     if (this.#own.isOutlived(plan.record)) return this.#restart("the legs of its history are gone again");
@@ -348,7 +345,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     this.#own.made(shared);
     const waitMask = pool.activeMask & ~pool.lostMask;
     this.#latest = shared;
-    this.#proposal = { shared, droppedMask, waitMask };
+    this.#proposal = { shared, droppedMask, waitMask, sentMs: pool.nowMs };
     for (const index of indicesOf(waitMask)) {
       const link = pool.links[index] as LegLink;
       pool.send(link, MessageType.EPOCH, epochRequestId(shared.epoch)).body = { shared, droppedMask, suspectExtents };

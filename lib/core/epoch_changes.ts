@@ -7,7 +7,7 @@
 import { UUID_BYTES, writeUuid } from "../base/uuid.ts";
 import { compareRank, type LegEntry, type SharedEpoch } from "../disk_format/records.ts";
 import type { Grant } from "../wire/bodies.ts";
-import { decideForced, type ForceOrder } from "./forced_start.ts";
+import { decideForced, type ForceOrder, forceRiskText } from "./forced_start.ts";
 import { bitCount, decideStart, indicesOf, type LegEvidence, type StartDecision } from "./start_rule.ts";
 
 /** A leg that has granted our claim. */
@@ -33,7 +33,21 @@ export type StartPlan =
     /** The start rule refused, and an operator had it start all the same: the history that begins. */
     readonly forced: { readonly historyId: string; readonly historyNumber: number; readonly isMixture: boolean } | null;
   }
-  | { readonly ok: false; readonly reason: string };
+  | {
+    readonly ok: false;
+    readonly reason: string;
+    /** What `--force` would do, as a sentence. */
+    readonly risk?: string;
+  };
+
+/** An epoch record on its way to the legs. */
+export interface Proposal {
+  readonly shared: SharedEpoch;
+  readonly droppedMask: number;
+  /** Legs that have not confirmed it. */
+  waitMask: number;
+  readonly sentMs: number;
+}
 
 /** Most extents of one epoch change or resync order. */
 const MAX_LISTED_EXTENTS = 65_536;
@@ -56,7 +70,7 @@ export function planStart(
     isWhole: grant.unbroken || (grant.intents.length === 0 && !grant.intentsLost),
   }));
   const ordinary = decideStart(evidence);
-  if (!ordinary.ok && force === null) return ordinary;
+  if (!ordinary.ok && force === null) return { ...ordinary, risk: forceRiskText(evidence) };
   // The minimum asks for a leg that could not be made equal to the others.
   const isStuck = ordinary.ok && ordinary.record.minInSync > 1 &&
     (membersToTrust(granted, evidence, ordinary, distrustMask) & distrustMask) !== 0;

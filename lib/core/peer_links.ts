@@ -11,6 +11,8 @@ const MOST_BACKOFF_MS = 2000;
 /** A peer is asked whether it is there this often, and is given up when it has been silent for the limit. */
 const PING_MS = 1000;
 const SILENCE_LIMIT_MS = 3000;
+/** Looks this far apart mean that this process was stopped: then silence of peers says nothing. */
+const STOPPED_MS = 1500;
 
 /** State of one link. */
 interface Link {
@@ -28,6 +30,7 @@ interface Link {
 /** Links to peers, by leg index. */
 export class PeerLinks {
   readonly #links: (Link | null)[] = new Array(MAX_LEGS).fill(null);
+  #watchedMs = 0;
 
   /** A link to this leg is wanted. */
   want(legIndex: number, addresses: readonly string[]): void {
@@ -78,17 +81,13 @@ export class PeerLinks {
     if (link !== null) link.lastHeardMs = nowMs;
   }
 
-  /** This process was stopped for so long: that much silence says nothing. */
-  excuseSilence(nowMs: number, stoppedMs: number): void {
-    for (const link of this.#links) {
-      if (link !== null) link.lastHeardMs = Math.min(nowMs, link.lastHeardMs + stoppedMs);
-    }
-  }
-
   /** Calls `ping` for open links that are due, and `silent` for those from which nothing came for too long. */
   watch(nowMs: number, ping: (connection: number) => void, silent: (connection: number) => void): void {
+    const sinceMs = nowMs - this.#watchedMs;
+    this.#watchedMs = nowMs;
     for (const link of this.#links) {
       if (link === null) continue;
+      if (sinceMs > STOPPED_MS) link.lastHeardMs = Math.min(nowMs, link.lastHeardMs + sinceMs);
       // Nobody may be there to refuse. Should it connect after all while another attempt is made, that is as good.
       if (link.state === "connecting" && nowMs - link.lastHeardMs > SILENCE_LIMIT_MS) this.#down(link, nowMs);
       if (link.connection < 0) continue;

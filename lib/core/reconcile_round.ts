@@ -84,9 +84,9 @@ export class ReconcileRound {
     const { nowMs, options, record } = this.#pool;
     const isOverdue = this.#stuckSinceMs >= 0 && nowMs - this.#stuckSinceMs >= (options.assembleTimeoutMs ?? 5000);
     if (!isOverdue) return "";
-    return `No leg can read what all must hold alike: ${message}. Fewer than ${record?.minInSync} legs would be in sync ` +
-      `without those that may lack it. With --force the pool would start from the leg that cannot read it: that is an error ` +
-      `until it is written anew`;
+    return `No leg can give what all must hold alike: ${message}. Fewer than ${record?.minInSync} legs would be in sync ` +
+      `without those that may lack it. With --force the pool would start from the leg that cannot give it: what it cannot ` +
+      `read is an error until it is written anew`;
   }
 
   /** The pool is assembled anew. */

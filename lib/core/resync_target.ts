@@ -32,12 +32,11 @@ import { ResyncJob } from "./resync_job.ts";
 import { ResyncMap } from "./resync_map.ts";
 import { ResyncPull } from "./resync_pull.ts";
 import { reportOf, snapshotOf } from "./resync_report.ts";
+import { ResyncStall } from "./resync_stall.ts";
 import type { ResyncSnapshot } from "./snapshot.ts";
 
 /** How often the client is told. */
 const REPORT_MS = 250;
-/** A tick this late means that the process was stopped: then silence of peers says nothing. */
-const STOPPED_MS = 1500;
 /** How often a resync looks after itself. */
 const TICK_MS = 100;
 
@@ -55,12 +54,12 @@ export class ResyncTarget {
   readonly #map: ResyncMap;
   readonly #pull: ResyncPull;
   readonly #clear: ResyncClear;
+  readonly #stall: ResyncStall;
   #clientConnection = -1;
   /** Whether the record on the disk may be of another history than what this leg is made equal to. */
   #isForeign = false;
   #lastReportMs = 0;
   #nextTickMs = 0;
-  #lastTickMs = 0;
 
   constructor(leg: LegContext, metadata: LegMetadata) {
     this.#leg = leg;
@@ -69,6 +68,7 @@ export class ResyncTarget {
     this.#map = new ResyncMap(this.#job);
     this.#pull = new ResyncPull(this.#job);
     this.#clear = new ResyncClear(this.#job);
+    this.#stall = new ResyncStall(this.#job);
   }
 
   /** Whether a resync is under way (or done and not yet confirmed by an epoch). */
@@ -356,10 +356,12 @@ export class ResyncTarget {
     };
     job.throttle.observe(leg.nowMs, own, { bytes: job.sourceForegroundBytes, serviceUs: job.sourceServiceUs });
     job.progress.tick(leg.nowMs);
-    if (job.phase === "pull" && this.#pull.isRetryDue) {
-      job.failed.clearAll();
-      this.#leaveSource(job.source);
-    }
+    const stall = this.#stall.tick();
+    // The client is to do without whoever it is that does not answer.
+    if (stall !== null && job.mode === "reconcile") return this.#fail(stall.text);
+    const isRetryDue = job.phase === "pull" && this.#pull.isRetryDue;
+    if (isRetryDue) job.failed.clearAll();
+    if (isRetryDue || stall?.isOfSource) this.#leaveSource(job.source);
     if (leg.nowMs - this.#lastReportMs >= REPORT_MS && job.phase !== "done") {
       this.#report(job.isPaused ? "paused" : "running");
     }
@@ -368,11 +370,7 @@ export class ResyncTarget {
   /** A connection between legs may fall silent without closing; what was asked over it would never be answered. */
   #watchPeers(): void {
     const leg = this.#leg;
-    const links = this.#job.links;
-    const sinceTickMs = leg.nowMs - this.#lastTickMs;
-    if (sinceTickMs > STOPPED_MS) links.excuseSilence(leg.nowMs, sinceTickMs);
-    this.#lastTickMs = leg.nowMs;
-    links.watch(
+    this.#job.links.watch(
       leg.nowMs,
       (connection) => leg.send(connection, MessageType.PING, 0),
       (connection) => {

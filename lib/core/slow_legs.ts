@@ -33,9 +33,25 @@ export function slowLegs(requests: RequestTable, sinceMs: number): number {
 /** A leg that keeps a request for too long is dropped, as long as others remain. */
 export function dropSlowLegs(pool: ClientContext, requests: RequestTable, failure: LegFailure | null): void {
   const limitMs = pool.options.legTimeoutMs ?? LEG_TIMEOUT_MS;
-  for (const index of indicesOf(slowLegs(requests, pool.nowMs - limitMs) & ~pool.lostMask)) {
-    const remaining = bitCount(pool.inSyncMask & ~pool.lostMask & ~(1 << index));
-    if (remaining < Math.max(1, pool.record?.minInSync ?? 1)) continue;
-    failure?.failLeg(index, `it has not answered for ${limitMs} ms`);
+  for (const index of indicesOf(slowLegs(requests, pool.nowMs - limitMs))) {
+    if (mayDrop(pool, index)) failure?.failLeg(index, `it has not answered for ${limitMs} ms`);
   }
+}
+
+/**
+ * So is one that does not confirm a record: nothing else might be asked of it meanwhile. When the pool is being established the start rule
+ * judges what remains.
+ */
+export function dropSlowConfirmers(pool: ClientContext, waitMask: number, sentMs: number, failure: LegFailure): void {
+  const limitMs = pool.options.legTimeoutMs ?? LEG_TIMEOUT_MS;
+  if (pool.nowMs - sentMs < limitMs) return;
+  for (const index of indicesOf(waitMask)) {
+    if (pool.phase !== "establish" && !mayDrop(pool, index)) continue;
+    failure.failLeg(index, `it has not confirmed a record for ${limitMs} ms`);
+  }
+}
+
+function mayDrop({ inSyncMask, lostMask, record }: ClientContext, index: number): boolean {
+  if ((lostMask & (1 << index)) !== 0) return false;
+  return bitCount(inSyncMask & ~lostMask & ~(1 << index)) >= Math.max(1, record?.minInSync ?? 1);
 }
