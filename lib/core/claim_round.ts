@@ -12,6 +12,9 @@ import { indicesOf } from "./start_rule.ts";
 import { mayReturn } from "./path_changes.ts";
 
 const CLAIM_TIMEOUT_MS = 15_000;
+/** Pause after a round that was not enough to start; longer each time, up to the most. */
+const PAUSE_MS = 100;
+const MOST_PAUSE_MS = 2000;
 /** Of a leg that takes longer. */
 export const NO_ANSWER_TEXT = "it does not answer a claim";
 
@@ -22,7 +25,10 @@ export class ClaimRound {
   #startedMs = 0;
   #highestPromise = 0;
   /** Whether a leg has not answered in time this round: it lives, but its disk may hang. */
-  wasOverdue = false;
+  #wasOverdue = false;
+  /** Rounds in a row that were not enough, and since when. */
+  #failures = 0;
+  #failingSinceMs = 0;
 
   constructor(pool: ClientContext) {
     this.#pool = pool;
@@ -44,7 +50,7 @@ export class ClaimRound {
     pool.generation = Math.max(pool.generation, this.#highestPromise) + 1;
     this.#startedMs = pool.nowMs;
     this.#waitMask = 0;
-    this.wasOverdue = false;
+    this.#wasOverdue = false;
     for (const link of pool.links) {
       if (link === null || link.state !== "greeted" || link.isRival) continue;
       this.#waitMask |= 1 << link.legIndex;
@@ -82,6 +88,25 @@ export class ClaimRound {
     this.#waitMask &= ~(1 << link.legIndex);
   }
 
+  /**
+   * The legs that have granted their claims are not enough to start. Returns how long to wait before the next round, in ms: each costs all legs a
+   * metadata write, and one whose disk hangs refuses the next at once.
+   */
+  failed(): number {
+    if (this.#failures === 0) this.#failingSinceMs = this.#pool.nowMs;
+    return Math.min(MOST_PAUSE_MS, PAUSE_MS * this.#failures++);
+  }
+
+  /** Whether those who greet have kept from starting whoever wants it for as long as one may take to answer. */
+  get isHopeless(): boolean {
+    return this.#wasOverdue || (this.#failures > 0 && this.#pool.nowMs - this.#failingSinceMs > CLAIM_TIMEOUT_MS);
+  }
+
+  /** The pool is served. */
+  succeeded(): void {
+    this.#failures = 0;
+  }
+
   /** Nothing is waited for any more. */
   abandon(): void {
     this.#waitMask = 0;
@@ -93,7 +118,7 @@ export class ClaimRound {
     if (pool.nowMs - this.#startedMs <= CLAIM_TIMEOUT_MS) return [];
     const links = indicesOf(this.#waitMask).map((index) => pool.links[index] as LegLink);
     for (const link of links) link.lastRefusal = NO_ANSWER_TEXT;
-    this.wasOverdue ||= links.length > 0;
+    this.#wasOverdue ||= links.length > 0;
     return links;
   }
 }

@@ -314,9 +314,10 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if (!this.#claims.isOver) return;
     const plan = planStart(grantsOf(pool), this.#reconcile.distrustMask, pool.extentCount, pool.force);
     if (!plan.ok) {
-      const isHopeless = this.#claims.wasOverdue && !pool.wasReady && !pool.isCaretaker;
+      const pauseMs = Math.max(this.#claims.failed(), this.#isHeld ? HELD_PAUSE_MS : 0);
+      const isHopeless = this.#claims.isHopeless && !pool.wasReady && !pool.isCaretaker;
       if (isHopeless) return this.#refuse("no-start", `${plan.reason}.${plan.risk ?? ""}${refusalsOf(pool)}`);
-      return this.#restart(plan.reason, this.#isHeld ? HELD_PAUSE_MS : 0);
+      return this.#restart(plan.reason, pauseMs);
     }
     if (this.#own.isSupersededBy(plan.record)) return this.#refuse("superseded", SUPERSEDED_TEXT);
     if (this.#own.isOutlived(plan.record)) return this.#restart("the legs of its history are gone again");
@@ -399,6 +400,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       link.suspectedFrom = 0;
     }
     this.#reconcile.done();
+    this.#claims.succeeded();
     // Records to come tell of something else.
     if (this.#latest !== null) this.#latest = { ...this.#latest, sourceIndex: undefined };
     pool.phase = "ready";

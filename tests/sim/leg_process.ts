@@ -339,7 +339,8 @@ export class LegProcess extends Process {
     if (happens(world.prng, plan.diskSpikeChance)) latencyMs += part(world.prng) * plan.diskSpikeMs;
     latencyMs += this.disk.delayNext.get(operation.op) ?? 0;
     this.disk.delayNext.delete(operation.op);
-    world.heap.push(world.nowMs + latencyMs * this.slowness, EventKind.DISK_DONE, this, this.life).data = operation;
+    const beginsMs = Math.max(world.nowMs, this.disk.hungUntilMs);
+    world.heap.push(beginsMs + latencyMs * this.slowness, EventKind.DISK_DONE, this, this.life).data = operation;
   }
 
   #writeMetadata(output: Output): void {

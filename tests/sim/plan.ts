@@ -50,6 +50,7 @@ export const Fault = {
   TAKE_OVER_APART: 35,
   CUT_PATH: 36,
   FORCE_START: 37,
+  HANG_DISK: 38,
 } as const;
 
 /** Names, for traces. */
@@ -122,9 +123,11 @@ const KIB = 1024;
 /** Draws a plan. */
 export function drawPlan(seed: number): Plan {
   const prng = new Prng(seed);
-  const plan = drawUnforced(prng, seed);
-  // Drawn last: the other worlds stay what they were.
-  return happens(prng, 0.1) ? { ...plan, ...forcedPlan(plan.faults, prng) } : plan;
+  const unforced = drawUnforced(prng, seed);
+  // Drawn last, one after the other: the other worlds stay what they were.
+  const plan = happens(prng, 0.1) ? { ...unforced, ...forcedPlan(unforced.faults, prng) } : unforced;
+  if (!happens(prng, 0.3)) return plan;
+  return { ...plan, faults: [...plan.faults, ...new Array(between(prng, 1, 3)).fill(Fault.HANG_DISK)] };
 }
 
 /**

@@ -67,6 +67,8 @@ export class SimDisk {
   readonly failNext: number[] = [];
   /** Scenarios: the next operation of a kind takes so much longer. */
   readonly delayNext = new Map<number, number>();
+  /** What begins before this time ends after it: the disk hangs under a process that goes on. */
+  hungUntilMs = 0;
   #spare: DiskOperation[] = [];
   /** Sectors that cannot be read until they are written again. */
   readonly badSectors = new Set<number>();
@@ -103,6 +105,7 @@ export class SimDisk {
     this.inFlight.length = 0;
     this.failNext.length = 0;
     this.delayNext.clear();
+    this.hungUntilMs = 0;
     this.badSectors.clear();
     this.isFull = false;
     this.metadataVersion++;

@@ -36,6 +36,9 @@ export const DIALECTS: Record<string, Dialect> = {
 /** More than any request id in use, and fewer than those of control frames. */
 const NOBODYS_REQUEST = 0xe0000000;
 
+/** Longer than a leg may keep a request, and not so long that the pool could not become whole in time. */
+const MOST_HANG_MS = 70_000;
+
 const strangers = new WeakMap<World, Stranger>();
 
 /** One of them strikes. */
@@ -51,6 +54,12 @@ export function strikeStrangely(world: World, fault: number): void {
       // Always the same: where all disks are full, nothing can be promised but that nothing is lost.
       const { disk } = legs[world.plan.weakLeg];
       disk.isFull = !disk.isFull;
+      return;
+    }
+    case Fault.HANG_DISK: {
+      const { disk } = legs[under(prng, legs.length)];
+      const forMs = Math.min(MOST_HANG_MS, exponential(prng, happens(prng, 0.5) ? 5000 : 40_000));
+      disk.hungUntilMs = Math.max(disk.hungUntilMs, world.nowMs + forMs);
       return;
     }
     case Fault.CLOCK:
