@@ -15,6 +15,8 @@ const CLAIM_TIMEOUT_MS = 15_000;
 /** Pause after a round that was not enough to start; longer each time, up to the most. */
 const PAUSE_MS = 100;
 const MOST_PAUSE_MS = 2000;
+/** When a leg is held for another client, it is claimed again after this. */
+const HELD_PAUSE_MS = 1000;
 /** Of a leg that takes longer. */
 export const NO_ANSWER_TEXT = "it does not answer a claim";
 
@@ -90,11 +92,11 @@ export class ClaimRound {
 
   /**
    * The legs that have granted their claims are not enough to start. Returns how long to wait before the next round, in ms: each costs all legs a
-   * metadata write, and one whose disk hangs refuses the next at once.
+   * metadata write, and one whose disk hangs refuses the next at once. `isHeld`: by a leg that is held for another client.
    */
-  failed(): number {
+  failed(isHeld: boolean): number {
     if (this.#failures === 0) this.#failingSinceMs = this.#pool.nowMs;
-    return Math.min(MOST_PAUSE_MS, PAUSE_MS * this.#failures++);
+    return Math.max(isHeld ? HELD_PAUSE_MS : 0, Math.min(MOST_PAUSE_MS, PAUSE_MS * this.#failures++));
   }
 
   /** Whether those who greet have kept from starting whoever wants it for as long as one may take to answer. */

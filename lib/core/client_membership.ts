@@ -34,8 +34,8 @@ import { bitCount, indicesOf } from "./start_rule.ts";
 import { followTable, learnLegs } from "./table_links.ts";
 
 const MOST_ADMIT_BACKOFF_MS = 10_000;
-/** When legs are held for another client, they are claimed again after this. */
-const HELD_PAUSE_MS = 1000;
+/** A leg that is to greet anew is connected to after this, at the latest. */
+const REGREET_MS = 50;
 
 /** See the module comment. */
 export class ClientMembership implements LegTableHost, AdmissionHost {
@@ -224,8 +224,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   }
 
   get isSettled(): boolean {
-    return this.#pool.phase === "ready" && this.#proposal === null && this.#pool.lostMask === 0 &&
-      this.#pool.unreachableMask === 0;
+    return this.#pool.phase === "ready" && !this.isProposing && this.#pool.lostMask === 0;
   }
 
   /** Whether the pool is served, with no record on its way. */
@@ -287,7 +286,10 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
 
   /** It is expected to greet again: it may know of a newer record. */
   #closeToGreet(link: LegLink, reason: string): void {
-    if (link.connection >= 0) this.#closeLink(link, reason);
+    if (link.connection >= 0) {
+      this.#closeLink(link, reason);
+      link.retryAtMs = Math.min(link.retryAtMs, this.#pool.nowMs + REGREET_MS);
+    }
     link.hasFailed = false;
   }
 
@@ -314,7 +316,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if (!this.#claims.isOver) return;
     const plan = planStart(grantsOf(pool), this.#reconcile.distrustMask, pool.extentCount, pool.force);
     if (!plan.ok) {
-      const pauseMs = Math.max(this.#claims.failed(), this.#isHeld ? HELD_PAUSE_MS : 0);
+      const pauseMs = this.#claims.failed(this.#isHeld);
       const isHopeless = this.#claims.isHopeless && !pool.wasReady && !pool.isCaretaker;
       if (isHopeless) return this.#refuse("no-start", `${plan.reason}.${plan.risk ?? ""}${refusalsOf(pool)}`);
       return this.#restart(plan.reason, pauseMs);

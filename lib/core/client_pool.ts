@@ -132,6 +132,7 @@ export class ClientPool {
         return;
       case MessageType.GRANT:
         this.#membership.handleGrant(link, body as Grant);
+        if (link.state === "claimed") this.#links.taken(link);
         return;
       case MessageType.RETURNED:
         this.#changes.returned(link, body as Returned);

@@ -13,7 +13,7 @@ import { connectLink, learnPaths, nextPath } from "./link_paths.ts";
 import { OutputKind } from "./output.ts";
 import { CONTROL_REQUEST_IDS } from "./request_table.ts";
 
-/** First and longest pause after a round of attempts that has failed; it doubles in between. */
+/** First and longest pause after a round of attempts that has failed; it doubles in between, until the leg is taken. */
 const BACKOFF_MS = 50;
 const MOST_BACKOFF_MS = 1000;
 /** Request id of HELLO. */
@@ -94,10 +94,14 @@ export class LegLinks {
     link.state = "greeted";
     link.welcome = welcome;
     link.legUuid = welcome.legUuid ?? "";
-    link.backoffMs = BACKOFF_MS;
     link.lastRefusal = "";
     learnPaths(this.#pool, link, welcome.addresses);
     return true;
+  }
+
+  /** The owner can use this leg. One that greets and is not taken is not to be asked as fast as that, again and again. */
+  taken(link: LegLink): void {
+    link.backoffMs = BACKOFF_MS;
   }
 
   /** Whether nothing has come on an open link for too long. If not, a heartbeat is sent when due. `stoppedMs`: does not count. */
@@ -133,6 +137,6 @@ export class LegLinks {
   /** A link that was closed by ourselves, to greet anew, needs no pause. */
   hasten(link: LegLink): void {
     link.retryAtMs = this.#pool.nowMs;
-    link.backoffMs = BACKOFF_MS;
+    this.taken(link);
   }
 }

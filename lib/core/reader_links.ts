@@ -80,6 +80,7 @@ export class ReaderLinks {
   welcome(link: LegLink, welcome: Welcome): void {
     if (link.state !== "greeting") return;
     if (!this.#links.welcomed(link, welcome)) return this.close(link, link.lastRefusal);
+    this.#links.taken(link);
     this.#greetedAtMs = this.#pool.nowMs;
     learnLegs(this.#pool, (each, reason) => this.close(each, reason));
     this.look();

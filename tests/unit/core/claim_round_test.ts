@@ -31,3 +31,17 @@ Deno.test("a client asks for the time that it takes to notice a loss, and to com
 Deno.test("a client with a very long heartbeat asks for no more than a leg grants", () => {
   assert.equal(claimWith(600_000).returnMs, 60_000);
 });
+
+Deno.test("rounds that are not enough are repeated less and less often, and are hopeless after a while", () => {
+  const pool = new ClientContext(clientOptions({}));
+  const claims = new ClaimRound(pool);
+  const pauses = Array.from({ length: 30 }, () => claims.failed(false));
+  assert.deepEqual(pauses.slice(0, 3), [0, 100, 200]);
+  assert.equal(pauses[29], 2000);
+  assert.ok(!claims.isHopeless);
+  pool.nowMs += 16_000;
+  assert.ok(claims.isHopeless);
+  claims.succeeded();
+  assert.ok(!claims.isHopeless);
+  assert.equal(claims.failed(true), 1000);
+});
