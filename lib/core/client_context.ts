@@ -172,6 +172,8 @@ export class ClientContext {
   /** In-sync legs whose connection is lost and that are looked for by other paths; legs that are lost for good meanwhile (path_changes.ts). */
   changingMask = 0;
   failedMask = 0;
+  /** Most payload bytes of writes in flight: what there is room for here, and at the leg that has the least. */
+  writeLimitBytes: number;
   sequence = 1;
   watermark = 0;
   counters = { reads: 0, writes: 0, flushes: 0, readBytes: 0, writtenBytes: 0, failed: 0, legDrops: 0, readRepairs: 0 };
@@ -179,6 +181,7 @@ export class ClientContext {
   constructor(options: ClientPoolOptions) {
     this.options = options;
     this.nowMs = options.nowMs;
+    this.writeLimitBytes = this.#maxWriteBytes;
     this.outputs = new OutputQueue(32768);
     for (const { legIndex, address, told } of options.legs) {
       const link = newLink(legIndex, address);
@@ -244,6 +247,19 @@ export class ClientContext {
     let mask = 0;
     for (const link of this.links) if (link !== null) mask |= 1 << link.legIndex;
     return mask;
+  }
+
+  /** The legs that were claimed, or one of them, have told how much they take at once. */
+  noteCredits(): void {
+    this.writeLimitBytes = this.#maxWriteBytes;
+    for (const link of this.links) {
+      if (link === null || link.grant === null || link.welcome === null) continue;
+      this.writeLimitBytes = Math.min(this.writeLimitBytes, link.welcome.creditBytes);
+    }
+  }
+
+  get #maxWriteBytes(): number {
+    return this.options.maxWriteBytes ?? 32 * 1024 * 1024;
   }
 
   /** No leg counts as active any more. */

@@ -64,7 +64,7 @@ export class ClientIo implements VerifyIo {
   constructor(pool: ClientContext) {
     this.#pool = pool;
     this.#requests = new RequestTable(pool.options.maxRequests ?? 512);
-    this.#overlap = new Overlap(this.#requests, pool.options.maxWriteBytes ?? 32 * 1024 * 1024);
+    this.#overlap = new Overlap(this.#requests, pool);
     this.#waiting = this.#overlap.waiting;
     this.#confirmation = new ReadConfirmation(pool, this.#requests.capacity);
     this.#ownFlush = new OwnFlush(pool.options.flushIntervalMs);

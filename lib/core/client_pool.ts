@@ -132,7 +132,9 @@ export class ClientPool {
         return;
       case MessageType.GRANT:
         this.#membership.handleGrant(link, body as Grant);
-        if (link.state === "claimed") this.#links.taken(link);
+        if (link.state !== "claimed") return;
+        this.#links.taken(link);
+        pool.noteCredits();
         return;
       case MessageType.RETURNED:
         this.#changes.returned(link, body as Returned);

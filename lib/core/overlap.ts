@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { ClientContext } from "./client_context.ts";
 import { RangeCounter } from "./range_counter.ts";
 import { RangeLock } from "./range_lock.ts";
 import { COMPARE_KIND, RequestKind } from "./request_kind.ts";
@@ -17,15 +18,15 @@ export class Overlap {
   /** Payload bytes of writes in flight. */
   writeBytes = 0;
   readonly #requests: RequestTable;
-  readonly #maxWriteBytes: number;
+  readonly #pool: ClientContext;
   readonly #readers = new RangeCounter();
   readonly #writers = new RangeCounter();
   /** The range that a verify compares. */
   readonly #lock = new RangeLock();
 
-  constructor(requests: RequestTable, maxWriteBytes: number) {
+  constructor(requests: RequestTable, pool: ClientContext) {
     this.#requests = requests;
-    this.#maxWriteBytes = maxWriteBytes;
+    this.#pool = pool;
     this.waiting = new WaitingLine(requests);
   }
 
@@ -40,7 +41,8 @@ export class Overlap {
     if (this.#writers.any(offset, lengthBytes)) return true;
     if (kind === RequestKind.READ || kind === COMPARE_KIND) return false;
     return isWindowFull || this.#readers.any(offset, lengthBytes) || this.#lock.overlaps(offset, lengthBytes) ||
-      (requests.slot[request] >= 0 && this.writeBytes > 0 && this.writeBytes + lengthBytes > this.#maxWriteBytes);
+      (requests.slot[request] >= 0 && this.writeBytes > 0 &&
+        this.writeBytes + lengthBytes > this.#pool.writeLimitBytes);
   }
 
   /** A request is in flight from now on. Flushes touch no range. */

@@ -23,7 +23,7 @@ import type { StorageWorker } from "./storage_worker.ts";
 import type { PlainError, WorkerReport, WorkerRequest } from "./worker_messages.ts";
 
 /** Share of the buffer memory that one client may have in flight: what several clients and resyncs may take together. */
-const CREDIT_DIVISOR = 2;
+const CREDIT_DIVISOR = 4;
 
 /** A leg that leaves service once its device is quiet. */
 interface Closing {

@@ -13,7 +13,7 @@
  *
  * Commands:
  *
- *     pool legs=N chunks=N extent-chunks=N hot=N min-in-sync=N io-timeout=MS depth=N heartbeat=MS readers=N paths=N     first of all; all have defaults
+ *     pool legs=N chunks=N extent-chunks=N hot=N min-in-sync=N io-timeout=MS depth=N heartbeat=MS readers=N paths=N credit=BYTES     first of all; all have defaults
  *     write|read|zero|discard FIRST+COUNT [fua] [by client|reader-N]     sectors of 512 bytes; begins, does not wait
  *     flush
  *     run N ms
@@ -150,7 +150,13 @@ function scenarioPlan(command: string): Plan {
     turnMs: 0,
     requestCount: 0,
     queueDepth: option("depth", 16),
-    legOptions: { ...base.legOptions, creditRequests: 32, pullBytes: 32 * 1024, pullsInFlight: 2 },
+    legOptions: {
+      ...base.legOptions,
+      creditRequests: 32,
+      creditBytes: option("credit", base.legOptions.creditBytes),
+      pullBytes: 32 * 1024,
+      pullsInFlight: 2,
+    },
     clientOptions: {
       maxRequests: 32,
       maxWriteBytes: 1 << 20,

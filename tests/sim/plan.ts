@@ -126,8 +126,9 @@ export function drawPlan(seed: number): Plan {
   const unforced = drawUnforced(prng, seed);
   // Drawn last, one after the other: the other worlds stay what they were.
   const plan = happens(prng, 0.1) ? { ...unforced, ...forcedPlan(unforced.faults, prng) } : unforced;
-  if (!happens(prng, 0.3)) return plan;
-  return { ...plan, faults: [...plan.faults, ...new Array(between(prng, 1, 3)).fill(Fault.HANG_DISK)] };
+  const hanging = happens(prng, 0.3) ? new Array(between(prng, 1, 3)).fill(Fault.HANG_DISK) : [];
+  const creditBytes = happens(prng, 0.2) ? between(prng, 1, 16) * 4 * KIB : plan.legOptions.creditBytes;
+  return { ...plan, faults: [...plan.faults, ...hanging], legOptions: { ...plan.legOptions, creditBytes } };
 }
 
 /**
