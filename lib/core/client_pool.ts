@@ -115,6 +115,7 @@ export class ClientPool {
       case MessageType.ACK:
         if (message.requestId < CONTROL_REQUEST_IDS) this.#io.handleAck(link, message);
         else if (message.requestId === DETACH_ID) {
+          if (message.status !== 0) this.#tellUnclean(`Leg ${link.legIndex} has not noted it (${message.status})`);
           this.#detachMask &= ~(1 << link.legIndex);
           this.#advanceDetach();
         } else if (message.status !== 0) {
@@ -430,13 +431,17 @@ export class ClientPool {
     for (const link of this.#pool.links) if (link !== null) this.#closeLink(link, reason);
   }
 
+  #tellUnclean(why: string): void {
+    this.#pool.event("error", "unclean-detach", `${why}; the legs are compared at the next attach`);
+  }
+
   #advanceDetach(): void {
     const pool = this.#pool;
     if (pool.phase !== "detaching") return;
     if (!this.#detachSent) {
       if (this.#io.count > 0) return;
       if (this.#io.flushFailed) {
-        pool.event("error", "unclean-detach", "The last flush failed; the legs are compared at the next attach");
+        this.#tellUnclean("The last flush failed");
         pool.phase = "detached";
         this.#closeAll("detached");
         return;
