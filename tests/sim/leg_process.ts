@@ -340,7 +340,8 @@ export class LegProcess extends Process {
     latencyMs += this.disk.delayNext.get(operation.op) ?? 0;
     this.disk.delayNext.delete(operation.op);
     const beginsMs = Math.max(world.nowMs, this.disk.hungUntilMs);
-    world.heap.push(beginsMs + latencyMs * this.slowness, EventKind.DISK_DONE, this, this.life).data = operation;
+    operation.endsMs = beginsMs + latencyMs * this.slowness;
+    world.heap.push(operation.endsMs, EventKind.DISK_DONE, this, this.life).data = operation;
   }
 
   #writeMetadata(output: Output): void {

@@ -15,6 +15,9 @@ import { happens, under } from "./chance.ts";
 import { BLOCK_BYTES } from "../../lib/disk_format/records.ts";
 import { SECTOR_BYTES, type Slot } from "./slots.ts";
 
+/** Longer than anything takes on a disk that is well, in ms. */
+const LONG_MS = 2000;
+
 /** What one disk operation does. */
 export const DiskOp = { READ: 0, WRITE: 1, ZERO: 2, FLUSH: 3, METADATA: 4 } as const;
 
@@ -40,6 +43,7 @@ export class DiskOperation {
   flushedTo = 0;
   /** When it was given to the device. */
   submittedMs = 0;
+  endsMs = 0;
   /** Place in the list of what is in flight. */
   listIndex = -1;
 }
@@ -109,6 +113,11 @@ export class SimDisk {
     this.badSectors.clear();
     this.isFull = false;
     this.metadataVersion++;
+  }
+
+  /** Whether it keeps someone waiting: a slow disk may have begun something before it was well again. */
+  hangs(nowMs: number): boolean {
+    return nowMs < this.hungUntilMs || this.inFlight.some(({ endsMs }) => endsMs - nowMs > LONG_MS);
   }
 
   /** A fresh operation, in the list of what is in flight. */

@@ -390,7 +390,7 @@ export class World {
 
   /** What keeps the pool from being whole; "" when nothing does. */
   unwholeness(): string {
-    if (this.legs.some(({ disk }) => this.nowMs < disk.hungUntilMs)) return "a disk hangs";
+    if (this.legs.some(({ disk }) => disk.hangs(this.nowMs))) return "a disk hangs";
     if (this.#isClientless) {
       return this.table.finish() || legsUnwholeness(this, true, maskOf(this.table.newest(false)!));
     }
