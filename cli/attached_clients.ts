@@ -4,10 +4,12 @@
  * @module
  */
 
+import { isUuid } from "../lib/base/uuid.ts";
 import { connectClient } from "../lib/control/client_control_client.ts";
 import { ControlError } from "../lib/control/control_api.ts";
 import { listClientSockets, runtimeDir } from "../lib/control/runtime_dir.ts";
 import type { AttachedClient } from "./render_status.ts";
+import type { Terminal } from "./terminal.ts";
 
 /** A client answers from memory. */
 const STATUS_TIMEOUT_MS = 3_000;
@@ -37,4 +39,11 @@ export async function attachedClients(warn: Warn): Promise<AttachedClient[]> {
   const names = await listClientSockets(runtimeDir());
   const clients = await Promise.all(names.map((name) => attachedClient(name, warn)));
   return clients.filter((client) => client !== null);
+}
+
+/** Control sockets go by name: that of the client which has the pool with this UUID attached here; what is no UUID, or not here, is returned. */
+export async function nameAttachedAs(pool: string, terminal: Terminal): Promise<string> {
+  if (!isUuid(pool)) return pool;
+  const clients = await attachedClients((text) => terminal.err(text));
+  return clients.find((client) => client.snapshot.poolUuid === pool)?.snapshot.poolName ?? pool;
 }

@@ -5,13 +5,12 @@
  */
 
 import { Command } from "@commander-js/extra-typings";
-import { isUuid } from "../lib/base/uuid.ts";
 import { readAttachStates } from "../lib/control/attach_state.ts";
 import { connectClient } from "../lib/control/client_control_client.ts";
 import { ControlError } from "../lib/control/control_api.ts";
 import { runtimeDir } from "../lib/control/runtime_dir.ts";
 import { clear } from "./attachments.ts";
-import { attachedClients } from "./attached_clients.ts";
+import { nameAttachedAs } from "./attached_clients.ts";
 import { asDurationMs, type CommandHost } from "./command_host.ts";
 import { ExitCode } from "./exit_code.ts";
 import type { Terminal } from "./terminal.ts";
@@ -46,7 +45,7 @@ export function defineDetach(host: CommandHost) {
 /** Detaches the pool. */
 export async function runDetach(options: DetachOptions, terminal: Terminal): Promise<ExitCode> {
   const timeoutMs = options.timeout ?? DETACH_TIMEOUT_MS;
-  const poolName = await poolNameOf(options.pool, terminal);
+  const poolName = await nameAttachedAs(options.pool, terminal);
   let client;
   try {
     client = await connectClient(poolName, { runtimeDir: runtimeDir(), timeoutMs });
@@ -102,11 +101,4 @@ async function removeLeftDevice({ pool, force }: DetachOptions, terminal: Termin
   await clear(dir, poolName);
   terminal.out(`${device}, which a dead attach of ${poolName} had left, is removed\n`);
   return true;
-}
-
-/** Control sockets go by name; a UUID is looked up among the clients that run here. */
-async function poolNameOf(pool: string, terminal: Terminal): Promise<string> {
-  if (!isUuid(pool)) return pool;
-  const clients = await attachedClients((text) => terminal.err(text));
-  return clients.find((client) => client.snapshot.poolUuid === pool)?.snapshot.poolName ?? pool;
 }

@@ -5,14 +5,13 @@
  * @module
  */
 
-import { isUuid } from "../lib/base/uuid.ts";
 import { connectClient } from "../lib/control/client_control_client.ts";
 import { type ClientOperations, type ControlClient, ControlError } from "../lib/control/control_api.ts";
 import type { ServedPool } from "../lib/control/leg_changes.ts";
 import { beginOperator } from "../lib/control/operator_client.ts";
 import { findPool } from "../lib/control/pool_lookup.ts";
 import { runtimeDir } from "../lib/control/runtime_dir.ts";
-import { attachedClients } from "./attached_clients.ts";
+import { nameAttachedAs } from "./attached_clients.ts";
 import { chooseNodes, type NodeChoice } from "./node_list.ts";
 import { withNodesAt } from "./node_session.ts";
 import { nodesToAsk } from "./status.ts";
@@ -64,7 +63,7 @@ export interface AttachedHere {
  * @throws {ControlError} "refused" when another user has, "not-found" when nobody has and no storage node is named either
  */
 export async function attachedHere(pool: string, choice: NodeChoice, terminal: Terminal): Promise<AttachedHere> {
-  const name = await poolNameOf(pool, terminal);
+  const name = await nameAttachedAs(pool, terminal);
   let client: ControlClient<ClientOperations>;
   try {
     client = await connectClient(name, { runtimeDir: runtimeDir(), timeoutMs: CHANGE_TIMEOUT_MS });
@@ -89,11 +88,4 @@ export async function attachedHere(pool: string, choice: NodeChoice, terminal: T
     client.close();
     throw error;
   }
-}
-
-/** Control sockets go by name; a UUID is looked up among the clients that run here. */
-async function poolNameOf(pool: string, terminal: Terminal): Promise<string> {
-  if (!isUuid(pool)) return pool;
-  const clients = await attachedClients((text) => terminal.err(text));
-  return clients.find((client) => client.snapshot.poolUuid === pool)?.snapshot.poolName ?? pool;
 }

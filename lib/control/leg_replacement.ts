@@ -47,7 +47,7 @@ export async function replaceLeg(
   const { client, pool, nodes } = served;
   const table = await tableOf(client);
   const leg = table.find((each) => each.legIndex === legIndex);
-  if (leg === undefined) throw new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}.`);
+  if (leg === undefined) throw noSuchLeg(pool, legIndex, path);
   const begun = await begunReplacement(served, leg, path);
   if (begun !== null) return begun;
   if (leg.state === "in-sync") {
@@ -80,6 +80,13 @@ async function begunReplacement(
   return { ...place, replacedIndex: leg.legIndex, replacedUuid: leg.legUuid, way: "hot", isAlone: false, note };
 }
 
+/** Whoever repeats a replacement after its end is told that it has ended. */
+function noSuchLeg(pool: FoundPool, legIndex: number, path: string): ControlError {
+  const there = pool.legs.filter((leg) => leg.status?.path === path)
+    .map((leg) => ` ${path} on ${leg.address} is leg ${leg.legIndex}: if it was to take its place, that is done.`);
+  return new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}.${there.join("")}`);
+}
+
 /**
  * Replaces a leg cold where nobody serves the pool, or nobody here: its disk is dead, or it is out of the in-sync set.
  * @param pool as its nodes know it; null when none of them serves a leg of it, and a node has to know from its state directory
@@ -96,7 +103,7 @@ export async function replaceUnserved(
   const { legIndex } = wanted;
   if (pool !== null) {
     const leg = pool.legs.find((each) => each.legIndex === legIndex);
-    if (leg === undefined) throw new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}.`);
+    if (leg === undefined) throw noSuchLeg(pool, legIndex, wanted.path);
     if (leg.status !== null && leg.isInSyncMember) return null;
     const shape = shapeOfPool(pool);
     const note = noteOf(leg.isInSyncMember && pool.heldBy === null);

@@ -7,9 +7,7 @@
 import * as v from "valibot";
 import { ControlError } from "../control/control_api.ts";
 import type { LegChange } from "../core/leg_table_changes.ts";
-
-const uuid = v.pipe(v.string(), v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "Not a lower-case UUID"));
-const legIndex = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(7));
+import { legIndexSchema as legIndex, uuidSchema } from "./leg_schema.ts";
 
 const change = v.variant("kind", [
   v.object({ kind: v.literal("drain"), legIndex }),
@@ -18,7 +16,7 @@ const change = v.variant("kind", [
   v.object({
     kind: v.literal("add"),
     legIndex,
-    legUuid: uuid,
+    legUuid: uuidSchema,
     address: v.pipe(v.string(), v.minLength(1), v.maxLength(259)),
     replacesIndex: v.pipe(v.number(), v.integer(), v.minValue(-1), v.maxValue(7)),
   }),

@@ -76,6 +76,8 @@ Deno.test("legs are added, replaced and removed while the pool is written to; ve
 
     const hot = `${cluster.legPaths[1]}.hot`;
     await cluster.expect(["replace", "vol1", "--leg", "1", "--device", hot]);
+    const again = await cluster.brmr(["replace", "vol1", "--leg", "1", "--device", hot]);
+    assert.match(again.stderr, /has no leg 1\. .*hot.* is leg 3: if it was to take its place, that is done/);
     await until(cluster, (legs) => legs.length === 3 && legs.every((leg) => leg.state === "in-sync"));
     assert.deepEqual((await table(cluster)).map((leg) => leg.legIndex), [0, 2, 3]);
 
