@@ -60,6 +60,7 @@ export class ClientProcess extends Process {
   /** A client whose application goes on when this one has written something. */
   wakes: ClientProcess | null = null;
   #wasReady = false;
+  #hasSaidReady = false;
   /** How many clients had been started when this one was. */
   #startsAtStart = 0;
   /** How many clients had been started when this one last became ready, with no other since its own start; else -1. */
@@ -97,6 +98,7 @@ export class ClientProcess extends Process {
     this.isResting = false;
     this.wakes = null;
     this.#wasReady = false;
+    this.#hasSaidReady = false;
     this.detaching = false;
     this.#startsWhenReady = 0;
     this.begins();
@@ -318,9 +320,12 @@ export class ClientProcess extends Process {
     this.carryOutAll();
     const state = core.state;
     const isReady = state === "ready";
-    if (isReady && !this.#wasReady) {
+    // It may have served for no longer than a moment: what it sent in that was sent.
+    const hasServed = isReady || this.#hasSaidReady;
+    this.#hasSaidReady = false;
+    if (hasServed && !this.#wasReady) {
       this.isForcing = false;
-      const { inSyncMask } = core.snapshot();
+      const inSyncMask = isReady ? core.snapshot().inSyncMask : this.sentInSyncMask;
       const record = this.world.histories.ready(this, inSyncMask);
       if (record === null) return this.kill(false);
       this.world.losses.served(record, inSyncMask);
@@ -402,6 +407,7 @@ export class ClientProcess extends Process {
         return;
       case OutputKind.EVENT:
         if ((output.body as CoreEvent).name === "unclean-detach") this.#detachesCleanly = false;
+        if ((output.body as CoreEvent).name === "ready") this.#hasSaidReady = true;
         world.onEvent(this.name, output.body as CoreEvent);
         return;
       default:
