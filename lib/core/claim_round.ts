@@ -99,9 +99,15 @@ export class ClaimRound {
     return Math.max(isHeld ? HELD_PAUSE_MS : 0, Math.min(MOST_PAUSE_MS, PAUSE_MS * this.#failures++));
   }
 
-  /** Whether those who greet have kept from starting whoever wants it for as long as one may take to answer. */
+  /**
+   * Whether those who greet have kept whoever wants the pool from starting for as long as one of them may take to answer, and for as long as that
+   * one would wait for legs that do not greet.
+   */
   get isHopeless(): boolean {
-    return this.#wasOverdue || (this.#failures > 0 && this.#pool.nowMs - this.#failingSinceMs > CLAIM_TIMEOUT_MS);
+    if (this.#failures === 0) return false;
+    const { nowMs, options } = this.#pool;
+    const waitedMs = nowMs - this.#failingSinceMs + (this.#wasOverdue ? CLAIM_TIMEOUT_MS : 0);
+    return waitedMs >= Math.max(CLAIM_TIMEOUT_MS, options.assembleTimeoutMs ?? 0);
   }
 
   /** The pool is served. */

@@ -135,6 +135,11 @@ export class ResyncJob {
     }
   }
 
+  /** Whether there is another source to turn to. */
+  get hasOtherSource(): boolean {
+    return this.sources.some((index) => index !== this.source && this.links.isUp(index));
+  }
+
   /** Whether `operation` belongs to the order under way. */
   owns(operation: number): boolean {
     return this.isActive && this.leg.operations.session[operation] === this.run;

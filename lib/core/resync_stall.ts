@@ -43,8 +43,9 @@ export class ResyncStall {
     const { leg, source } = job;
     const stepMs = Math.min(MOST_STEP_MS, leg.nowMs - this.#lookedMs);
     this.#lookedMs = leg.nowMs;
-    // A resync may be told to wait, or have nothing to ask for; a reconciliation may not.
-    const isAwaited = job.phase === "pull" && (job.mode === "reconcile" || job.pulls.count > 0);
+    // A resync may be told to wait, or have nothing to ask for. To ask the same leg again would only fill its memory.
+    const isAwaited = job.phase === "pull" &&
+      (job.mode === "reconcile" || (job.pulls.count > 0 && job.hasOtherSource));
     this.#quietMs = this.#hasMoved || !isAwaited ? 0 : this.#quietMs + stepMs;
     const isOwn = job.busyOperations > 0 || job.todo.count === 0 || !leg.ownSuspects.isCheckpointDone;
     const isUp = job.links.isUp(source);

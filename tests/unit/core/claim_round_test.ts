@@ -45,3 +45,13 @@ Deno.test("rounds that are not enough are repeated less and less often, and are 
   assert.ok(!claims.isHopeless);
   assert.equal(claims.failed(true), 1000);
 });
+
+Deno.test("who would wait longer for a leg that does not greet waits as long for one that does not answer", () => {
+  const pool = new ClientContext(clientOptions({ assembleTimeoutMs: 60_000 }));
+  const claims = new ClaimRound(pool);
+  claims.failed(false);
+  pool.nowMs += 59_000;
+  assert.ok(!claims.isHopeless);
+  pool.nowMs += 1000;
+  assert.ok(claims.isHopeless);
+});
