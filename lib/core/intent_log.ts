@@ -194,6 +194,23 @@ export class IntentLog {
     this.#writing[block] = -1;
   }
 
+  /** What has been added so far, for {@link areDurable}: by block, the version that has all of it. */
+  additions(): Float64Array {
+    const versions = new Float64Array(this.blockCount);
+    for (let slot = 0; slot < this.#slots.length; slot++) {
+      if (this.#slots[slot] === FREE_SLOT) continue;
+      const block = this.#blockOf(slot);
+      versions[block] = Math.max(versions[block], this.#durableFrom[slot]);
+    }
+    return versions;
+  }
+
+  /** Whether all of `additions` is, or was, on disk. */
+  areDurable(additions: Float64Array): boolean {
+    for (let block = 0; block < this.blockCount; block++) if (this.#written[block] < additions[block]) return false;
+    return true;
+  }
+
   /** Every block is to be written anew, whatever is on disk. */
   rewriteAll(): void {
     for (let block = 0; block < this.blockCount; block++) this.#version[block]++;

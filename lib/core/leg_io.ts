@@ -300,6 +300,11 @@ export class LegIo {
     }
   }
 
+  /** Whether writes wait for room in the intent log. */
+  get hasWritesWithoutRoom(): boolean {
+    return this.#waitRoom.length > 0;
+  }
+
   /** Operations that wait for something other than the disk. */
   get waitingCount(): number {
     return this.#waitRoom.length + this.#waitIntent.length + this.#waitChunk.length;

@@ -15,6 +15,7 @@ import { claimantOf, heldText, rightOf } from "./claimants.ts";
 import type { LegContext, Session } from "./leg_context.ts";
 import type { LegIo } from "./leg_io.ts";
 import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
+import { coverByPages, type PendingEpoch } from "./pending_epoch.ts";
 import type { ResyncTarget } from "./resync_target.ts";
 import { SessionFlushes } from "./session_flushes.ts";
 
@@ -26,16 +27,6 @@ interface PendingClaim {
   stage: "drain" | "flush" | "record";
   /** Of the record write that makes the promise durable: that of a claim before it says nothing of this one. */
   readonly purpose: number;
-}
-
-/** An epoch record being written. */
-interface PendingEpoch {
-  readonly purpose: number;
-  readonly connection: number;
-  readonly requestId: number;
-  isWritten: boolean;
-  /** Whether suspicions came with it that no intent of ours covers: then the dirty pages must be on disk too. */
-  readonly needsPages: boolean;
 }
 
 /** The session rules of one leg. */
@@ -193,9 +184,14 @@ export class LegSession {
     leg.isStable = false;
     this.#target.handleEpoch();
     const purpose = this.#nextPurpose++;
-    const needsPages = change.suspectExtents.length > 0 || this.#owesPages;
+    const isDropping = leg.maps.some((map, index) => map !== null && (change.droppedMask & (1 << index)) !== 0);
+    // Writes that wait for room are in no intent yet, and the dropped leg may have done them.
+    const isUncovered = isDropping && this.#io.hasWritesWithoutRoom;
+    const needsPages = change.suspectExtents.length > 0 || this.#owesPages || isUncovered;
     if (needsPages) { for (const map of leg.maps) map?.beginCheckpoint(); }
-    this.#pendingEpochs.push({ purpose, connection, requestId, isWritten: false, needsPages });
+    const additions = isDropping ? leg.intents.additions() : null;
+    this.#pendingEpochs.push({ purpose, connection, requestId, isWritten: false, needsPages, additions });
+    if (isDropping) this.#metadata.writeIntents(false);
     if (losesMember) this.#flushBeforeRecord();
     this.#metadata.writeRecord(purpose);
   }
@@ -274,6 +270,7 @@ export class LegSession {
   /** A block of the intent log could not be written. */
   intentsFailed(result: number): void {
     if (this.#detach?.stage === "intents") this.#endDetach(result);
+    coverByPages(this.#pendingEpochs, this.#leg);
   }
 
   /** Confirms epochs in the order in which they came: a later one vouches for the suspicions of an earlier one. */
@@ -281,6 +278,9 @@ export class LegSession {
     const leg = this.#leg;
     while (this.#pendingEpochs.length > 0 && this.#pendingEpochs[0].isWritten) {
       const pending = this.#pendingEpochs[0];
+      if (pending.additions !== null && !leg.intents.areDurable(pending.additions)) {
+        return this.#metadata.writeIntents(true);
+      }
       if (pending.needsPages) {
         this.#metadata.savePages();
         if (leg.maps.some((map) => map !== null && !map.isCheckpointDone)) return;

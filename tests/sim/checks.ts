@@ -72,7 +72,7 @@ export class Checks {
     const { chunkBytes, extentBytes, sizeBytes } = world.plan.shape;
     const chunksPerExtent = extentBytes / chunkBytes;
     // A leg out of sync is relied upon by nobody; it saves its maps before it joins.
-    if ((record.shared.inSyncMask & (1 << leg.legIndex)) === 0) return;
+    if ((record.shared.inSyncMask & (1 << leg.legIndex)) === 0 || world.losses.isOut(leg.legIndex)) return;
     for (const extent of before) {
       if (after.has(extent)) continue;
       const session = leg.core!.snapshot().session;

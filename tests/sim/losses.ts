@@ -120,6 +120,16 @@ export class Losses {
     if ([this.newest, ...inForce].some((shared) => this.#mayLack((shared as SharedEpoch).inSyncMask))) this.#lose();
   }
 
+  /** Whether a record is in force that leg `legIndex` has not on its disk yet, and that has it out of the set. */
+  isOut(legIndex: number): boolean {
+    const own = this.#onDisk[legIndex];
+    if (own === undefined) return false;
+    return this.#onDisk.some((shared) =>
+      shared !== undefined && shared.historyId === own.historyId && compareRank(shared, own) > 0 &&
+      (shared.inSyncMask & (1 << legIndex)) === 0 && this.#isOnAllMembers(shared)
+    );
+  }
+
   #isOnAllMembers(shared: SharedEpoch): boolean {
     return indicesOf(shared.inSyncMask).every((index) => {
       const own = this.#onDisk[index];
