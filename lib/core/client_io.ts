@@ -32,6 +32,7 @@ import { resend } from "./request_resend.ts";
 import { activeInOrder, checkRequests, RequestState, RequestTable } from "./request_table.ts";
 import { ReadConfirmation } from "./read_confirmation.ts";
 import { SequenceWindow } from "./sequence_window.ts";
+import { indicesOf } from "./start_rule.ts";
 import { dropSlowLegs, type LegFailure } from "./slow_legs.ts";
 import type { ClientLoad } from "./snapshot.ts";
 import { type VerifyIo, VerifyRound } from "./verify_round.ts";
@@ -224,7 +225,9 @@ export class ClientIo implements VerifyIo {
 
   /** A leg is reached by another path, and has these writes under way: what else it has not answered is sent again. */
   pathChanged(link: LegLink, underWay: readonly number[]): void {
-    resend(this.#pool, this.#requests, link, underWay);
+    for (const index of indicesOf(resend(this.#pool, this.#requests, link, underWay))) {
+      this.#failure?.failLeg(index, "its resync begins again, for a write is sent again that it was not sent");
+    }
   }
 
   /** A leg changes its path no more: reads that waited for it are sent, to it or to others. */
