@@ -143,7 +143,8 @@ export class Losses {
 
   #lose(): void {
     this.#world.note("all unflushed data may be lost now");
-    this.#world.oracle.losePower();
+    const waiting = this.#world.clients.flatMap(({ inFlight }) => [...inFlight.values()].map(({ invoke }) => invoke));
+    this.#world.oracle.losePower(new Set(waiting));
   }
 }
 

@@ -22,6 +22,7 @@
 import { Violation } from "./violation.ts";
 
 const NEVER = Infinity;
+const NOTHING: ReadonlySet<number> = new Set();
 
 /** What a checker knows, to go back to. */
 export interface OracleState {
@@ -177,13 +178,16 @@ export class Oracle {
     }
   }
 
-  /** Every copy of what is not flushed may be gone. */
-  losePower(): void {
+  /**
+   * Every copy of what is not flushed may be gone. What was invoked at the ticks of `waiting` is still asked for: it may have been seen, be
+   * gone, and be done again.
+   */
+  losePower(waiting: ReadonlySet<number> = NOTHING): void {
     const now = this.tick();
     for (const sector of this.#busy) {
       for (let e = this.#head[sector]; e !== 0; e = this.#next[e]) {
         if (this.#certain[e] === NEVER || this.#coverInvoke[e] === NEVER) continue;
-        this.#certain[e] = now;
+        this.#certain[e] = this.#acked[e] === 0 && waiting.has(this.#invoke[e]) ? NEVER : now;
         this.#dead[e] = NEVER;
         this.#covered[e] = NEVER;
         this.#coverInvoke[e] = -1;

@@ -127,6 +127,21 @@ Deno.test("after a loss of power the first reader decides", () => {
   story.read(B).refuses(A);
 });
 
+Deno.test("a write that is still asked for may be seen, go with the power, and be done again; one that nobody asks for may not", () => {
+  const asked = new Story().write(A);
+  const invoke = asked.begin(B);
+  asked.read(B);
+  asked.oracle.losePower(new Set([invoke]));
+  asked.read(A);
+  asked.oracle.ackWrite(0, 1, invoke, false);
+  asked.read(B).refuses(A);
+  const over = new Story().write(A);
+  over.begin(B);
+  over.read(B);
+  over.oracle.losePower();
+  over.read(A).refuses(B);
+});
+
 Deno.test("a failed flush promises nothing of what was before it, and neither does the next one", () => {
   const story = new Story().write(A).write(B);
   story.oracle.failFlush();
