@@ -120,7 +120,9 @@ function renderClientDetail(client: AttachedClient, paint: Paint): string {
   if (counters.legDrops > 0) text += `  legs lost    ${formatCount(counters.legDrops)} times since it was attached\n`;
   for (const { legIndex, transport, reason } of client.paths ?? []) {
     if (transport === "shared-memory") text += `  path         leg ${legIndex} by shared memory\n`;
-    else if (reason !== undefined) text += `  path         leg ${legIndex} by TCP: ${reason}\n`;
+    else if (transport === "tcp") {
+      text += `  path         leg ${legIndex} by TCP${reason === undefined ? "" : `: ${reason}`}\n`;
+    }
   }
   for (const { legIndex, rdma } of client.paths ?? []) {
     if (rdma === undefined) continue;

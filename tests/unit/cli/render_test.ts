@@ -215,6 +215,7 @@ function withPaths(client: AttachedClient): AttachedClient {
   const paths = [
     { legIndex: 0, transport: "tcp", reason: "the node cannot be reached within this machine" },
     { legIndex: 1, transport: "shared-memory" },
+    { legIndex: 2, transport: "tcp" },
   ] as const;
   return { ...client, paths, snapshot: { ...client.snapshot, legs } };
 }
