@@ -20,7 +20,8 @@ import { formatTable, median, writeJson } from "../macro/statistics.ts";
 import { BlockFio, type Measured } from "./block_fio.ts";
 import { KERNEL_PEERS, makeKernelPeer, type Place } from "./kernel_peers.ts";
 
-const OURS = ["brmr-rdma", "brmr-tcp"];
+/** "-in-place": one copy is the client's own, as with DRBD. */
+const OURS = ["brmr-rdma", "brmr-tcp", "brmr-rdma-in-place", "brmr-tcp-in-place"];
 const DISK_MIB = 160;
 /** Metadata of every peer fits beside it. */
 const POOL_MIB = 128;
@@ -72,7 +73,8 @@ for (const guest of bed.guests) {
 function placesOf(peer: string, number: number): [Place, Place] {
   const place = (guest: number, disk: number) => ({ guest: bed.guest(guest), disk: `/dev/ram${disk}` });
   if (guests === 1) return [place(1, 2 * number - 2), place(1, 2 * number - 1)];
-  return peer === "drbd" ? [place(1, number - 1), place(2, number - 1)] : [place(2, number - 1), place(3, number - 1)];
+  const isInPlace = peer === "drbd" || peer.endsWith("-in-place");
+  return isInPlace ? [place(1, number - 1), place(2, number - 1)] : [place(2, number - 1), place(3, number - 1)];
 }
 
 /** Makes a peer; returns its device, or null where the guests' kernel has no module for it. */
@@ -82,7 +84,7 @@ async function make(peer: string, number: number): Promise<string | null> {
   const legs = places.map(({ guest, disk }) => ({ guest, leg: disk }));
   const options = { name: peer, firstPort: 7700 + 10 * number, rdma: true };
   const pool = await GuestPool.create(bed.directory, legs, POOL_MIB, options);
-  return await pool.attach(client, `--device ublk --transport ${peer.slice("brmr-".length)}`);
+  return await pool.attach(client, `--device ublk --transport ${peer.split("-")[1]}`);
 }
 
 const devices = new Map<string, string>();
