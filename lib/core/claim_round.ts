@@ -110,7 +110,7 @@ export class ClaimRound {
     return waitedMs >= Math.max(CLAIM_TIMEOUT_MS, options.assembleTimeoutMs ?? 0);
   }
 
-  /** The pool is served. */
+  /** A round was enough to start. */
   succeeded(): void {
     this.#failures = 0;
   }

@@ -32,7 +32,6 @@ import { resend } from "./request_resend.ts";
 import { activeInOrder, checkRequests, RequestState, RequestTable } from "./request_table.ts";
 import { ReadConfirmation } from "./read_confirmation.ts";
 import { SequenceWindow } from "./sequence_window.ts";
-import { indicesOf } from "./start_rule.ts";
 import { dropSlowLegs, type LegFailure } from "./slow_legs.ts";
 import type { ClientLoad } from "./snapshot.ts";
 import { type VerifyIo, VerifyRound } from "./verify_round.ts";
@@ -225,9 +224,7 @@ export class ClientIo implements VerifyIo {
 
   /** A leg is reached by another path, and has these writes under way: what else it has not answered is sent again. */
   pathChanged(link: LegLink, underWay: readonly number[]): void {
-    for (const index of indicesOf(resend(this.#pool, this.#requests, link, underWay))) {
-      this.#failure?.failLeg(index, "its resync begins again, for a write is sent again that it was not sent");
-    }
+    resend(this.#pool, this.#requests, link, underWay);
   }
 
   /** A leg changes its path no more: reads that waited for it are sent, to it or to others. */
@@ -430,6 +427,8 @@ export class ClientIo implements VerifyIo {
       }
       const isOwn = requests.tag[request] === INTERNAL_TAG;
       this.#ownFlush.ended(requests.status[request], isOwn, this.#pool.nowMs);
+      // What one of our own has failed to flush, a later one may pass over: whoever asks next is told.
+      if (!isOwn && this.#ownFlush.takeUntold()) requests.status[request] = EIO;
       // Writes wait at a leg for what this watermark lets it forget: there may be no other frame to carry it.
       if (isOwn && this.#ownFlush.isForLeg && requests.status[request] === 0) tellWatermark(this.#pool);
     } else this.#overlap.leave(request);

@@ -210,8 +210,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       this.#admission.admitAll();
       this.#admission.maybeJoin();
     }
-    const proposal = this.#proposal;
-    if (proposal !== null) dropSlowConfirmers(pool, proposal.waitMask, proposal.sentMs, this);
+    if (this.#proposal !== null) dropSlowConfirmers(pool, this.#proposal, this);
     const wasChanging = !this.changes.isIdle;
     this.changes.advance();
     // A leg that greeted while another change was under way may be taken in only now.
@@ -321,6 +320,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       if (isHopeless) return this.#refuse("no-start", `${plan.reason}.${plan.risk ?? ""}${refusalsOf(pool)}`);
       return this.#restart(plan.reason, pauseMs);
     }
+    this.#claims.succeeded();
     if (this.#own.isSupersededBy(plan.record)) return this.#refuse("superseded", SUPERSEDED_TEXT);
     if (this.#own.isOutlived(plan.record)) return this.#restart("the legs of its history are gone again");
     pool.phase = "establish";
@@ -348,7 +348,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     this.#own.made(shared);
     const waitMask = pool.activeMask & ~pool.lostMask;
     this.#latest = shared;
-    this.#proposal = { shared, droppedMask, waitMask, sentMs: pool.nowMs };
+    this.#proposal = { shared, droppedMask, waitMask, sentMs: pool.nowMs, suspectCount: suspectExtents.length };
     for (const index of indicesOf(waitMask)) {
       const link = pool.links[index] as LegLink;
       pool.send(link, MessageType.EPOCH, epochRequestId(shared.epoch)).body = { shared, droppedMask, suspectExtents };
@@ -402,7 +402,6 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       link.suspectedFrom = 0;
     }
     this.#reconcile.done();
-    this.#claims.succeeded();
     // Records to come tell of something else.
     if (this.#latest !== null) this.#latest = { ...this.#latest, sourceIndex: undefined };
     pool.phase = "ready";

@@ -423,6 +423,7 @@ export class ClientPool {
     this.#detachMask &= ~(1 << link.legIndex);
     this.#links.down(link);
     this.#membership.linkLost(link);
+    this.#pool.noteCredits();
     this.#io.retryParked();
     this.#advanceDetach();
   }

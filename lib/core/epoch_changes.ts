@@ -47,6 +47,8 @@ export interface Proposal {
   /** Legs that have not confirmed it. */
   waitMask: number;
   readonly sentMs: number;
+  /** Extents that it names as suspect. */
+  readonly suspectCount: number;
 }
 
 /** Most extents of one epoch change or resync order. */

@@ -97,6 +97,11 @@ export interface Session {
    * forgets nothing on the strength of it.
    */
   isMember: boolean;
+  /**
+   * Whether the disk has failed a write or a flush of this session. Its client may not have heard of it: it cannot come back by another path
+   * and ask for the same again as if nothing had happened, for others may hold what was there before, and a flush may fail only once.
+   */
+  hasFailed: boolean;
 }
 
 /** See the module comment. */
@@ -330,6 +335,11 @@ export class LegContext {
   /** Refuses a control frame. */
   refuse(connection: number, requestId: number, code: string, text: string, generation?: number): void {
     this.send(connection, MessageType.REFUSE, requestId).body = { code, message: text, generation };
+  }
+
+  /** A write or flush has failed. It is of the session in force, if there is one: those of sessions before have ended when one begins. */
+  noteFailure(): void {
+    if (this.session !== null) this.session.hasFailed = true;
   }
 
   freeSlot(slot: number): void {

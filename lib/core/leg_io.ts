@@ -91,16 +91,19 @@ export class LegIo {
   }
 
   /**
-   * The client has moved from one connection to another: its writes under way are answered on that. Returns their sequences. Other operations
-   * are asked again, and not answered.
+   * The client has moved from one connection to another: its writes and flushes under way are answered on that. Returns the sequences of the
+   * writes. All else is asked again: a flush too, for it may not have arrived, and the first answer to it counts, which may be that it failed.
+   * Reads are not answered.
    */
-  moveWrites(from: number, to: number): number[] {
+  moveOperations(from: number, to: number): number[] {
     const { operations } = this.#leg;
     const sequences: number[] = [];
     for (let operation = 0; operation < operations.capacity; operation++) {
-      if (operations.connection[operation] !== from || !isWriteKind(operations.kind[operation])) continue;
+      if (operations.connection[operation] !== from) continue;
+      const kind = operations.kind[operation];
+      if (isWriteKind(kind)) sequences.push(operations.sequence[operation]);
+      else if (kind !== OperationKind.FLUSH) continue;
       operations.connection[operation] = to;
-      sequences.push(operations.sequence[operation]);
     }
     return sequences;
   }
@@ -195,6 +198,7 @@ export class LegIo {
       operations.free(operation);
       return;
     }
+    if (result < 0) leg.noteFailure();
     if (kind === OperationKind.FLUSH) {
       if (isLive) leg.send(connection, MessageType.ACK, operations.requestId[operation], result);
       operations.free(operation);
@@ -404,6 +408,7 @@ export class LegIo {
   #fail(operation: number, status: number): void {
     const leg = this.#leg;
     const connection = leg.operations.connection[operation];
+    leg.noteFailure();
     if (leg.session !== null && leg.session.connection === connection) {
       leg.send(connection, MessageType.ACK, leg.operations.requestId[operation], status);
     }

@@ -362,7 +362,8 @@ export class LegSession {
 
   /**
    * Client: RETURN. The client goes on here with what it has begun on another connection, of which nothing more is taken: what has arrived on
-   * that has arrived whole, and is done as if nothing had happened; what has not will be sent again. Writes under way are answered here.
+   * that has arrived whole, and is done as if nothing had happened; what has not will be sent again. What is under way is answered here.
+   * Not once the disk has failed something: that the client must know, and may not.
    * Nothing that is told to others depends on which connection it is, and the record and the session are what they were.
    */
   handleReturn(connection: number, requestId: number, { generation, clientUuid, epoch }: Return): void {
@@ -371,8 +372,9 @@ export class LegSession {
     const isSame = session !== null && session.clientUuid === clientUuid && session.generation === generation &&
       session.isMember && record.generation === generation && record.epoch === epoch;
     const isQuiet = this.#pendingClaim === null && this.#detach === null && this.#pendingEpochs.length === 0;
-    if (!isSame || !isQuiet || session.returnMs === 0) {
-      return leg.refuse(connection, requestId, "not-in-sync", "The session that the client returns to is over");
+    if (!isSame || !isQuiet || session.returnMs === 0 || session.hasFailed) {
+      const text = session?.hasFailed ? "The disk has failed a request of the session" : "The session is over";
+      return leg.refuse(connection, requestId, "not-in-sync", `${text} that the client returns to`);
     }
     const former = session.connection;
     if (former !== connection && session.lostMs < 0) {
@@ -383,7 +385,7 @@ export class LegSession {
     session.lostMs = -1;
     session.lastHeardMs = leg.nowMs;
     leg.askedFlushAt = -1;
-    const underWay = this.#io.moveWrites(former, connection);
+    const underWay = this.#io.moveOperations(former, connection);
     leg.send(connection, MessageType.RETURNED, requestId).body = { underWay };
     leg.event("info", "session-moved", `${session.clientName} is back by another path`);
   }
@@ -433,6 +435,7 @@ export class LegSession {
       clientName: claim.claim.clientName,
       lastHeardMs: leg.nowMs,
       isMember: false,
+      hasFailed: false,
     };
     // Sequence 1 stands for all that was before: the client's watermark reaches it when the legs are equal again.
     leg.receivedSequence = 1;

@@ -27,6 +27,8 @@ export class OwnFlush {
   isForLeg = false;
   /** The last flush, of the client's own or of an application's, has failed on every leg. */
   hasFailed = false;
+  /** One of the client's own has failed, and no application has been told: many a disk tells of a failure once only. */
+  #isUntold = false;
   #lastMs = 0;
 
   constructor(intervalMs: number | undefined) {
@@ -61,6 +63,14 @@ export class OwnFlush {
       this.#intervalMs = Math.max(this.#leastIntervalMs, TIMES_AS_LONG * this.#durationMs);
     }
     if (isOwn || status === 0) this.hasFailed = status !== 0;
+    if (isOwn && status !== 0) this.#isUntold = true;
+  }
+
+  /** An application is told how its flush has ended. Whether it has to be told of a failure before it, of which nobody has heard. */
+  takeUntold(): boolean {
+    const wasUntold = this.#isUntold;
+    this.#isUntold = false;
+    return wasUntold;
   }
 
   /** A new session. */

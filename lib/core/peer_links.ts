@@ -11,6 +11,8 @@ const MOST_BACKOFF_MS = 2000;
 /** A peer is asked whether it is there this often, and is given up when it has been silent for the limit. */
 const PING_MS = 1000;
 const SILENCE_LIMIT_MS = 3000;
+/** An attempt to connect that nobody refuses, and the pause after it: more in all, over a few of them. */
+const ATTEMPT_MS = SILENCE_LIMIT_MS + 1000;
 /** Looks this far apart mean that this process was stopped: then silence of peers says nothing. */
 const STOPPED_MS = 1500;
 
@@ -97,6 +99,11 @@ export class PeerLinks {
         ping(link.connection);
       }
     }
+  }
+
+  /** How long it may take until a leg has been looked for at all of its addresses once, in ms. */
+  roundMs(legIndex: number): number {
+    return (this.#links[legIndex]?.addresses.length ?? 0) * ATTEMPT_MS;
   }
 
   greeted(legIndex: number): void {

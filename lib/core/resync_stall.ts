@@ -16,7 +16,7 @@ export interface Stall {
   readonly text: string;
 }
 
-/** Until legs that cannot reach each other are given up: a few attempts to connect. */
+/** Until legs that cannot reach each other are given up, if not longer: a few attempts to connect. */
 const UNREACHABLE_MS = 5000;
 /** Most that counts between two looks: while this process is stopped, that nothing happens says nothing. */
 const MOST_STEP_MS = 1000;
@@ -49,7 +49,8 @@ export class ResyncStall {
     this.#quietMs = this.#hasMoved || !isAwaited ? 0 : this.#quietMs + stepMs;
     const isOwn = job.busyOperations > 0 || job.todo.count === 0 || !leg.ownSuspects.isCheckpointDone;
     const isUp = job.links.isUp(source);
-    if (this.#quietMs < (isOwn || isUp ? LEG_TIMEOUT_MS : UNREACHABLE_MS)) return null;
+    const limitMs = isOwn || isUp ? LEG_TIMEOUT_MS : Math.max(UNREACHABLE_MS, job.links.roundMs(source));
+    if (this.#quietMs < limitMs) return null;
     this.#quietMs = 0;
     if (isOwn) return { isOfSource: false, text: `Its disk has not answered for ${LEG_TIMEOUT_MS} ms` };
     if (job.mode === "reconcile") job.unreadableLeg = source;

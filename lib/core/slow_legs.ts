@@ -5,11 +5,15 @@
  */
 
 import type { ClientContext } from "./client_context.ts";
+import type { Proposal } from "./epoch_changes.ts";
 import { RequestState, type RequestTable } from "./request_table.ts";
 import { bitCount, indicesOf } from "./start_rule.ts";
 
 /** How long a leg may keep a request unless told otherwise. */
 export const LEG_TIMEOUT_MS = 20_000;
+
+/** A page of a dirty map in both its copies, on a disk that has to seek: each extent that a record names may be on one of its own. */
+const PAGE_MS = 20;
 
 /** What the I/O path asks of the membership. */
 export interface LegFailure {
@@ -42,10 +46,10 @@ export function dropSlowLegs(pool: ClientContext, requests: RequestTable, failur
  * So is one that does not confirm a record: nothing else might be asked of it meanwhile. When the pool is being established the start rule
  * judges what remains.
  */
-export function dropSlowConfirmers(pool: ClientContext, waitMask: number, sentMs: number, failure: LegFailure): void {
-  const limitMs = pool.options.legTimeoutMs ?? LEG_TIMEOUT_MS;
-  if (pool.nowMs - sentMs < limitMs) return;
-  for (const index of indicesOf(waitMask)) {
+export function dropSlowConfirmers(pool: ClientContext, proposal: Proposal, failure: LegFailure): void {
+  const limitMs = (pool.options.legTimeoutMs ?? LEG_TIMEOUT_MS) + proposal.suspectCount * PAGE_MS;
+  if (pool.nowMs - proposal.sentMs < limitMs) return;
+  for (const index of indicesOf(proposal.waitMask)) {
     if (pool.phase !== "establish" && !mayDrop(pool, index)) continue;
     failure.failLeg(index, `it has not confirmed a record for ${limitMs} ms`);
   }

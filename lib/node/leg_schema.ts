@@ -5,12 +5,10 @@
  */
 
 import * as v from "valibot";
+import { isUuid } from "../base/uuid.ts";
 
 export const nameSchema = v.pipe(v.string(), v.minLength(1), v.maxLength(200));
-export const uuidSchema = v.pipe(
-  v.string(),
-  v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "Not a lower-case UUID"),
-);
+export const uuidSchema = v.pipe(v.string(), v.check(isUuid, "Not a lower-case UUID"));
 export const countSchema = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 export const pathSchema = v.pipe(
   v.string(),

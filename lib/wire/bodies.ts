@@ -7,11 +7,12 @@
  */
 
 import * as v from "valibot";
+import { isUuid } from "../base/uuid.ts";
 
 const uint = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const mask = v.pipe(uint, v.maxValue(255));
 const legIndex = v.pipe(uint, v.maxValue(7));
-const uuid = v.pipe(v.string(), v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "Not a lower-case UUID"));
+const uuid = v.pipe(v.string(), v.check(isUuid, "Not a lower-case UUID"));
 const text = v.pipe(v.string(), v.maxLength(1024));
 
 /** Most addresses that a node may tell of itself. */

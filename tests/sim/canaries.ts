@@ -293,8 +293,12 @@ export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
         original.call(this, from, to);
         return [];
       };
-    withPatch(LegIo, "moveWrites", forget, run);
+    withPatch(LegIo, "moveOperations", forget, run);
   },
+}, {
+  name: "a client comes back to a leg whose disk has failed what it may not know of",
+  scenario: "write_fails_after_a_drop_and_the_path_breaks.txt",
+  plant: (run) => withPatch(LegContext, "noteFailure", () => () => undefined, run),
 }, {
   name: "a map is told before the news of the leg it is about",
   scenario: "map_told_before_the_epoch_is_known.txt",

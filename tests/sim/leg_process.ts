@@ -419,6 +419,17 @@ export class LegProcess extends Process {
       this.core!.handleDiskDone(token, result, slotIndex, world.nowMs - submittedMs);
     }
     this.settle();
+    if (failed && op !== DiskOp.READ && op !== DiskOp.METADATA) this.#loseAnswer();
+  }
+
+  /** Where a client has another path to come back by, it sometimes does not hear that something has failed. */
+  #loseAnswer(): void {
+    const { world } = this;
+    if (!world.faulty || (world.plan.pathCounts[this.legIndex] ?? 1) === 1 || !happens(world.prng, 0.4)) return;
+    for (const connection of [...world.network.live]) {
+      const ends = connection.ends.map(({ process }) => process);
+      if (ends.includes(this) && ends.includes(world.client)) world.network.break(connection);
+    }
   }
 }
 

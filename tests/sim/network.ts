@@ -19,7 +19,7 @@ import { SECTOR_BYTES, type Slot } from "./slots.ts";
 import { Violation } from "./violation.ts";
 
 /** Paths of one process at most. */
-export const MOST_PATHS = 2;
+export const MOST_PATHS = 3;
 
 /** One message on its way. Reused. */
 export class Frame {

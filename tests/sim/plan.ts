@@ -8,7 +8,7 @@
 import { Prng } from "../../lib/base/prng.ts";
 import { between, happens, part, under } from "./chance.ts";
 import type { PoolShape } from "./disk_image.ts";
-import type { NetworkOptions } from "./network.ts";
+import { MOST_PATHS, type NetworkOptions } from "./network.ts";
 
 /** Faults that strike at random moments. */
 export const Fault = {
@@ -154,7 +154,7 @@ function drawUnforced(prng: Prng, seed: number): Plan {
   const plan = drawSinglePaths(prng, seed);
   // Drawn after all that was there before: those worlds stay what they were.
   if (!happens(prng, 0.4)) return plan;
-  const pathCounts = Array.from({ length: plan.legCount }, () => between(prng, 1, 2));
+  const pathCounts = Array.from({ length: plan.legCount }, () => between(prng, 1, MOST_PATHS));
   const faults = [...plan.faults];
   for (let i = under(prng, 4); i > 0; i--) faults.push(Fault.CUT_PATH);
   const connectLimitMs = happens(prng, 0.7) ? plan.clientOptions.heartbeatLimitMs : undefined;

@@ -25,8 +25,8 @@ export function legsUnwholeness(world: World, atRest: boolean, tableMask: number
     if (atRest && snapshot.record.shared.inSyncMask !== tableMask) {
       return `${leg.name} has ${snapshot.record.shared.inSyncMask} in sync`;
     }
-    // A leg that has lost its intent log counts no extents, and is compared in full before it is equal again.
-    if (atRest && world.checks.hasLostIntents(leg.disk) && differingLeg(world, tableMask) !== null) {
+    // A leg that has lost its intent log counts no extents, and is compared in full, and flushed, before it is equal again.
+    if (atRest && world.checks.hasLostIntents(leg.disk) && !isSettled(world, tableMask)) {
       return `${leg.name} has lost its intent log`;
     }
     for (const dirty of snapshot.dirty) {
@@ -36,11 +36,13 @@ export function legsUnwholeness(world: World, atRest: boolean, tableMask: number
   return "";
 }
 
-/** A leg of the table whose disk differs from that of the first; null when none does. */
-function differingLeg(world: World, tableMask: number): LegProcess | null {
+/** Whether the disks of all legs of the table hold the same, on stable storage. */
+function isSettled(world: World, tableMask: number): boolean {
   const members = world.legs.filter((leg) => (tableMask & (1 << leg.legIndex)) !== 0);
   const first = members[0].disk.current;
-  return members.find(({ disk }) => disk.current.some((value, sector) => value !== first[sector])) ?? null;
+  return members.every(({ disk: { current, stable } }) =>
+    current.every((value, sector) => value === first[sector] && value === stable[sector])
+  );
 }
 
 /** What keeps the pool from being whole as its client sees it; "" when nothing does. What an operator has left undone is done first. */
