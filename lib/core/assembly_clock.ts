@@ -22,6 +22,7 @@ export class AssemblyClock {
   #overdueAtMs = 0;
   #roundStartedMs = 0;
   #roundMs = FIRST_ROUND_MS;
+  #hasTold = false;
 
   constructor(timeoutMs: number | undefined) {
     this.#timeoutMs = timeoutMs ?? DEFAULT_TIMEOUT_MS;
@@ -32,6 +33,14 @@ export class AssemblyClock {
     this.#overdueAtMs = nowMs + this.#timeoutMs;
     this.#roundStartedMs = nowMs;
     this.#roundMs = FIRST_ROUND_MS;
+    this.#hasTold = false;
+  }
+
+  /** Whether it is time to say what is waited for: once. */
+  tellsOfWaiting(): boolean {
+    const isFirst = !this.#hasTold;
+    this.#hasTold = true;
+    return isFirst;
   }
 
   /** Whether legs that have not greeted are waited for no longer, if those at hand would do. */

@@ -126,6 +126,8 @@ export interface LegLink {
   readErrors: number;
   repairedBytes: number;
   lastRefusal: string;
+  /** Why its connection was lost last, in words. */
+  lostReason: string;
   /** Whether it holds a history that ours may not overwrite: then it is left alone. */
   isRival: boolean;
   /** The newest round of questions (read_confirmation.ts) that it has answered as our leg. */
@@ -296,6 +298,11 @@ export class ClientContext {
     }
   }
 
+  /** How long requests wait for legs, in ms. */
+  get ioTimeoutMs(): number {
+    return this.options.ioTimeoutMs ?? this.record?.ioTimeoutMs ?? 30_000;
+  }
+
   event(level: CoreEvent["level"], name: string, message: string, legIndex?: number): void {
     this.outputs.push(OutputKind.EVENT).body = { level, name, message, legIndex } satisfies CoreEvent;
   }
@@ -335,6 +342,7 @@ export function newLink(legIndex: number, address: string): LegLink {
     readErrors: 0,
     repairedBytes: 0,
     lastRefusal: "",
+    lostReason: "",
     isRival: false,
     confirmedRound: 0,
   };

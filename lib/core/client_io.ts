@@ -299,12 +299,19 @@ export class ClientIo implements VerifyIo {
       this.verify.pump();
       this.#confirmation.tick();
     } else {
-      const limitMs = pool.options.ioTimeoutMs ?? pool.record?.ioTimeoutMs ?? 30_000;
-      while (this.#held.length > 0 && pool.nowMs - this.#requests.submittedMs[this.#held[0]] > limitMs) {
-        const request = this.#held.shift() as number;
-        this.#requests.status[request] = EIO;
-        this.#end(request);
-      }
+      const { submittedMs } = this.#requests;
+      const count = this.#held.findIndex((each) => pool.nowMs - submittedMs[each] <= pool.ioTimeoutMs);
+      this.#failOverdue(this.#held.splice(0, count < 0 ? this.#held.length : count));
+    }
+  }
+
+  #failOverdue(overdue: readonly number[]): void {
+    if (overdue.length === 0) return;
+    const text = `${overdue.length} requests have waited ${this.#pool.ioTimeoutMs} ms for legs, and fail`;
+    this.#pool.event("error", "io-failed", text);
+    for (const request of overdue) {
+      this.#requests.status[request] = EIO;
+      this.#end(request);
     }
   }
 

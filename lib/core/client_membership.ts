@@ -22,7 +22,7 @@ import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
 import { foundingRecord, planStart, type Proposal, withLegsLeft } from "./epoch_changes.ts";
 import { grantsOf, objectionTo, refusalsOf, stepAfterGreeting, tellForced } from "./greeting.ts";
-import { checkMasks, tellChanges } from "./leg_masks.ts";
+import { checkMasks, tellChanges, tooFewText } from "./leg_masks.ts";
 import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
 import { OwnHistory, SUPERSEDED_TEXT } from "./own_history.ts";
 import { epochRequestId } from "./request_table.ts";
@@ -423,13 +423,12 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       return this.#refuse("session-lost", lostText(mask));
     }
     pool.lostMask |= mask;
-    if (mask !== 0) pool.counters.legDrops++;
+    if ((mask & ~this.#leavingMask) !== 0) pool.counters.legDrops++;
     // A leg whose joining is not confirmed yet is not in the set that serves; when resyncs begin again, its joining is taken back.
     const members = mask === 0 ? pool.inSyncMask : (this.#proposal?.shared ?? latest).inSyncMask;
     const inSyncMask = members & ~pool.lostMask;
     if ((inSyncMask & pool.inSyncMask) === 0 || bitCount(inSyncMask) < Math.max(1, latest.minInSync)) {
-      this.#restart("too few legs are in sync");
-      return;
+      return this.#restart(tooFewText(pool, latest.minInSync));
     }
     const restartMask = mask === 0 || (mask & pool.inSyncMask) !== 0
       ? pool.activeMask & ~pool.lostMask & ~inSyncMask

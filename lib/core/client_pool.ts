@@ -57,7 +57,7 @@ export class ClientPool {
     this.#changes = new PathChanges(this.#pool, {
       isSteady: () => this.#membership.isSteady && !this.#detachSent,
       epoch: () => this.#membership.epoch,
-      lost: (link) => this.#lost(link),
+      lost: (link, reason) => this.#lost(link, reason),
       returned: (link, underWay) => {
         this.#io.pathChanged(link, underWay);
         this.#membership.dropWhenSettled(0);
@@ -86,7 +86,7 @@ export class ClientPool {
     const link = this.#links.attempted(legIndex, attempt);
     if (link === null) return;
     if (link.changeUntilMs > 0) this.#changes.pathFailed(link);
-    else this.#lost(link);
+    else this.#lost(link, link.lostReason);
     this.#connect();
   }
 
@@ -97,7 +97,7 @@ export class ClientPool {
     this.#tickSoon();
     if (link.connection === connection) {
       if (link.changeUntilMs > 0) this.#changes.pathFailed(link);
-      else if (!this.#changes.begin(link)) this.#lost(link);
+      else if (!this.#changes.begin(link)) this.#lost(link, "its connection has broken");
     }
     // Only now can nothing of a read's answer arrive any more.
     this.#io.connectionLost(connection);
@@ -238,7 +238,7 @@ export class ClientPool {
       if (link === null) continue;
       if (giveUpOverdue(pool, link)) {
         if (link.changeUntilMs > 0) this.#changes.pathFailed(link);
-        else this.#lost(link);
+        else this.#lost(link, link.lostReason);
       }
       this.#changes.tick(link, stoppedMs);
       if (link.connection >= 0 && this.#links.isSilent(link, stoppedMs)) this.#silent(link);
@@ -402,9 +402,10 @@ export class ClientPool {
     const pool = this.#pool;
     if (link.changeUntilMs > 0) return this.#changes.end(link, reason);
     if (link.connection < 0) return;
-    pool.event("warning", "link-closed", `The connection to leg ${link.legIndex} is closed: ${reason}`, link.legIndex);
+    const level = pool.phase === "detached" ? "info" : "warning";
+    pool.event(level, "link-closed", `The connection to leg ${link.legIndex} is closed: ${reason}`, link.legIndex);
     pool.outputs.push(OutputKind.CLOSE).connection = link.connection;
-    this.#lost(link);
+    this.#lost(link, reason);
     this.#advanceDetach();
   }
 
@@ -419,7 +420,8 @@ export class ClientPool {
   }
 
   /** A link is down, and its leg lost. */
-  #lost(link: LegLink): void {
+  #lost(link: LegLink, reason: string): void {
+    link.lostReason = reason;
     this.#detachMask &= ~(1 << link.legIndex);
     this.#links.down(link);
     this.#membership.linkLost(link);

@@ -35,7 +35,12 @@ export function stepAfterGreeting(pool: ClientContext, own: OwnHistory, clock: A
   // Force is for what does not come in time either.
   const forced = pool.force === null || !isOverdue ? null : decideForced(evidence, pool.force.withoutMask);
   if (forced?.ok) return { next: "claim" };
-  if (pool.wasReady || !isOverdue) return { next: "ask-again" };
+  if (pool.wasReady || !isOverdue) {
+    if (!pool.isCaretaker && clock.tellsOfWaiting()) {
+      pool.event("warning", "waiting", `The pool waits for legs: ${decision.reason}`);
+    }
+    return { next: "ask-again" };
+  }
   const { reason } = forced ?? decision;
   const risk = forced === null ? forceRiskText(evidence) : "";
   return { next: "refuse", code: "no-start", reason: `${reason}.${risk}${refusalsOf(pool)}` };

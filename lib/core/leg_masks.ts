@@ -6,7 +6,7 @@
 
 import { assert } from "../base/assert.ts";
 import type { ClientContext } from "./client_context.ts";
-import { indicesOf } from "./start_rule.ts";
+import { bitCount, indicesOf } from "./start_rule.ts";
 
 /** Asserts it. `isProposing`: an epoch record is on its way. */
 export function checkMasks(pool: ClientContext, isProposing: boolean): void {
@@ -26,6 +26,20 @@ export function tellChanges(pool: ClientContext, epoch: number, joinedMask: numb
     pool.event("info", "leg-in-sync", text, index);
   }
   for (const index of indicesOf(droppedMask)) {
-    pool.event("warning", "leg-dropped", `Leg ${index} is out of the set at epoch ${epoch}`, index);
+    const link = pool.links[index];
+    const all = pool.record?.legs.filter((entry) => entry !== null).length;
+    const text = `Leg ${index} (${link?.address}) is out of the set at epoch ${epoch}` +
+      `${link?.lostReason ? `: ${link.lostReason}` : ""}; ${bitCount(pool.inSyncMask)} of ${all} legs in sync`;
+    pool.event("warning", "leg-dropped", text, index);
   }
+}
+
+/** Why a pool that has lost legs is not served any more, and what becomes of its I/O. */
+export function tooFewText(pool: ClientContext, minInSync: number): string {
+  const lost = indicesOf(pool.lostMask).map((index) => {
+    const link = pool.links[index];
+    return `leg ${index} (${link?.address}${link?.lostReason ? `: ${link.lostReason}` : ""})`;
+  });
+  return `too few legs are in sync (min-in-sync ${minInSync}) without ${lost.join(", ")}; ` +
+    `I/O waits up to ${pool.ioTimeoutMs / 1000} s`;
 }

@@ -206,7 +206,10 @@ export function changeProblem(change: LegChange, record: SharedEpoch): string | 
   const entry = record.legs[legIndex] ?? null;
   const bit = 1 << legIndex;
   if (change.kind === "add") return addProblem(change, record);
-  if (entry === null) return `The pool has no leg ${legIndex}`;
+  if (entry === null) {
+    const indices = record.legs.flatMap((each, index) => each === null ? [] : [index]);
+    return `The pool has no leg ${legIndex}; its legs are ${indices.join(", ")}`;
+  }
   if (change.kind === "undrain") return null;
   if (change.kind === "adopt") {
     return (record.inSyncMask & bit) === 0 ? null : `Leg ${legIndex} is in sync; its UUID cannot change`;

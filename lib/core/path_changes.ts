@@ -28,7 +28,7 @@ export interface PathChangeHost {
   /** The epoch in force. */
   epoch(): number;
   /** The leg is lost. */
-  lost(link: LegLink): void;
+  lost(link: LegLink, reason: string): void;
   /** The leg is back, and has these writes under way. */
   returned(link: LegLink, underWay: readonly number[]): void;
 }
@@ -99,7 +99,7 @@ export class PathChanges {
     if (link.connection >= 0) pool.outputs.push(OutputKind.CLOSE).connection = link.connection;
     // What is left of its round counts no more: it is tried again after a pause, as any leg that is away.
     link.pathsLeft = 1;
-    this.#host.lost(link);
+    this.#host.lost(link, reason);
   }
 
   /** Time passes. `stoppedMs`: how long this process was stopped. */

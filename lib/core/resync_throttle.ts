@@ -150,7 +150,12 @@ export class ResyncThrottle {
   mayStart(nowMs: number): boolean {
     if (this.#isResting(nowMs)) return false;
     const rate = this.rate(nowMs);
-    if (rate === Infinity) return true;
+    if (rate === Infinity) {
+      // What is moved at full speed is not held against it when there is a limit again: a transfer may start at once then.
+      this.#tokens = 1;
+      this.#refilledMs = nowMs;
+      return true;
+    }
     const burst = rate * BURST_MS / 1000;
     this.#tokens = Math.min(burst, this.#tokens + rate * (nowMs - this.#refilledMs) / 1000);
     this.#refilledMs = nowMs;
@@ -182,7 +187,7 @@ export class ResyncThrottle {
     this.#own.forget();
     this.#source.forget();
     this.#share = FIRST_SHARE;
-    // What was moved at full speed is not held against it: a transfer may start at once.
+    // What was moved before is not held against it either.
     this.#tokens = 1;
     this.#refilledMs = nowMs;
     this.#restStartMs = nowMs + FIRST_REST_AFTER_MS - REST_EVERY_MS;

@@ -136,6 +136,14 @@ Deno.test("an operator's limit holds, also when nothing else limits", () => {
   assert.equal(idle.throttle.rate(10_000), 5 * MIB);
 });
 
+Deno.test("what was moved at full speed is not held against a limit that comes later", () => {
+  const idle = world(0, 0).run(10);
+  assert.ok(idle.movedBytes > 50 * 10 * MIB, "It ran far faster than the limit to come");
+  idle.throttle.limitBytesPerSecond = 5 * MIB;
+  const limited = idle.resyncRate(4);
+  assert.ok(limited > 4 && limited < 6, `${limited} MiB/s`);
+});
+
 Deno.test("another source does not look like a foreground", () => {
   const { throttle } = world(0, 0).run(10);
   const nothing = { bytes: 0, serviceUs: 0 };
