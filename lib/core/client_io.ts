@@ -121,7 +121,7 @@ export class ClientIo implements VerifyIo {
       }
       // The last good copy is never given up: the request fails instead. What a repair is for has been read all the same.
       if (requests.isRepair[request] === 0) requests.status[request] = EIO;
-      if (requests.kind[request] !== RequestKind.FLUSH) this.#failure?.writeFailed();
+      this.#failure?.writeFailed();
       // That may have ended the session: then the request is held, and sent again under the next one.
       if (requests.find(message.requestId) !== request) return;
     }
@@ -262,14 +262,19 @@ export class ClientIo implements VerifyIo {
     for (const request of waiting) this.#hold(request);
     this.#held.push(...heldBefore);
     for (const link of this.#pool.links) if (link !== null) link.readsInFlight = 0;
+    if (this.#pool.watermark > 0) this.#ownFlush.suspended(this.#pool.sequence > this.#pool.watermark);
     // Legs take a watermark above 0 as the word that all is equal: not before `resume`.
     this.#pool.sequence = 1;
     this.#pool.watermark = 0;
   }
 
-  /** The pool is served again, under a new generation: sequences start over, what was held is sent. */
-  resume(): void {
+  /**
+   * The pool is served again, under a new generation: sequences start over, what was held is sent. `isSure`: one of its legs surely holds all
+   * that it ever acknowledged.
+   */
+  resume(isSure: boolean): void {
     const pool = this.#pool;
+    this.#ownFlush.resumed(isSure);
     pool.sequence = 1;
     pool.watermark = 1;
     this.#window.reset();
@@ -429,13 +434,13 @@ export class ClientIo implements VerifyIo {
     const requests = this.#requests;
     const kind = requests.kind[request];
     if (kind === RequestKind.FLUSH) {
+      const isOwn = requests.tag[request] === INTERNAL_TAG;
+      // What was lost before a later one may pass over: whoever asks next is told.
+      if (!isOwn && this.#ownFlush.takeUntold()) requests.status[request] = EIO;
       if (requests.status[request] === 0) {
         this.#pool.watermark = Math.max(this.#pool.watermark, requests.sequence[request]);
       }
-      const isOwn = requests.tag[request] === INTERNAL_TAG;
       this.#ownFlush.ended(requests.status[request], isOwn, this.#pool.nowMs);
-      // What one of our own has failed to flush, a later one may pass over: whoever asks next is told.
-      if (!isOwn && this.#ownFlush.takeUntold()) requests.status[request] = EIO;
       // Writes wait at a leg for what this watermark lets it forget: there may be no other frame to carry it.
       if (isOwn && this.#ownFlush.isForLeg && requests.status[request] === 0) tellWatermark(this.#pool);
     } else this.#overlap.leave(request);

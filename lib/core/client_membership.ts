@@ -22,7 +22,7 @@ import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
 import { foundingRecord, planStart, type Proposal, withLegsLeft } from "./epoch_changes.ts";
 import { grantsOf, objectionTo, refusalsOf, stepAfterGreeting, tellForced } from "./greeting.ts";
-import { checkMasks, tellChanges, tooFewText } from "./leg_masks.ts";
+import { checkMasks, isSureOf, tellChanges, tooFewText } from "./leg_masks.ts";
 import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
 import { OwnHistory, SUPERSEDED_TEXT } from "./own_history.ts";
 import { epochRequestId } from "./request_table.ts";
@@ -30,7 +30,7 @@ import { ReconcileRound } from "./reconcile_round.ts";
 import { forgetResync, ResyncSessions } from "./resync_orders.ts";
 import { dropSlowConfirmers } from "./slow_legs.ts";
 import type { RefusalCode } from "./snapshot.ts";
-import { bitCount, indicesOf } from "./start_rule.ts";
+import { indicesOf, maySetChange } from "./start_rule.ts";
 import { followTable, learnLegs } from "./table_links.ts";
 
 const MOST_ADMIT_BACKOFF_MS = 10_000;
@@ -58,6 +58,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   readonly #own: OwnHistory;
   /** A leg that is being dropped because the leg table is to change, not for having failed; as a mask. */
   #leavingMask = 0;
+  #isOnlySpread = false;
 
   constructor(pool: ClientContext, io: ClientIo, closeLink: (link: LegLink, reason: string) => void) {
     this.#pool = pool;
@@ -324,6 +325,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if (this.#own.isSupersededBy(plan.record)) return this.#refuse("superseded", SUPERSEDED_TEXT);
     if (this.#own.isOutlived(plan.record)) return this.#restart("the legs of its history are gone again");
     pool.phase = "establish";
+    this.#isOnlySpread = plan.isOnlySpread;
     pool.inSyncMask = plan.memberMask;
     pool.activeMask = plan.memberMask;
     pool.lostMask = 0;
@@ -338,7 +340,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       const entry = link === null ? null : shared.legs[link.legIndex];
       if (link !== null && entry) link.legUuid = entry.uuid;
     }
-    this.#send(shared, plan.record.inSyncMask & ~plan.memberMask, plan.suspects);
+    this.#send(shared, plan.record.inSyncMask & ~shared.inSyncMask, plan.suspects);
   }
 
   /** Sends a record to every active leg that is not lost. */
@@ -361,6 +363,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     pool.record = proposal.shared;
     followTable(pool, proposal.shared, this.#closeLink);
     if (pool.phase === "establish") {
+      if (this.#isOnlySpread) return this.#restart("its legs hold the newest record now, and some are left out");
       if (!this.#reconcile.begin(proposal.shared)) this.#becomeReady();
       return;
     }
@@ -410,7 +413,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     pool.takeover = false;
     pool.force = null;
     pool.event("info", "ready", `The pool is served by legs ${indicesOf(pool.inSyncMask).join(", ")}`);
-    this.#io.resume();
+    this.#io.resume(isSureOf(pool));
     this.#takeWaiting();
     this.#admission.admitAll();
   }
@@ -426,8 +429,9 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if ((mask & ~this.#leavingMask) !== 0) pool.counters.legDrops++;
     // A leg whose joining is not confirmed yet is not in the set that serves; when resyncs begin again, its joining is taken back.
     const members = mask === 0 ? pool.inSyncMask : (this.#proposal?.shared ?? latest).inSyncMask;
-    const inSyncMask = members & ~pool.lostMask;
-    if ((inSyncMask & pool.inSyncMask) === 0 || bitCount(inSyncMask) < Math.max(1, latest.minInSync)) {
+    let inSyncMask = members & ~pool.lostMask;
+    if (!maySetChange(pool.inSyncMask, inSyncMask, latest.minInSync)) inSyncMask &= pool.inSyncMask;
+    if (!maySetChange(pool.inSyncMask, inSyncMask, latest.minInSync)) {
       return this.#restart(tooFewText(pool, latest.minInSync));
     }
     const restartMask = mask === 0 || (mask & pool.inSyncMask) !== 0
@@ -456,8 +460,6 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     const isDetaching = pool.phase === "detaching";
     pool.event("warning", "assembling", `The pool is assembled anew: ${reason}`);
     pool.phase = "greet";
-    // Legs that are claimed anew count from the start: an old watermark would tell them that they are equal before they are.
-    pool.watermark = 0;
     this.#proposal = null;
     this.#latest = null;
     this.#claims.abandon();

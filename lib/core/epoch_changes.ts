@@ -24,6 +24,11 @@ export type StartPlan =
     /** The newest record found. */
     readonly record: SharedEpoch;
     readonly memberMask: number;
+    /**
+     * Not to be served yet: fewer are to be in the set than in the newest record, which some that are here do not hold. By the one that they
+     * hold they might start with legs that are absent, or by themselves. So all get the newest one first.
+     */
+    readonly isOnlySpread: boolean;
     /** Legs whose own record has them in sync, but which cannot say what they may have been writing. */
     readonly doubtMask: number;
     /** No member can say that: whatever others may lack, it may be anything. */
@@ -83,6 +88,12 @@ export function planStart(
     ? ordinary as StartDecision & { ok: true }
     : { ok: true as const, record: { ...forced.record, minInSync: 1 }, memberMask: forced.memberMask };
   const memberMask = membersToTrust(granted, evidence, decision, distrustMask);
+  const isUnaware = ({ legIndex, shared }: LegEvidence) =>
+    (decision.memberMask & (1 << legIndex)) !== 0 && compareRank(shared, decision.record) < 0;
+  // A start by force gives up what those who are left out could go on with.
+  if (forced === null && memberMask !== decision.record.inSyncMask && evidence.some(isUnaware)) {
+    return spreading(decision);
+  }
   const members = granted.filter(({ legIndex }) => (memberMask & (1 << legIndex)) !== 0);
   const suspects = new Set<number>();
   for (const { grant } of members) for (const extent of grant.intents) suspects.add(extent);
@@ -100,6 +111,7 @@ export function planStart(
     ok: true,
     record: forced?.record ?? decision.record,
     memberMask,
+    isOnlySpread: false,
     doubtMask: decision.memberMask & ~memberMask,
     isAllUnknown: members.every(({ grant }) => grant.intentsLost),
     suspects: [...suspects],
@@ -107,6 +119,12 @@ export function planStart(
       ? null
       : { historyId: force.historyId, historyNumber: forced.historyNumber, isMixture: forced.isMixture },
   };
+}
+
+/** The plan that gives all members that are here the newest record. */
+function spreading({ record, memberMask }: StartDecision & { ok: true }): StartPlan {
+  const nothing = { doubtMask: 0, isAllUnknown: false, suspects: [], forced: null };
+  return { ok: true, record, memberMask, isOnlySpread: true, ...nothing };
 }
 
 /**
@@ -160,7 +178,7 @@ export function foundingRecord(
   isCaretaker: boolean,
   sourceIndex: number | undefined,
 ): SharedEpoch {
-  const { memberMask, forced } = plan;
+  const { memberMask, forced, isOnlySpread } = plan;
   const record = forced === null ? plan.record : {
     ...plan.record,
     historyId: forced.historyId,
@@ -171,6 +189,7 @@ export function foundingRecord(
     if (entry === null) return null;
     const bit = 1 << index;
     const isMember = (memberMask & bit) !== 0;
+    if (isOnlySpread) return entry;
     const isUnknown = (plan.doubtMask & bit) !== 0 || ((plan.isAllUnknown || forced !== null) && !isMember);
     // Of a leg that is forced into the set nobody's map says anything any more: what it holds is what the pool is.
     const isForced = isMember && (plan.record.inSyncMask & bit) === 0;
@@ -180,7 +199,8 @@ export function foundingRecord(
   });
   const clientGeneration = isCaretaker ? record.clientGeneration : generation;
   const epoch = record.epoch + 1;
-  return { ...record, generation, clientGeneration, epoch, inSyncMask: memberMask, legs, sourceIndex };
+  const inSyncMask = isOnlySpread ? record.inSyncMask : memberMask;
+  return { ...record, generation, clientGeneration, epoch, inSyncMask, legs, sourceIndex };
 }
 
 /** The record in which the in-sync set is `inSyncMask` and the legs of `leftMask` are out since `wallMs`. */

@@ -92,8 +92,7 @@ export class LegIo {
 
   /**
    * The client has moved from one connection to another: its writes and flushes under way are answered on that. Returns the sequences of the
-   * writes. All else is asked again: a flush too, for it may not have arrived, and the first answer to it counts, which may be that it failed.
-   * Reads are not answered.
+   * writes. All else is asked again: a flush too, for it may not have arrived; if it has, that one is it. Reads are not answered.
    */
   moveOperations(from: number, to: number): number[] {
     const { operations } = this.#leg;
@@ -133,6 +132,8 @@ export class LegIo {
   /** FLUSH of the session in force: `sequence` is the barrier. */
   handleFlush(connection: number, message: Message): void {
     const leg = this.#leg;
+    // It has come along from another connection, and was sent again because it might not have arrived. One answer is what it gets.
+    if (leg.operations.hasFlush(connection, message.requestId)) return;
     const operation = this.#begin(OperationKind.FLUSH, connection, 0, 0);
     if (operation < 0) {
       this.#overCredit(connection, message, -1);
@@ -155,13 +156,25 @@ export class LegIo {
       this.#metadata.writeIntents(true);
     }
     leg.watermark = watermark;
-    if (!leg.isWhole && leg.isMember) {
+    if (!leg.isWhole && leg.isMember && leg.session?.hasFailed !== true) {
       // The client's word that the legs are equal. Noted on disk, so that the end of this process is not taken for a loss.
       leg.isWhole = true;
       this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
     }
     leg.unflushed.forget(watermark);
     if (this.#waitRoom.length > 0) this.makeRoom();
+  }
+
+  /**
+   * Something that was acknowledged may never reach stable storage: the next flush may find nothing wrong. This leg lacks it from now on as if
+   * it had lost power, until the client's word at the begin of another session that the legs are equal.
+   */
+  flushFailed(): void {
+    const leg = this.#leg;
+    leg.noteFailure();
+    if (!leg.isWhole) return;
+    leg.isWhole = false;
+    this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
   }
 
   /** A flush outside any request: at the end of a session. */
@@ -200,6 +213,7 @@ export class LegIo {
     }
     if (result < 0) leg.noteFailure();
     if (kind === OperationKind.FLUSH) {
+      if (result < 0) this.flushFailed();
       if (isLive) leg.send(connection, MessageType.ACK, operations.requestId[operation], result);
       operations.free(operation);
       return;

@@ -43,3 +43,8 @@ export function tooFewText(pool: ClientContext, minInSync: number): string {
   return `too few legs are in sync (min-in-sync ${minInSync}) without ${lost.join(", ")}; ` +
     `I/O waits up to ${pool.ioTimeoutMs / 1000} s`;
 }
+
+/** Whether a leg in sync has told, when it granted the claim, that it surely holds all that it ever acknowledged. */
+export function isSureOf(pool: ClientContext): boolean {
+  return indicesOf(pool.inSyncMask).some((index) => pool.links[index]?.grant?.unbroken === true);
+}

@@ -292,6 +292,7 @@ export class LegSession {
 
   /** A flush that a record waits for is done, or one of a claim or at a session's end. */
   sessionFlushed(operation: number, result: number): void {
+    if (result < 0) this.#io.flushFailed();
     if (operation === this.#recordFlush) return this.#recordFlushed(result);
     if (!this.#flushes.ended(operation)) return;
     const claim = this.#pendingClaim;
@@ -371,7 +372,9 @@ export class LegSession {
     const { session, record } = leg;
     const isSame = session !== null && session.clientUuid === clientUuid && session.generation === generation &&
       session.isMember && record.generation === generation && record.epoch === epoch;
-    const isQuiet = this.#pendingClaim === null && this.#detach === null && this.#pendingEpochs.length === 0;
+    // Reads of before are under way still: with those that come again there may be no room for what the client was granted.
+    const hasRoom = leg.operations.freeCount >= leg.creditRequests;
+    const isQuiet = this.#pendingClaim === null && this.#detach === null && this.#pendingEpochs.length === 0 && hasRoom;
     if (!isSame || !isQuiet || session.returnMs === 0 || session.hasFailed) {
       const text = session?.hasFailed ? "The disk has failed a request of the session" : "The session is over";
       return leg.refuse(connection, requestId, "not-in-sync", `${text} that the client returns to`);

@@ -113,6 +113,20 @@ export class OperationTable {
     return operation;
   }
 
+  /** Entries that anybody may take. */
+  get freeCount(): number {
+    return Math.max(0, this.#freeCount - KEPT_FOR_SESSIONS);
+  }
+
+  /** Whether a flush with this request id is under way for `connection`. Looks at all operations. */
+  hasFlush(connection: number, requestId: number): boolean {
+    for (let operation = 0; operation < this.capacity; operation++) {
+      const isFlush = this.kind[operation] === OperationKind.FLUSH && this.requestId[operation] === requestId;
+      if (isFlush && this.connection[operation] === connection) return true;
+    }
+    return false;
+  }
+
   /** Whether a client's write with a sequence of at most `sequence` is under way. Looks at all operations. */
   hasWriteUpTo(sequence: number): boolean {
     for (let operation = 0; operation < this.capacity; operation++) {

@@ -27,8 +27,13 @@ export class OwnFlush {
   isForLeg = false;
   /** The last flush, of the client's own or of an application's, has failed on every leg. */
   hasFailed = false;
-  /** One of the client's own has failed, and no application has been told: many a disk tells of a failure once only. */
+  /**
+   * What was acknowledged may be lost, and no application has been told: one of the client's own has failed, of which many a disk tells once
+   * only; or all legs have lost power since.
+   */
   #isUntold = false;
+  /** When the pool was served last, something was acknowledged and not flushed. */
+  #hadUnflushed = false;
   #lastMs = 0;
 
   constructor(intervalMs: number | undefined) {
@@ -64,6 +69,17 @@ export class OwnFlush {
     }
     if (isOwn || status === 0) this.hasFailed = status !== 0;
     if (isOwn && status !== 0) this.#isUntold = true;
+  }
+
+  /** The pool is not served any more. */
+  suspended(hasUnflushed: boolean): void {
+    this.#hadUnflushed = hasUnflushed;
+  }
+
+  /** It is again. */
+  resumed(isSure: boolean): void {
+    if (this.#hadUnflushed && !isSure) this.#isUntold = true;
+    this.#hadUnflushed = false;
   }
 
   /** An application is told how its flush has ended. Whether it has to be told of a failure before it, of which nobody has heard. */

@@ -48,7 +48,9 @@ export class PathChanges {
     const pool = this.#pool;
     const bit = 1 << link.legIndex;
     const isMember = (pool.inSyncMask & ~pool.lostMask & ~pool.failedMask & bit) !== 0;
-    if (!isMember || !mayReturn(pool, link) || link.state !== "claimed" || !this.#host.isSteady()) return false;
+    // Nor while others wait to be dropped, or legs that flap in turn could keep all I/O waiting.
+    const isDue = pool.failedMask === 0 && this.#host.isSteady();
+    if (!isMember || !mayReturn(pool, link) || link.state !== "claimed" || !isDue) return false;
     const text = `The connection to leg ${link.legIndex} at ${pathInUse(link)} is lost; another path is tried`;
     pool.event("warning", "path-lost", text, link.legIndex);
     pool.changingMask |= bit;

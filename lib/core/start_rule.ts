@@ -101,6 +101,22 @@ export function splitText(sides: readonly LegEvidence[][]): string {
     `other lacks. Choose whose are given up: attach with ${ways.reverse().join(", or ")}`;
 }
 
+/**
+ * Whether a client may go from the set `former`, which is in force, to `next`, of which some may have been about to join by a record that is
+ * not: no legs that could start from the one may be without any of those that could start from the other. Somebody who has all that was
+ * acknowledged has to be in both.
+ */
+export function maySetChange(former: number, next: number, minInSync: number): boolean {
+  const least = Math.max(1, minInSync);
+  if ((former & next) === 0 || bitCount(next) < least) return false;
+  return fewestToStart(former, least) + fewestToStart(next, least) > bitCount(former | next);
+}
+
+/** How many legs of a set must be there to start from it: so many that fewer than the minimum are absent, and no less than that. */
+function fewestToStart(inSyncMask: number, least: number): number {
+  return Math.max(least, bitCount(inSyncMask) - least + 1);
+}
+
 /** Number of set bits. */
 export function bitCount(mask: number): number {
   let count = 0;

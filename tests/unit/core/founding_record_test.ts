@@ -11,6 +11,7 @@ function plan(historyId: string | null): StartPlan & { ok: true } {
     ok: true,
     record: sharedEpoch({ inSyncMask: 0b110 }),
     memberMask: 0b001,
+    isOnlySpread: false,
     doubtMask: 0,
     isAllUnknown: false,
     suspects: [],
