@@ -156,6 +156,8 @@ export class LegContext {
    * equal again (its watermark rises above 0). Kept on disk as `isStable` and `bootId` of the record.
    */
   isWhole: boolean;
+  /** Whether a flush has failed since the legs were equal last. */
+  hasFailedFlush = false;
   /** Whether, besides, all of it is on stable storage. */
   isStable: boolean;
   /** A block of the intent log was lost: anything may have been mid-write, until a client has made this leg equal to others. */
@@ -283,6 +285,7 @@ export class LegContext {
    */
   becameEqual(): void {
     this.ownSuspects.clear(0, this.chunkCount);
+    this.hasFailedFlush = false;
     if (!this.intentsLost) return;
     this.intentsLost = false;
     this.intents.rewriteAll();
@@ -335,6 +338,15 @@ export class LegContext {
   /** Refuses a control frame. */
   refuse(connection: number, requestId: number, code: string, text: string, generation?: number): void {
     this.send(connection, MessageType.REFUSE, requestId).body = { code, message: text, generation };
+  }
+
+  /**
+   * A flush has failed, of a client's or the leg's own. What it was for may never reach stable storage, and the next one may find nothing wrong: so
+   * whoever claims the leg next is told.
+   */
+  noteFailedFlush(): void {
+    this.hasFailedFlush = true;
+    this.noteFailure();
   }
 
   /** A write or flush has failed. It is of the session in force, if there is one: those of sessions before have ended when one begins. */

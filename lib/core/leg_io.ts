@@ -156,25 +156,13 @@ export class LegIo {
       this.#metadata.writeIntents(true);
     }
     leg.watermark = watermark;
-    if (!leg.isWhole && leg.isMember && leg.session?.hasFailed !== true) {
+    if (!leg.isWhole && leg.isMember) {
       // The client's word that the legs are equal. Noted on disk, so that the end of this process is not taken for a loss.
       leg.isWhole = true;
       this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
     }
     leg.unflushed.forget(watermark);
     if (this.#waitRoom.length > 0) this.makeRoom();
-  }
-
-  /**
-   * Something that was acknowledged may never reach stable storage: the next flush may find nothing wrong. This leg lacks it from now on as if
-   * it had lost power, until the client's word at the begin of another session that the legs are equal.
-   */
-  flushFailed(): void {
-    const leg = this.#leg;
-    leg.noteFailure();
-    if (!leg.isWhole) return;
-    leg.isWhole = false;
-    this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
   }
 
   /** A flush outside any request: at the end of a session. */
@@ -213,7 +201,7 @@ export class LegIo {
     }
     if (result < 0) leg.noteFailure();
     if (kind === OperationKind.FLUSH) {
-      if (result < 0) this.flushFailed();
+      if (result < 0) leg.noteFailedFlush();
       if (isLive) leg.send(connection, MessageType.ACK, operations.requestId[operation], result);
       operations.free(operation);
       return;

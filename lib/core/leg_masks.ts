@@ -44,7 +44,10 @@ export function tooFewText(pool: ClientContext, minInSync: number): string {
     `I/O waits up to ${pool.ioTimeoutMs / 1000} s`;
 }
 
-/** Whether a leg in sync has told, when it granted the claim, that it surely holds all that it ever acknowledged. */
+/** Whether a leg in sync has told, when it granted the claim, that it surely holds all that it ever acknowledged, and that its flushes have not failed. */
 export function isSureOf(pool: ClientContext): boolean {
-  return indicesOf(pool.inSyncMask).some((index) => pool.links[index]?.grant?.unbroken === true);
+  return indicesOf(pool.inSyncMask).some((index) => {
+    const grant = pool.links[index]?.grant;
+    return grant?.unbroken === true && grant.flushFailed !== true;
+  });
 }

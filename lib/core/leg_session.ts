@@ -292,7 +292,7 @@ export class LegSession {
 
   /** A flush that a record waits for is done, or one of a claim or at a session's end. */
   sessionFlushed(operation: number, result: number): void {
-    if (result < 0) this.#io.flushFailed();
+    if (result < 0) this.#leg.noteFailedFlush();
     if (operation === this.#recordFlush) return this.#recordFlushed(result);
     if (!this.#flushes.ended(operation)) return;
     const claim = this.#pendingClaim;
@@ -454,6 +454,7 @@ export class LegSession {
       intents: leg.suspectedExtents(),
       intentsLost: leg.intentsLost,
       unbroken: leg.isWhole,
+      flushFailed: leg.hasFailedFlush ? true : undefined,
     };
   }
 

@@ -79,6 +79,9 @@ export function reconcileSource(members: readonly LegLink[], unreadableMask: num
 /** The members that lack nothing which any of them is sure to have. */
 export function possibleSources(members: readonly LegLink[]): LegLink[] {
   const unbroken = members.filter(({ grant }) => grant?.unbroken === true);
+  // One whose disk has failed a flush still has all that it acknowledged, but perhaps not for long.
+  const sound = unbroken.filter(({ grant }) => grant?.flushFailed !== true);
+  if (sound.length > 0) return sound;
   if (unbroken.length > 0) return unbroken;
   const told = members.map(({ legIndex, grant }) => ({ legIndex, shared: grant?.record.shared as SharedEpoch }));
   const mask = surestMask(told);

@@ -140,6 +140,8 @@ export const grantSchema = v.object({
   intentsLost: v.boolean(),
   /** Whether this leg has been up since the last session began, so that it holds all it acked, flushed or not. */
   unbroken: v.boolean(),
+  /** Since the legs were equal last, the disk of this one has failed a flush: what it acknowledged may never become stable. */
+  flushFailed: v.optional(v.boolean()),
 });
 /** A new epoch. */
 export const epochChangeSchema = v.object({
