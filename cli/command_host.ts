@@ -39,7 +39,10 @@ export function nodeOption() {
 
 /** The file that names the nodes otherwise. */
 export function configOption() {
-  return new Option("--config <file>", "config file with nodes = [...] (or $BRMR_CONFIG)");
+  return new Option(
+    "--config <file>",
+    "config file with nodes = [...] (or $BRMR_CONFIG; else ~/.config/brmr/config.toml, /etc/brmr/config.toml)",
+  );
 }
 
 /** Where this process sums what it sends. */

@@ -58,6 +58,15 @@ export async function runDetach(options: DetachOptions, terminal: Terminal): Pro
   let unclean;
   try {
     ({ unclean } = await client.request("client.detach", { force: options.force ?? false }));
+  } catch (error) {
+    if (!(error instanceof ControlError) || error.code !== "timeout") throw error;
+    throw new ControlError(
+      "timeout",
+      `${poolName} is still being detached after ${
+        timeoutMs / 1000
+      } s: it waits for legs, or for who has it open. It goes on, ` +
+        `and requests that wait will fail. "brmr list" shows when it is gone.`,
+    );
   } finally {
     client.close();
   }

@@ -14,9 +14,25 @@ export type LogFormat = typeof LOG_FORMATS[number];
 /** Writes one event. `pool` is a pool's name or UUID, or "" for the node itself. */
 export type EventLog = (pool: string, event: CoreEvent) => void;
 
+/** A connection to a leg that cannot be taken is closed about once a second, for one and the same reason: told this often. */
+const REPEAT_MS = 60_000;
+
 /** A log that gives its lines to `write`. */
 export function eventLog(format: LogFormat, write: (text: string) => void, nowMs: () => number = Date.now): EventLog {
-  return (pool, event) => write(formatEvent(format, pool, event, nowMs()) + "\n");
+  /** The last event of each leg, and when it was told. */
+  const last = new Map<string, { readonly event: CoreEvent; readonly toldMs: number }>();
+  return (pool, event) => {
+    const atMs = nowMs();
+    if (event.legIndex !== undefined) {
+      const leg = `${pool} ${event.legIndex}`;
+      const before = last.get(leg);
+      const isRepeated = event.name === "link-closed" && before?.event.name === event.name &&
+        before.event.message === event.message;
+      if (isRepeated && atMs - before.toldMs < REPEAT_MS) return;
+      last.set(leg, { event, toldMs: atMs });
+    }
+    write(formatEvent(format, pool, event, atMs) + "\n");
+  };
 }
 
 /** One event as a line without its newline. */

@@ -5,6 +5,8 @@
  */
 
 import { Command } from "@commander-js/extra-typings";
+import { ControlError } from "../lib/control/control_api.ts";
+import { noLegText } from "../lib/control/pool_lookup.ts";
 import { withServedPool } from "./served_pool.ts";
 import { asInteger, type CommandHost, configOption, jsonOption, nodeOption, writeJson } from "./command_host.ts";
 import { ExitCode } from "./exit_code.ts";
@@ -53,6 +55,7 @@ export async function setDrained(
 ): Promise<ExitCode> {
   const legIndex = options.leg;
   return await withServedPool(options.pool, options, terminal, async ({ client, pool }) => {
+    if (!pool.record.legs[legIndex]) throw new ControlError("not-found", noLegText(pool, legIndex));
     await client.request("client.changeLegs", { kind: isDrained ? "drain" : "undrain", legIndex });
     if (options.json) writeJson(terminal, { poolName: pool.poolName, legIndex, isDrained });
     else terminal.out(`${pool.poolName}: leg ${legIndex} ${done}\n`);

@@ -5,6 +5,7 @@
  */
 
 import { Command } from "@commander-js/extra-typings";
+import { runtimeDir } from "../lib/control/runtime_dir.ts";
 import { findAttachments } from "./attachments.ts";
 import { colorOption, type CommandHost, jsonOption, writeJson } from "./command_host.ts";
 import { ExitCode } from "./exit_code.ts";
@@ -42,6 +43,6 @@ export async function runList(options: ListOptions, terminal: Terminal): Promise
   const view = { isOfPool, usesOf, removeLink: removeDeviceLink };
   const attachments = await findAttachments(view, (text) => terminal.err(text));
   if (options.json) writeJson(terminal, { attachments });
-  else terminal.out(renderAttachments(attachments, painter(terminal.hasColor)));
+  else terminal.out(renderAttachments(attachments, runtimeDir(), painter(terminal.hasColor)));
   return ExitCode.OK;
 }

@@ -37,7 +37,8 @@ export const processSources: ConfigSources = { env: (name) => Deno.env.get(name)
 export function chooseNodes(choice: NodeChoice, sources: ConfigSources = processSources): string[] {
   if (choice.node !== undefined && choice.node.length > 0) return canonical(choice.node);
   const fromEnvironment = (sources.env("BRMR_NODES") ?? "").split(/[\s,]+/).filter((text) => text !== "");
-  if (fromEnvironment.length > 0) return canonical(fromEnvironment);
+  // What is said on the command line comes before what the environment says.
+  if (fromEnvironment.length > 0 && !choice.config) return canonical(fromEnvironment);
   const named = choice.config ?? sources.env("BRMR_CONFIG");
   if (named !== undefined && named !== "") {
     const text = sources.readText(named);

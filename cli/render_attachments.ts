@@ -7,9 +7,9 @@
 import type { Attachment } from "./attachments.ts";
 import { formatTable, type Paint } from "./paint.ts";
 
-/** What is attached on this machine, a line each. */
-export function renderAttachments(attachments: readonly Attachment[], paint: Paint): string {
-  if (attachments.length === 0) return "Nothing is attached on this machine.\n";
+/** What is attached on this machine, a line each. `dir`: the runtime directory that was looked into. */
+export function renderAttachments(attachments: readonly Attachment[], dir: string, paint: Paint): string {
+  if (attachments.length === 0) return `Nothing is attached, as far as ${dir} tells (or else set $BRMR_RUNTIME_DIR).\n`;
   const rows = [["POOL", "STATE", "DEVICE", "NBD", "PID", "USED"]];
   for (const { poolName, state, device, sockets, pid, uses } of attachments) {
     const hue = state === "ready" ? "green" : state === "left" ? "red" : "yellow";

@@ -39,7 +39,10 @@ export function renderVerify(poolName: string, verify: VerifySnapshot): string {
   const legs = `legs ${legsOf(verify.comparedMask).join(", ")}`;
   const end = verify.state === "done" ? "" : ` before it ended (${verify.message})`;
   let text = `${poolName}: ${formatBytes(verify.verifiedBytes)} of ${legs} compared${end}\n`;
-  if (verify.differences === 0) return text + "  equal\n";
+  if (verify.differences === 0) {
+    const rest = formatBytes(verify.totalBytes - verify.verifiedBytes);
+    return text + (verify.state === "done" ? "  equal\n" : `  no difference so far; ${rest} not compared\n`);
+  }
   for (const difference of verify.told) text += `  ${sentenceOf(difference)}\n`;
   const untold = verify.differences - verify.told.length;
   if (untold > 0) text += `  and ${untold} more\n`;

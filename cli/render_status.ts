@@ -11,7 +11,7 @@ import type { NodeFailure } from "../lib/control/node_connections.ts";
 import type { FoundPools } from "../lib/control/pool_lookup.ts";
 import { type SyncStatus, syncStatusOf } from "../lib/control/sync_status.ts";
 import { formatCount, formatTable, hueOfState, type Paint } from "./paint.ts";
-import { formatMissing, headingOf } from "./render_sync.ts";
+import { formatMissing, headingOf, renderOrders, stateTextOf } from "./render_sync.ts";
 
 /** A client on this machine that has a pool attached. */
 export type AttachedClient = ClientOperations["client.status"]["result"];
@@ -27,13 +27,15 @@ export function renderPoolStatus(sync: SyncStatus, client: AttachedClient | null
     rows.push([
       String(leg.legIndex),
       leg.address,
-      paint(hueOfState(leg.state), leg.state),
+      paint(hueOfState(leg.state), stateTextOf(leg)),
       formatMissing(leg.missingBytes),
       leg.path ?? "-",
     ]);
   }
   text += formatTable(rows, paint, { right: [0, 3], indent: "  " });
   for (const leg of sync.legs) {
+    const orders = renderOrders(sync.poolName, leg, paint);
+    if (orders !== "") text += orders.replace(/^/gm, "  ").trimEnd() + "\n";
     if (leg.message !== "") text += `  leg ${leg.legIndex}: ${leg.message}\n`;
   }
   for (const stray of sync.strays) {
@@ -86,7 +88,8 @@ export function renderFailures(failures: readonly NodeFailure[], paint: Paint): 
 }
 
 function stateWord(sync: SyncStatus, paint: Paint): string {
-  if (sync.isWhole) return paint("green", "in-sync");
+  if (sync.isRedundant) return paint("green", "in-sync");
+  if (sync.isWhole) return paint("yellow", "one leg");
   const inSync = sync.legs.filter((leg) => leg.state === "in-sync").length;
   return inSync < Math.max(1, sync.minInSync) ? paint("red", "not available") : paint("yellow", "degraded");
 }
@@ -108,6 +111,13 @@ function renderClientLine(client: AttachedClient): string {
     `${client.connections === 1 ? "connection" : "connections"})`;
 }
 
+/** A client of whose nodes none answers. */
+export function renderLonelyClient(client: AttachedClient): string {
+  const { waiting } = client.snapshot;
+  const requests = waiting === 1 ? "1 request waits" : `${formatCount(waiting)} requests wait`;
+  return `attached here: ${renderClientLine(client)}; ${requests} for legs\n`;
+}
+
 function renderClientDetail(client: AttachedClient, paint: Paint): string {
   const { counters, inFlight, waiting } = client.snapshot;
   let text = "\n";
@@ -117,7 +127,10 @@ function renderClientDetail(client: AttachedClient, paint: Paint): string {
   text += `  now          ${formatCount(inFlight)} in flight, ${formatCount(waiting)} waiting, ` +
     `${formatBytes(client.residentBytes)} of memory\n`;
   if (counters.failed > 0) text += "  " + paint("red", `failed       ${formatCount(counters.failed)} requests`) + "\n";
-  if (counters.legDrops > 0) text += `  legs lost    ${formatCount(counters.legDrops)} times since it was attached\n`;
+  if (counters.legDrops > 0) {
+    const times = counters.legDrops === 1 ? "once" : `${formatCount(counters.legDrops)} times`;
+    text += `  legs lost    ${times} since it was attached\n`;
+  }
   for (const { legIndex, transport, reason } of client.paths ?? []) {
     if (transport === "shared-memory") text += `  path         leg ${legIndex} by shared memory\n`;
     else if (transport === "tcp") {
@@ -141,7 +154,6 @@ function renderClientDetail(client: AttachedClient, paint: Paint): string {
     text += `  mended       ${formatCount(readRepairs)} reads that a leg could not answer: written anew to it\n`;
   }
   for (const leg of client.snapshot.legs) {
-    if (leg.isDrained) text += `  drained      leg ${leg.legIndex}, until "brmr leg undrain"\n`;
     if (leg.readErrors > 0) {
       text += "  " + paint("yellow", `leg ${leg.legIndex}: its disk failed ${formatCount(leg.readErrors)} reads`) +
         "\n";

@@ -28,7 +28,7 @@ export function renderSyncStatus(status: SyncStatus, options: SyncRenderOptions)
     rows.push([
       String(leg.legIndex),
       leg.address,
-      paint(hueOfState(leg.state), leg.isPaused ? `${leg.state}, paused` : leg.state),
+      paint(hueOfState(leg.state), stateTextOf(leg)),
       formatMissing(leg.missingBytes),
       leg.rateBytesPerSecond > 0 ? formatRate(leg.rateBytesPerSecond) : "-",
       leg.etaMs === null ? "-" : formatSeconds(leg.etaMs),
@@ -37,18 +37,35 @@ export function renderSyncStatus(status: SyncStatus, options: SyncRenderOptions)
   }
   let text = headingOf(status, paint) + (status.isCaredFor ? "  no client, caretaker at work\n" : "");
   text += formatTable(rows, paint, { right: [0, 3, 4, 5] });
-  for (const leg of status.legs) text += renderLegDetail(leg, options);
+  for (const leg of status.legs) text += renderLegDetail(status.poolName, leg, options);
   return text;
+}
+
+/** The state of a leg, and what an operator has made of it. */
+export function stateTextOf({ state, isPaused, isDrained }: LegSync): string {
+  return `${state}${isPaused ? ", paused" : ""}${isDrained ? ", drained" : ""}`;
+}
+
+/** What an operator has asked for of a leg, a line each; "" for nothing. */
+export function renderOrders(poolName: string, leg: LegSync, paint: Paint): string {
+  const { legIndex, limitBytesPerSecond, isDrained, isPaused } = leg;
+  const lines: string[] = [];
+  if (limitBytesPerSecond > 0) lines.push(`limited to ${formatRate(limitBytesPerSecond)} by the operator`);
+  if (isPaused) lines.push(`paused: "brmr resync ${poolName} resume" lets it go on`);
+  if (isDrained) lines.push(`drained: "brmr leg undrain ${poolName} ${legIndex}" lets it back`);
+  return lines.map((line) => `leg ${legIndex}  ${paint("dim", line)}\n`).join("");
 }
 
 /** One line that says how well the pool stands. */
 export function headingOf(
-  status: Pick<SyncStatus, "poolName" | "sizeBytes" | "legs" | "isWhole" | "minInSync">,
+  status: Pick<SyncStatus, "poolName" | "sizeBytes" | "legs" | "isWhole" | "isRedundant" | "minInSync">,
   paint: Paint,
 ): string {
   const inSync = status.legs.filter((leg) => leg.state === "in-sync").length;
-  const verdict = status.isWhole
+  const verdict = status.isRedundant
     ? paint("green", "in sync")
+    : status.isWhole
+    ? paint("yellow", "in sync, but there is only one leg")
     : inSync < Math.max(1, status.minInSync)
     ? paint("red", `not available: ${inSync} of ${status.legs.length} legs in sync, ${status.minInSync} needed`)
     : paint("yellow", `degraded: ${inSync} of ${status.legs.length} legs in sync`);
@@ -76,7 +93,7 @@ export function renderBar(share: number, columns: number): string {
   return filled + "░".repeat(columns - [...filled].length);
 }
 
-function renderLegDetail(leg: LegSync, options: SyncRenderOptions): string {
+function renderLegDetail(poolName: string, leg: LegSync, options: SyncRenderOptions): string {
   const { paint } = options;
   let text = "";
   if (leg.state === "resyncing" && leg.totalBytes !== null && leg.totalBytes > 0 && leg.missingBytes !== null) {
@@ -89,11 +106,7 @@ function renderLegDetail(leg: LegSync, options: SyncRenderOptions): string {
     text += `leg ${leg.legIndex}  ${paint("cyan", renderBar(share, barColumns))} ${percent}\n`;
     text += `       ${paint("dim", copied + source)}\n`;
   }
-  if (leg.limitBytesPerSecond > 0) {
-    text += `leg ${leg.legIndex}  ${
-      paint("dim", `limited to ${formatRate(leg.limitBytesPerSecond)} by the operator`)
-    }\n`;
-  }
+  text += renderOrders(poolName, leg, paint);
   if (leg.message !== "") text += `leg ${leg.legIndex}  ${leg.message}\n`;
   return text;
 }

@@ -14,7 +14,7 @@ import { chooseNodes, type NodeChoice } from "./node_list.ts";
 import { withNodesAt } from "./node_session.ts";
 import { painter } from "./paint.ts";
 import { poolAsJson } from "./pool_show.ts";
-import { type AttachedClient, renderOverview, renderPoolStatus } from "./render_status.ts";
+import { type AttachedClient, renderLonelyClient, renderOverview, renderPoolStatus } from "./render_status.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** What `status` is told. */
@@ -40,7 +40,7 @@ export function defineStatus(host: CommandHost) {
     .action((pool, options) => host.run((terminal) => runStatus({ ...options, pool }, terminal)));
 }
 
-/** Shows the status. Exit code DEGRADED when not all legs are in sync and reachable. */
+/** Shows the status. Exit code DEGRADED when not all legs are in sync and reachable, or there is only one. */
 export async function runStatus(options: StatusOptions, terminal: Terminal): Promise<ExitCode> {
   if (options.pool !== undefined) return await showOne(options.pool, options, terminal);
   const clients = await attachedClients((text) => terminal.err(text));
@@ -57,7 +57,7 @@ export async function runStatus(options: StatusOptions, terminal: Terminal): Pro
   } else {
     terminal.out(renderOverview(found, clients, painter(terminal.hasColor)));
   }
-  const isWhole = found.pools.every((pool) => syncStatusOf(pool).isWhole) &&
+  const isWhole = found.pools.every((pool) => syncStatusOf(pool).isRedundant) &&
     found.broken.length === 0 && found.unreachable.length === 0;
   return isWhole ? ExitCode.OK : ExitCode.DEGRADED;
 }
@@ -65,7 +65,11 @@ export async function runStatus(options: StatusOptions, terminal: Terminal): Pro
 async function showOne(name: string, options: StatusOptions, terminal: Terminal): Promise<ExitCode> {
   const byName = await attachedClient(name, (text) => terminal.err(text));
   const addresses = nodesToAsk(options, byName === null ? [] : [byName]);
-  const pool = await withNodesAt(addresses, (nodes) => findPool(name, addresses, nodes));
+  const pool = await withNodesAt(addresses, (nodes) => findPool(name, addresses, nodes)).catch((error) => {
+    // Nobody can be asked about the legs, but for the client.
+    if (byName !== null && !options.json) terminal.err(renderLonelyClient(byName));
+    throw error;
+  });
   // Sockets go by name: a UUID becomes one only now.
   const candidate = byName ??
     (pool.poolName === name ? null : await attachedClient(pool.poolName, (text) => terminal.err(text)));
@@ -73,7 +77,7 @@ async function showOne(name: string, options: StatusOptions, terminal: Terminal)
   const sync = syncStatusOf(pool);
   if (options.json) writeJson(terminal, { ...poolAsJson(pool), client });
   else terminal.out(renderPoolStatus(sync, client, painter(terminal.hasColor)));
-  return sync.isWhole ? ExitCode.OK : ExitCode.DEGRADED;
+  return sync.isRedundant ? ExitCode.OK : ExitCode.DEGRADED;
 }
 
 /** The nodes the user names, and else those of the pools attached here. */

@@ -60,7 +60,12 @@ export function parseRate(text: string): number {
   if (!SIZE_PATTERN.test(size)) {
     throw new UnitError(`"${text}" is not a rate: type a size per second, e.g. "100M/s" or "100M", or "unlimited"`);
   }
-  return parseSize(size);
+  const rate = parseSize(size);
+  // Nothing a second is what somebody may want who is in a hurry, and 0 stands for the opposite.
+  if (rate === 0) {
+    throw new UnitError(`"${text}" would be none at all: "pause" stops a resync, "unlimited" takes a limit away`);
+  }
+  return rate;
 }
 
 /**

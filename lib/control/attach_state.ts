@@ -6,6 +6,7 @@
  */
 
 import * as v from "valibot";
+import { ControlError } from "./control_api.ts";
 
 const state = v.object({
   version: v.literal(1),
@@ -64,9 +65,19 @@ export async function readAttachStates(dir: string, warn: (text: string) => void
       else states.push(parsed);
     }
   } catch (error) {
+    if (error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable) throw foreignDir(dir);
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   return states.sort((a, b) => a.poolName < b.poolName ? -1 : 1);
+}
+
+/** The runtime directory is another user's. */
+export function foreignDir(dir: string): ControlError {
+  return new ControlError(
+    "refused",
+    `${dir} may not be used by this user. Run this as the user of "brmr attach", or set BRMR_RUNTIME_DIR to a directory ` +
+      "of your own.",
+  );
 }
 
 function parse(text: string): AttachState | null {

@@ -10,7 +10,7 @@
 
 import { ControlError, type NodeOperations } from "./control_api.ts";
 import type { NodeConnections } from "./node_connections.ts";
-import type { FoundLeg, FoundPool } from "./pool_lookup.ts";
+import { type FoundLeg, type FoundPool, noLegText } from "./pool_lookup.ts";
 
 type NodeDirtyMap = NodeOperations["pool.dirtyMap"]["result"];
 
@@ -74,14 +74,7 @@ export async function gatherDirtyMaps(
 function targetsOf(pool: FoundPool, query: DirtyMapQuery): readonly FoundLeg[] {
   if (query.legIndex === undefined) return pool.legs.filter((leg) => !leg.isInSyncMember);
   const target = pool.legs.find((leg) => leg.legIndex === query.legIndex);
-  if (target === undefined) {
-    throw new ControlError(
-      "not-found",
-      `Pool "${pool.poolName}" has no leg ${query.legIndex}. Its legs are ${
-        pool.legs.map((leg) => leg.legIndex).join(", ")
-      }.`,
-    );
-  }
+  if (target === undefined) throw new ControlError("not-found", noLegText(pool, query.legIndex));
   return [target];
 }
 

@@ -134,7 +134,17 @@ export async function removeLeg(served: ServedPool, leg: number | string): Promi
   const { address, legUuid, legIndex } = forgotten[0];
   let note = "";
   for (const each of forgotten) note ||= await forgetLeg(nodes, pool, each);
+  if (member !== undefined) {
+    note = [note, restText(table.length - 1, pool.record.minInSync)].filter((text) => text).join(" ");
+  }
   return { poolName: pool.poolName, legIndex, legUuid, address, path: null, note };
+}
+
+/** What is worth knowing of a pool that has `count` legs now; "" for nothing. */
+function restText(count: number, minInSync: number): string {
+  if (count === 1) return "One leg is left: there is no second copy.";
+  if (count > minInSync) return "";
+  return `${count} legs are left, and min-in-sync is ${minInSync}: I/O waits as soon as one of them is lost.`;
 }
 
 /** Legs of the table as its reachable nodes have it. */

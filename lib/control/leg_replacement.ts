@@ -21,7 +21,7 @@ import {
   tableOf,
 } from "./leg_changes.ts";
 import type { NodeConnections } from "./node_connections.ts";
-import type { FoundPool } from "./pool_lookup.ts";
+import { type FoundPool, noLegText } from "./pool_lookup.ts";
 
 /** A replacement that has begun. */
 export interface Replacement extends ChangedLeg {
@@ -139,7 +139,7 @@ export async function undoReplacement(
   withServed: <T>(work: (served: ServedPool) => Promise<T>) => Promise<T>,
 ): Promise<string> {
   const entry = pool.record.legs[legIndex] ?? null;
-  if (entry === null) throw new ControlError("not-found", `Pool "${pool.poolName}" has no leg ${legIndex}.`);
+  if (entry === null) throw new ControlError("not-found", noLegText(pool, legIndex));
   const newIndex = pool.record.legs.findIndex((each) => each?.replacesIndex === legIndex);
   if (newIndex >= 0) {
     const { note } = await withServed((served) => removeLeg(served, pool.record.legs[newIndex]!.uuid));

@@ -226,7 +226,9 @@ function warningsAbout(plan: PoolPlan, shared: SharedEpoch): string[] {
     );
   }
   if (shared.inSyncMask === 1) {
-    warnings.push("Leg 0 is the source: the other legs copy all of it once the pool is attached.");
+    warnings.push(
+      "Leg 0 is the source: the other legs copy all of it, beginning now, whether the pool is attached or not.",
+    );
   }
   return warnings;
 }

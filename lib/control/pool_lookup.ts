@@ -58,6 +58,11 @@ export interface FoundPool {
   readonly strays: readonly StrayLeg[];
 }
 
+/** Of an index that nothing is at. */
+export function noLegText({ poolName, legs }: FoundPool, legIndex: number): string {
+  return `Pool "${poolName}" has no leg ${legIndex}. Its legs are ${legs.map((leg) => leg.legIndex).join(", ")}.`;
+}
+
 /** A node that answered, and what it says of itself. */
 export type FoundNode =
   & { readonly address: string }

@@ -37,8 +37,10 @@ export async function deletePool(pool: FoundPool, force: boolean, nodes: NodeCon
   if (away.length > 0 && !force) {
     throw new ControlError(
       "unreachable",
-      `Leg ${away.map((leg) => `${leg.legIndex} (${leg.address})`).join(", ")} of pool "${pool.poolName}" cannot be ` +
-        `reached or served, and would be left behind. Start its node, or add --force to delete the others.`,
+      `Leg ${
+        away.map((leg) => `${leg.legIndex} (${leg.address}${leg.problem ? `: ${leg.problem}` : ""})`).join(", ")
+      } of pool "${pool.poolName}" cannot be reached or served, and would be left behind. Bring it back, or add --force to ` +
+        `delete the others.`,
     );
   }
   const deleted: { legIndex: number; address: string; path: string }[] = [];

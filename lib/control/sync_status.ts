@@ -29,6 +29,8 @@ export interface LegSync {
   readonly etaMs: number | null;
   /** Whether an operator has paused its resync. */
   readonly isPaused: boolean;
+  /** Kept out by an operator, until "leg undrain". */
+  readonly isDrained: boolean;
   /** Operator's limit, 0 for none. */
   readonly limitBytesPerSecond: number;
   readonly sourceLegIndex: number | null;
@@ -54,11 +56,14 @@ export interface SyncStatus {
   readonly strays: readonly StrayLeg[];
   /** All legs of the table are in sync and answer. */
   readonly isWhole: boolean;
+  /** It is whole, and there is more than one: the loss of a leg loses nothing. */
+  readonly isRedundant: boolean;
 }
 
 /** Works out the standing of `pool`'s legs from what its nodes said. */
 export function syncStatusOf(pool: FoundPool): SyncStatus {
   const legs = pool.legs.map((leg) => legSyncOf(leg, pool));
+  const isWhole = legs.every((leg) => leg.state === "in-sync");
   return {
     poolUuid: pool.poolUuid,
     poolName: pool.poolName,
@@ -70,7 +75,8 @@ export function syncStatusOf(pool: FoundPool): SyncStatus {
     isCaredFor: pool.isCaredFor,
     legs,
     strays: pool.strays,
-    isWhole: legs.every((leg) => leg.state === "in-sync"),
+    isWhole,
+    isRedundant: isWhole && legs.length > 1,
   };
 }
 
@@ -101,6 +107,7 @@ function legSyncOf(leg: FoundLeg, pool: FoundPool): LegSync {
     rateBytesPerSecond: isActive ? resync.rateBytesPerSecond : 0,
     etaMs: isActive ? resync.etaMs : null,
     isPaused: resync?.state === "paused",
+    isDrained: pool.record.legs[leg.legIndex]?.isDrained ?? false,
     limitBytesPerSecond: resync?.limitBytesPerSecond ?? 0,
     sourceLegIndex: isActive ? resync.sourceLegIndex : null,
     outSinceMs: leg.isInSyncMember ? null : knownTime(pool.record.legs[leg.legIndex]?.outSinceMs ?? 0),

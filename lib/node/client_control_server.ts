@@ -4,6 +4,8 @@
  * @module
  */
 
+import { dirname } from "node:path";
+import { foreignDir } from "../control/attach_state.ts";
 import { ControlError } from "../control/control_api.ts";
 import { type ControlReply, encodeFailure } from "../control/control_reply.ts";
 
@@ -147,7 +149,9 @@ export class ClientControlServer {
  * other's socket for it. The file stays: it is what all of them lock. Held until it is closed.
  */
 async function lock(path: string): Promise<Deno.FsFile> {
-  const file = await Deno.open(`${path}.lock`, { write: true, create: true, mode: 0o600 });
+  const file = await Deno.open(`${path}.lock`, { write: true, create: true, mode: 0o600 }).catch((error) => {
+    throw error instanceof Deno.errors.PermissionDenied ? foreignDir(dirname(path)) : error;
+  });
   try {
     await file.lock(true);
     return file;

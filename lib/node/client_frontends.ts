@@ -12,6 +12,7 @@ import { type Frontend, type FrontendHost, MAX_REQUEST_BYTES } from "../frontend
 import { NbdControl } from "../frontend/nbd_control.ts";
 import { NbdDevice } from "../frontend/nbd_device.ts";
 import { openNbdServer } from "../frontend/nbd_listener.ts";
+import { ListenSocket } from "../io/listen_socket.ts";
 import { UblkControl } from "../frontend/ublk_control.ts";
 import { UblkDevice } from "../frontend/ublk_device.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
@@ -28,6 +29,18 @@ interface Means {
   /** How long I/O waits for legs before it fails. */
   readonly ioTimeoutMs: number;
   readonly tell: (level: "info" | "warning", message: string) => void;
+}
+
+/**
+ * Throws what {@link openFrontends} would, as far as can be told before the pool is claimed: nobody is to lose it, or get a new history by
+ * force, for a place that cannot be had.
+ */
+export function checkFrontends({ nbd, device }: ClientStart, reactor: UringReactor): void {
+  // The first socket is what "auto" falls back on, perhaps.
+  const places = device?.kind === "auto" ? nbd.slice(1) : nbd;
+  for (const address of places) ListenSocket.open(address).close();
+  if (device?.kind === "ublk") UblkControl.open(reactor.wakeDescriptor).close();
+  else if (device?.kind === "nbd") NbdControl.open().close();
 }
 
 /**

@@ -59,6 +59,18 @@ export class ClientLife {
     };
   }
 
+  /** Looks whether what is to be offered can be, by `check`, before the pool is claimed. If not, that is told, and all is over. */
+  mayStart(check: () => void): boolean {
+    try {
+      check();
+      return true;
+    } catch (error) {
+      this.#report({ kind: "refused", error: refusalOf(error) });
+      this.#end();
+      return false;
+    }
+  }
+
   get isOver(): boolean {
     return this.#phase === Phase.OVER;
   }
@@ -157,19 +169,12 @@ export class ClientLife {
       this.#worker.frontends.push(...this.#openFrontends());
     } catch (error) {
       // A place that cannot be listened on is an operator's mistake: the pool is let go again in an orderly way.
-      if (error instanceof DeviceUnavailable) this.#refuse("device", error.message);
-      else if (error instanceof AddressError) this.#refuse("bad-request", error.message);
-      else if (error instanceof ListenFailed) this.#refuse("in-use", error.message);
-      else throw error;
+      this.#report({ kind: "refused", error: refusalOf(error) });
+      this.#detach();
       return;
     }
     this.#phase = Phase.OPENING;
     this.#checkOpened();
-  }
-
-  #refuse(code: ControlErrorCode, message: string): void {
-    this.#report({ kind: "refused", error: { code, message } });
-    this.#detach();
   }
 
   /** A block device is ready when the kernel has looked at it, which takes reads that are served meanwhile. */
@@ -249,4 +254,12 @@ export class ClientLife {
       snapshot: this.#worker.core.snapshot(),
     };
   }
+}
+
+/** What is told of a place that cannot be had. Throws `error` again if it is another. */
+function refusalOf(error: unknown): { code: ControlErrorCode; message: string } {
+  if (error instanceof DeviceUnavailable) return { code: "device", message: error.message };
+  if (error instanceof AddressError) return { code: "bad-request", message: error.message };
+  if (error instanceof ListenFailed) return { code: "in-use", message: error.message };
+  throw error;
 }

@@ -175,6 +175,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
           return;
       }
     };
+    checkGivenUp(options.force?.without ?? [], pool);
     port = new WorkerPort(options.workerUrl, {
       role: "client",
       memoryBytes: options.memoryBytes ?? DEFAULT_CLIENT_MEMORY_BYTES,
@@ -277,4 +278,15 @@ async function lookUp(
     }
     await unlessAborted(new Promise((resolve) => setTimeout(resolve, LOOKUP_PAUSE_MS)), stopping);
   }
+}
+
+/** A start by force gives up what is on these legs: a slip of the pen must not name others. Legs of another history may be in no table here. */
+function checkGivenUp(without: readonly number[], pool: FoundPool): void {
+  const known = [...new Set([...pool.legs, ...pool.strays].map((leg) => leg.legIndex))].sort((a, b) => a - b);
+  const unknown = without.find((legIndex) => !known.includes(legIndex));
+  if (unknown === undefined) return;
+  throw new ControlError(
+    "not-found",
+    `Pool "${pool.poolName}" has no leg ${unknown}. Its legs are ${known.join(", ")}.`,
+  );
 }

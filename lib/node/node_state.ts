@@ -97,7 +97,11 @@ export class NodeState {
     } catch (error) {
       lock?.close();
       if (error instanceof ControlError) throw error;
-      throw new ControlError("device", `State directory "${directory}" cannot be used: ${(error as Error).message}`);
+      // Deno asks for more than any command of ours has where the kernel shows itself.
+      const reason = error instanceof Deno.errors.NotCapable
+        ? "nothing can be kept in /proc, /sys or /dev"
+        : (error as Error).message;
+      throw new ControlError("device", `State directory "${directory}" cannot be used: ${reason}`);
     }
   }
 

@@ -126,7 +126,7 @@ export class StorageOperations {
       if (isNew) addresses.push(boundAddress);
       return boundAddress;
     } catch (error) {
-      throw new ControlError("in-use", `Cannot listen on ${address}: ${(error as Error).message}`);
+      throw new ControlError("in-use", (error as Error).message);
     }
   }
 

@@ -405,7 +405,9 @@ export class StorageWorker implements TransportHandler, LegHost {
       const poolKnown = this.#drivers.some((each) => each.poolUuid === hello.poolUuid);
       this.#refuse(connection, requestId, {
         code: poolKnown ? "unknown-leg" : "unknown-pool",
-        message: `This node does not serve leg ${hello.legIndex} of pool ${hello.poolUuid}`,
+        message:
+          `This node does not serve leg ${hello.legIndex} of the pool: its disk cannot be opened, or it was never here; ` +
+          '"brmr status" tells which',
       });
       return;
     }

@@ -23,7 +23,7 @@ import { UringReactor } from "../io/uring_reactor.ts";
 import { RdmaUnavailable } from "../../ffi/verbs/library.ts";
 import { UringUnavailable } from "../../ffi/uring/ring.ts";
 import { BorrowingPool } from "../transport/payload_sharing.ts";
-import { openFrontends } from "./client_frontends.ts";
+import { checkFrontends, openFrontends } from "./client_frontends.ts";
 import { BetterPaths } from "./better_paths.ts";
 import { ClientLife } from "./client_life.ts";
 import { ClientWorker } from "./client_worker.ts";
@@ -182,7 +182,7 @@ function runClient(start: ClientStart): void {
     if (message.kind === "request") life.handle(message);
     else if (message.kind === "stop") life.stop();
   });
-  worker.start(start.takeover, start.force);
+  if (life.mayStart(() => checkFrontends(start, reactor))) worker.start(start.takeover, start.force);
   worker.afterTurn();
   const turns = new Turns(reactor, worker, start.busyPoll);
   while (!life.isOver) {

@@ -179,6 +179,26 @@ Deno.test("a pool deleted by force under its client takes nothing else of its no
   });
 });
 
+Deno.test("an attach that has nowhere to offer the pool takes it from nobody, and force gives up no leg that is not there", async () => {
+  await withCluster({}, async (cluster) => {
+    const attach = async (...options: string[]) => {
+      const runtime = `${cluster.directory}/elsewhere`;
+      const args = ["attach", cluster.poolName, "--node", cluster.addresses[0], "--takeover", ...options];
+      return await cluster.brmr(args, { BRMR_RUNTIME_DIR: runtime });
+    };
+    const before = (await cluster.status()).client.snapshot.generation;
+    const nowhere = await attach("--nbd", `${cluster.directory}/no/such/directory/x.sock`);
+    assert.equal(nowhere.code, 4, nowhere.stderr);
+    assert.match(nowhere.stderr, /Cannot listen on .*x\.sock/);
+    const noLeg = await attach("--nbd", `${cluster.directory}/x.sock`, "--force", "--without", "5");
+    assert.equal(noLeg.code, 3, noLeg.stderr);
+    assert.match(noLeg.stderr, /has no leg 5\. Its legs are 0, 1/);
+    const { client } = await cluster.status();
+    assert.equal(client.snapshot.state, "ready", "The client that was there before serves on");
+    assert.equal(client.snapshot.generation, before, "Nobody has claimed the pool since");
+  });
+});
+
 Deno.test("a leg in use is not deleted; deleting a pool removes the files the nodes made", async () => {
   await withCluster({}, async (cluster) => {
     const refused = await cluster.brmr(["pool", "delete", cluster.poolName]);

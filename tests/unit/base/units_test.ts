@@ -60,10 +60,10 @@ Deno.test("parseRate() takes sizes per second and words for no limit", () => {
     ["1MBps", 2 ** 20],
     ["unlimited", 0],
     ["None", 0],
-    ["0", 0],
   ];
   for (const [text, rate] of cases) assert.equal(parseRate(text), rate, text);
   for (const text of ["", "/s", "fast", "10M/m", "10M/h"]) refuses(parseRate, text, /e\.g\. "100M\/s"/);
+  for (const text of ["0", "0M/s"]) refuses(parseRate, text, /pause.*unlimited/);
 });
 
 Deno.test("parseDuration() needs a unit", () => {

@@ -33,3 +33,24 @@ Deno.test("events as JSON, a line each", NOTHING, () => {
     { time: "1970-01-01T00:00:01.000Z", level: "info", name: "x", message: "a\nb" },
   ]);
 });
+
+Deno.test(
+  "a leg that cannot be taken is told once a minute, not once a second, until something else is told of it",
+  NOTHING,
+  () => {
+    let nowMs = 0;
+    const lines: string[] = [];
+    const log = eventLog("text", (line) => lines.push(line), () => nowMs);
+    const closed = { level: "warning", name: "link-closed", message: "no such leg", legIndex: 1 } as const;
+    for (; nowMs < 90_000; nowMs += 1000) log("vol1", closed);
+    assert.equal(lines.length, 2);
+    log("vol1", { ...closed, legIndex: 2 });
+    log("vol1", { ...closed, message: "another reason" });
+    log("vol1", closed);
+    assert.equal(lines.length, 5);
+    const dropped = { level: "warning", name: "leg-dropped", message: "gone", legIndex: 1 } as const;
+    log("vol1", dropped);
+    log("vol1", dropped);
+    assert.equal(lines.length, 7, "Only what is repeated by a timer is left away");
+  },
+);

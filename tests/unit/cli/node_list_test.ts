@@ -36,8 +36,8 @@ Deno.test(
     const ports = (choice: { node?: string[]; config?: string }, variables: Record<string, string>) =>
       chooseNodes(choice, sources(variables, files)).map((address) => Number(address.split(":")[1]));
     assert.deepEqual(ports({ node: ["10.0.0.1:1"], config: "/flag.toml" }, env), [1]);
-    assert.deepEqual(ports({ config: "/flag.toml" }, env), [2, 3]);
-    assert.deepEqual(ports({ config: "/flag.toml" }, { ...env, BRMR_NODES: "" }), [4]);
+    assert.deepEqual(ports({ config: "/flag.toml" }, env), [4]);
+    assert.deepEqual(ports({}, env), [2, 3]);
     assert.deepEqual(ports({}, { ...env, BRMR_NODES: "" }), [5]);
     assert.deepEqual(ports({}, { HOME: "/home/u", XDG_CONFIG_HOME: "/xdg" }), [6]);
     assert.deepEqual(ports({}, { HOME: "/home/u" }), [7]);

@@ -39,6 +39,7 @@ function leg(legIndex: number, change: Partial<LegSync> = {}): LegSync {
     rateBytesPerSecond: 0,
     etaMs: null,
     isPaused: false,
+    isDrained: false,
     limitBytesPerSecond: 0,
     sourceLegIndex: null,
     outSinceMs: null,
@@ -60,6 +61,7 @@ function sync(legs: LegSync[], change: Partial<SyncStatus> = {}): SyncStatus {
     legs,
     strays: [],
     isWhole: legs.every((each) => each.state === "in-sync"),
+    isRedundant: legs.length > 1 && legs.every((each) => each.state === "in-sync"),
     ...change,
   };
 }
@@ -94,6 +96,23 @@ Deno.test("sync-status: one resyncing, one away; plain and in colour", () => {
   const status = sync([leg(0), RESYNCING, AWAY]);
   assertGolden("sync_degraded.txt", renderSyncStatus(status, { paint: PLAIN, columns: 100, nowMs: NOW_MS }));
   assertGolden("sync_degraded_color.txt", renderSyncStatus(status, { paint: COLOR, columns: 60, nowMs: NOW_MS }));
+});
+
+Deno.test("a pool of one leg is whole and not redundant, and says so", () => {
+  const one = sync([leg(0)]);
+  const text = renderPoolStatus(one, null, PLAIN);
+  assert.match(text, /in sync, but there is only one leg/);
+});
+
+Deno.test("what an operator has made of a leg is in status as in sync-status, with the way back", () => {
+  const limited = leg(1, { ...RESYNCING, isPaused: true, limitBytesPerSecond: 50 << 20 });
+  const drained = leg(2, { state: "stale", isDrained: true });
+  const text = renderPoolStatus(sync([leg(0), limited, drained]), null, PLAIN);
+  assert.match(text, /resyncing, paused/);
+  assert.match(text, /leg 1 {2}limited to 50 MiB\/s by the operator/);
+  assert.match(text, /leg 1 {2}paused: "brmr resync vol1 resume" lets it go on/);
+  assert.match(text, /stale, drained/);
+  assert.match(text, /leg 2 {2}drained: "brmr leg undrain vol1 2" lets it back/);
 });
 
 Deno.test("sync-status: paused and limited", () => {
@@ -185,7 +204,7 @@ Deno.test("status of one pool: attached here, held elsewhere, not attached", () 
   const stray = { address: NODES[2], path: "/data/c.img", legUuid: testUuid(9), legIndex: 2, replacesUuid: "" };
   const held = sync([leg(0), leg(1)], { heldBy: "host-b:77", strays: [stray] });
   assertGolden("status_held.txt", renderPoolStatus(held, null, PLAIN));
-  const caredFor = sync([leg(0), RESYNCING], { isCaredFor: true, isWhole: false });
+  const caredFor = sync([leg(0), RESYNCING], { isCaredFor: true });
   assert.match(renderPoolStatus(caredFor, null, PLAIN), /^ {2}attached +no, caretaker at work$/m);
   assert.match(
     renderSyncStatus(caredFor, { paint: PLAIN, columns: 80, nowMs: NOW_MS }),

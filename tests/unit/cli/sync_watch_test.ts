@@ -21,6 +21,7 @@ function status(missingBytes: number): SyncStatus {
     rateBytesPerSecond: 10,
     etaMs: missingBytes * 100,
     isPaused: false,
+    isDrained: false,
     limitBytesPerSecond: 0,
     sourceLegIndex: 0,
     outSinceMs: null,
@@ -38,6 +39,7 @@ function status(missingBytes: number): SyncStatus {
     legs: [leg],
     strays: [],
     isWhole: missingBytes === 0,
+    isRedundant: missingBytes === 0,
   };
 }
 

@@ -230,7 +230,7 @@ Deno.test(
     cluster.nodes[1].handlers.set("node.info", (request) => ({ ...info(request) as object, broken }));
     const remove = (force: boolean) =>
       cluster.with(async (nodes) => deletePool(await findPool("vol1", [ADDRESSES[2]], nodes), force, nodes));
-    await rejectsWith(remove(false), "unreachable", /^Leg 1 \(10\.0\.0\.2:7701\) of pool/);
+    await rejectsWith(remove(false), "unreachable", /^Leg 1 \(10\.0\.0\.2:7701: .*Both copies are bad.*\) of pool/);
     cluster.nodes[1].handlers.set("node.info", info);
     const result = await remove(false);
     assert.deepEqual(result.deleted.map((leg) => leg.legIndex), [2]);
