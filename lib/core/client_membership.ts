@@ -329,7 +329,8 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     pool.inSyncMask = plan.memberMask;
     pool.activeMask = plan.memberMask;
     pool.lostMask = 0;
-    const sourceIndex = this.#reconcile.plan(plan.suspects);
+    // Who has been given the newest record is no better a source for it.
+    const sourceIndex = plan.isOnlySpread ? this.#reconcile.source : this.#reconcile.plan(plan.suspects);
     const shared = foundingRecord(plan, pool.generation, pool.isCaretaker, sourceIndex);
     if (plan.forced !== null) {
       tellForced(pool, plan, plan.forced.isMixture, shared.minInSync);

@@ -40,9 +40,12 @@ export class ReconcileRound {
    */
   plan(suspects: number[]): number | undefined {
     this.#suspects = suspects;
-    const members = this.#members();
-    if (suspects.length === 0 || members.length === 1) return undefined;
-    return reconcileSource(members, this.#unreadableMask).legIndex;
+    return suspects.length === 0 || this.#members().length === 1 ? undefined : this.source;
+  }
+
+  /** The member that the others would be made equal to. */
+  get source(): number {
+    return reconcileSource(this.#members(), this.#unreadableMask).legIndex;
   }
 
   /** Orders it, as the record says that all members have now. False when there is nothing to compare. */
