@@ -21,7 +21,7 @@ import { ClaimRound, NO_ANSWER_TEXT } from "./claim_round.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
 import { foundingRecord, planStart, type Proposal, withLegsLeft } from "./epoch_changes.ts";
-import { grantsOf, objectionTo, refusalsOf, stepAfterGreeting, tellForced } from "./greeting.ts";
+import { grantsOf, noteSpread, objectionTo, refusalsOf, stepAfterGreeting, tellForced } from "./greeting.ts";
 import { checkMasks, isSureOf, tellChanges, tooFewText } from "./leg_masks.ts";
 import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
 import { OwnHistory, SUPERSEDED_TEXT } from "./own_history.ts";
@@ -58,7 +58,8 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   readonly #own: OwnHistory;
   /** A leg that is being dropped because the leg table is to change, not for having failed; as a mask. */
   #leavingMask = 0;
-  #isOnlySpread = false;
+  /** The set of the newest record as a record of our own, which the members that are here get before fewer are in the set. */
+  #spread: SharedEpoch | null = null;
 
   constructor(pool: ClientContext, io: ClientIo, closeLink: (link: LegLink, reason: string) => void) {
     this.#pool = pool;
@@ -314,7 +315,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
   #maybeEstablish(): void {
     const pool = this.#pool;
     if (!this.#claims.isOver) return;
-    const plan = planStart(grantsOf(pool), this.#reconcile.distrustMask, pool.extentCount, pool.force);
+    const plan = planStart(grantsOf(pool), this.#reconcile.distrustMask, pool.extentCount, pool.force, this.#spread);
     if (!plan.ok) {
       const pauseMs = this.#claims.failed(this.#isHeld);
       const isHopeless = this.#claims.isHopeless && !pool.wasReady && !pool.isCaretaker;
@@ -325,13 +326,17 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if (this.#own.isSupersededBy(plan.record)) return this.#refuse("superseded", SUPERSEDED_TEXT);
     if (this.#own.isOutlived(plan.record)) return this.#restart("the legs of its history are gone again");
     pool.phase = "establish";
-    this.#isOnlySpread = plan.isOnlySpread;
     pool.inSyncMask = plan.memberMask;
     pool.activeMask = plan.memberMask;
     pool.lostMask = 0;
     // Who has been given the newest record is no better a source for it.
     const sourceIndex = plan.isOnlySpread ? this.#reconcile.source : this.#reconcile.plan(plan.suspects);
     const shared = foundingRecord(plan, pool.generation, pool.isCaretaker, sourceIndex);
+    if (plan.isOnlySpread) this.#spread = shared;
+    else if (this.#spread !== null) {
+      // They have just been told to be in the set: they begin anew as what they are.
+      for (const index of indicesOf(plan.doubtMask)) this.#closeLink(pool.links[index] as LegLink, "it is left out");
+    }
     if (plan.forced !== null) {
       tellForced(pool, plan, plan.forced.isMixture, shared.minInSync);
       // It may be on legs now: if the pool is assembled anew from others, what they found by force is not to pass for the same history.
@@ -364,7 +369,10 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     pool.record = proposal.shared;
     followTable(pool, proposal.shared, this.#closeLink);
     if (pool.phase === "establish") {
-      if (this.#isOnlySpread) return this.#restart("its legs hold the newest record now, and some are left out");
+      if (proposal.shared === this.#spread) {
+        noteSpread(pool, proposal.shared);
+        return this.#maybeEstablish();
+      }
       if (!this.#reconcile.begin(proposal.shared)) this.#becomeReady();
       return;
     }
@@ -406,6 +414,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
       link.suspectedFrom = 0;
     }
     this.#reconcile.done();
+    this.#spread = null;
     // Records to come tell of something else.
     if (this.#latest !== null) this.#latest = { ...this.#latest, sourceIndex: undefined };
     pool.phase = "ready";
@@ -463,6 +472,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     pool.phase = "greet";
     this.#proposal = null;
     this.#latest = null;
+    this.#spread = null;
     this.#claims.abandon();
     this.#isHeld = false;
     this.#reconcile.abandon();

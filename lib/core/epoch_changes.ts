@@ -25,8 +25,9 @@ export type StartPlan =
     readonly record: SharedEpoch;
     readonly memberMask: number;
     /**
-     * Not to be served yet: fewer are to be in the set than in the newest record, which some that are here do not hold. By the one that they
-     * hold they might start with legs that are absent, or by themselves. So all get the newest one first.
+     * Not to be served yet: fewer are to be in the set than in the newest record. First all that are here get a record of ours with that one's
+     * set. Otherwise some could start with legs that are absent, or by themselves: by what they hold, or by a record that such a leg holds and
+     * that leaves out others than ours does. None of those outranks ours.
      */
     readonly isOnlySpread: boolean;
     /** Legs whose own record has them in sync, but which cannot say what they may have been writing. */
@@ -62,13 +63,14 @@ const MAX_LISTED_EXTENTS = 65_536;
 /**
  * Plans a start from the legs that have granted the claim; those in `distrustMask`, and those that cannot say what they were writing, only if
  * it cannot be done without. `extentCount`: extents of the pool. `force` counts only where the start rule refuses, or the
- * minimum cannot be had without one of `distrustMask`.
+ * minimum cannot be had without one of `distrustMask`. `spread`: the record that this claim has given to all that are here, if it has.
  */
 export function planStart(
   granted: readonly GrantedLeg[],
   distrustMask: number,
   extentCount: number,
   force: ForceOrder | null,
+  spread: SharedEpoch | null = null,
 ): StartPlan {
   const evidence = granted.map(({ legIndex, legUuid, grant }): LegEvidence => ({
     legIndex,
@@ -90,9 +92,11 @@ export function planStart(
   const memberMask = membersToTrust(granted, evidence, decision, distrustMask);
   const isUnaware = ({ legIndex, shared }: LegEvidence) =>
     (decision.memberMask & (1 << legIndex)) !== 0 && compareRank(shared, decision.record) < 0;
+  const { inSyncMask } = decision.record;
+  const isSpread = spread !== null && compareRank(spread, decision.record) === 0;
   // A start by force gives up what those who are left out could go on with.
-  if (forced === null && memberMask !== decision.record.inSyncMask && evidence.some(isUnaware)) {
-    return spreading(decision);
+  if (forced === null && memberMask !== inSyncMask && !isSpread) {
+    if (decision.memberMask !== inSyncMask || evidence.some(isUnaware)) return spreading(decision);
   }
   const members = granted.filter(({ legIndex }) => (memberMask & (1 << legIndex)) !== 0);
   const suspects = new Set<number>();
@@ -121,7 +125,7 @@ export function planStart(
   };
 }
 
-/** The plan that gives all members that are here the newest record. */
+/** The plan that gives all members that are here a record with the set of the newest one. */
 function spreading({ record, memberMask }: StartDecision & { ok: true }): StartPlan {
   const nothing = { doubtMask: 0, isAllUnknown: false, suspects: [], forced: null };
   return { ok: true, record, memberMask, isOnlySpread: true, ...nothing };

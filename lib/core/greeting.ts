@@ -75,6 +75,14 @@ export function grantsOf(pool: ClientContext): GrantedLeg[] {
   return granted;
 }
 
+/** The active legs hold `shared` by now: what they have granted is that. */
+export function noteSpread(pool: ClientContext, shared: SharedEpoch): void {
+  for (const link of pool.links) {
+    if (link === null || link.grant === null || (pool.activeMask & (1 << link.legIndex)) === 0) continue;
+    link.grant = { ...link.grant, record: { ...link.grant.record, shared: { ...shared, legs: [...shared.legs] } } };
+  }
+}
+
 /**
  * Why a leg that greets while the pool is served is not taken: it is none of the leg table, or holds a history that ours may not overwrite.
  * Says so, once a connection.

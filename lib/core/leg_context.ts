@@ -158,6 +158,9 @@ export class LegContext {
   isWhole: boolean;
   /** Whether a flush has failed since the legs were equal last. */
   hasFailedFlush = false;
+  failedFlushCount = 0;
+  /** Whether a flush of the client's that began after that has not failed. Its answer came after the other: who has heard it has heard both. */
+  hasFlushedSince = false;
   /** Whether, besides, all of it is on stable storage. */
   isStable: boolean;
   /** A block of the intent log was lost: anything may have been mid-write, until a client has made this leg equal to others. */
@@ -346,6 +349,8 @@ export class LegContext {
    */
   noteFailedFlush(): void {
     this.hasFailedFlush = true;
+    this.failedFlushCount++;
+    this.hasFlushedSince = false;
     this.noteFailure();
   }
 

@@ -140,6 +140,7 @@ export class LegIo {
       return;
     }
     leg.operations.requestId[operation] = message.requestId;
+    leg.operations.extra[operation] = leg.failedFlushCount;
     leg.counters.flushes++;
     leg.unflushed.rotate();
     leg.operations.state[operation] = OperationState.DISK;
@@ -156,6 +157,7 @@ export class LegIo {
       this.#metadata.writeIntents(true);
     }
     leg.watermark = watermark;
+    if (leg.hasFlushedSince) leg.hasFailedFlush = false;
     if (!leg.isWhole && leg.isMember) {
       // The client's word that the legs are equal. Noted on disk, so that the end of this process is not taken for a loss.
       leg.isWhole = true;
@@ -202,6 +204,7 @@ export class LegIo {
     if (result < 0) leg.noteFailure();
     if (kind === OperationKind.FLUSH) {
       if (result < 0) leg.noteFailedFlush();
+      else if (operations.extra[operation] === leg.failedFlushCount) leg.hasFlushedSince = true;
       if (isLive) leg.send(connection, MessageType.ACK, operations.requestId[operation], result);
       operations.free(operation);
       return;
