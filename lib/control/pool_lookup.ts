@@ -58,9 +58,9 @@ export interface FoundPool {
   readonly strays: readonly StrayLeg[];
 }
 
-/** Of an index that nothing is at. */
-export function noLegText({ poolName, legs }: FoundPool, legIndex: number): string {
-  return `Pool "${poolName}" has no leg ${legIndex}. Its legs are ${legs.map((leg) => leg.legIndex).join(", ")}.`;
+/** Of an index that nothing is at. `known`: what could have been meant. */
+export function noLegText(pool: FoundPool, legIndex: number, known = pool.legs.map((leg) => leg.legIndex)): string {
+  return `Pool "${pool.poolName}" has no leg ${legIndex}. Its legs are ${known.join(", ")}.`;
 }
 
 /** A node that answered, and what it says of itself. */

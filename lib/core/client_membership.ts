@@ -254,7 +254,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     return this.#latest?.epoch ?? 0;
   }
 
-  /** The last in-sync leg has failed a write: legs under resync may have done it, so they begin again from what that leg knows. */
+  /** The last in-sync leg has failed a write or flush: legs under resync may have done it, so they begin again from what that leg knows. */
   writeFailed(): void {
     const pool = this.#pool;
     const isServing = pool.phase === "ready" || pool.phase === "detaching";

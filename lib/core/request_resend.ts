@@ -39,8 +39,7 @@ export function resend(
   for (const request of writes) {
     const sequence = requests.sequence[request];
     while (joining.length > 0 && joining[0].admittedAfter < sequence) sendJoin(pool, link, joining.shift()!);
-    if (skipped.has(sequence)) continue;
-    sendWriteTo(pool, requests, request, link, MessageFlag.AGAIN);
+    if (!skipped.has(sequence)) sendWriteTo(pool, requests, request, link, MessageFlag.AGAIN);
   }
   for (const each of joining) sendJoin(pool, link, each);
   for (const request of others) {

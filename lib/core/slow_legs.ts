@@ -19,7 +19,7 @@ const PAGE_MS = 20;
 export interface LegFailure {
   /** This leg has failed: it must leave the active legs. */
   failLeg(legIndex: number, reason: string): void;
-  /** The last in-sync leg has failed a write, which legs under resync may have done. */
+  /** The last in-sync leg has failed a write, which legs under resync may have done, or a flush of what they may keep. */
   writeFailed(): void;
 }
 

@@ -9,7 +9,7 @@ import { unlessAborted } from "../base/unless_aborted.ts";
 import { ControlError } from "../control/control_api.ts";
 import { connectNode } from "../control/node_control_client.ts";
 import { NodeConnections } from "../control/node_connections.ts";
-import { findPool, type FoundPool } from "../control/pool_lookup.ts";
+import { findPool, type FoundPool, noLegText } from "../control/pool_lookup.ts";
 import type { BusyPollPolicy } from "../io/turns.ts";
 import type { PayloadCrcPolicy } from "../transport/payload_crc.ts";
 import type { TransportPolicy } from "../transport/transport_choice.ts";
@@ -284,9 +284,5 @@ async function lookUp(
 function checkGivenUp(without: readonly number[], pool: FoundPool): void {
   const known = [...new Set([...pool.legs, ...pool.strays].map((leg) => leg.legIndex))].sort((a, b) => a - b);
   const unknown = without.find((legIndex) => !known.includes(legIndex));
-  if (unknown === undefined) return;
-  throw new ControlError(
-    "not-found",
-    `Pool "${pool.poolName}" has no leg ${unknown}. Its legs are ${known.join(", ")}.`,
-  );
+  if (unknown !== undefined) throw new ControlError("not-found", noLegText(pool, unknown, known));
 }
