@@ -230,8 +230,16 @@ export class LegContext {
       promisedGeneration: this.promisedGeneration,
       promisedTo: this.promisedTo,
       isStable: this.isStable,
-      bootId: this.isWhole ? this.options.bootId : "",
+      bootId: this.isSound ? this.options.bootId : "",
     };
+  }
+
+  /**
+   * Whether this leg holds all that it ever acked, as far as its disk has said. What a failed flush was for may be gone with the disk's cache, and
+   * the next flush may find nothing wrong.
+   */
+  get isSound(): boolean {
+    return this.isWhole && !this.hasFailedFlush;
   }
 
   /** Whether this leg is in the in-sync set of its own record. */

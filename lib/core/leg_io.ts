@@ -151,6 +151,7 @@ export class LegIo {
   handleWatermark(watermark: number): void {
     const leg = this.#leg;
     if (watermark <= leg.watermark) return;
+    const wasSound = leg.isSound;
     // The client serves: the members were made equal.
     if (leg.watermark === 0 && leg.isMember) {
       leg.becameEqual();
@@ -158,11 +159,10 @@ export class LegIo {
     }
     leg.watermark = watermark;
     if (leg.hasFlushedSince) leg.hasFailedFlush = false;
-    if (!leg.isWhole && leg.isMember) {
-      // The client's word that the legs are equal. Noted on disk, so that the end of this process is not taken for a loss.
-      leg.isWhole = true;
-      this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
-    }
+    // The client's word that the legs are equal.
+    if (leg.isMember) leg.isWhole = true;
+    // Noted on disk, so that the end of this process is not taken for a loss.
+    if (leg.isSound && !wasSound) this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
     leg.unflushed.forget(watermark);
     if (this.#waitRoom.length > 0) this.makeRoom();
   }
@@ -174,6 +174,13 @@ export class LegIo {
     this.#leg.operations.state[operation] = OperationState.DISK;
     this.#leg.outputs.push(OutputKind.DISK_FLUSH).token = operation;
     return operation;
+  }
+
+  /** A flush has failed, of a client's or the leg's own. Noted on disk: whoever claims the leg after this process has ended is told as well. */
+  noteFailedFlush(): void {
+    const wasSound = this.#leg.isSound;
+    this.#leg.noteFailedFlush();
+    if (wasSound) this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
   }
 
   /** Disk I/O of a client's operation has ended. */
@@ -203,7 +210,7 @@ export class LegIo {
     }
     if (result < 0) leg.noteFailure();
     if (kind === OperationKind.FLUSH) {
-      if (result < 0) leg.noteFailedFlush();
+      if (result < 0) this.noteFailedFlush();
       else if (operations.extra[operation] === leg.failedFlushCount) leg.hasFlushedSince = true;
       if (isLive) leg.send(connection, MessageType.ACK, operations.requestId[operation], result);
       operations.free(operation);

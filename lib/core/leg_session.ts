@@ -292,14 +292,14 @@ export class LegSession {
 
   /** A flush that a record waits for is done, or one of a claim or at a session's end. */
   sessionFlushed(operation: number, result: number): void {
-    if (result < 0) this.#leg.noteFailedFlush();
+    if (result < 0) this.#io.noteFailedFlush();
     if (operation === this.#recordFlush) return this.#recordFlushed(result);
     if (!this.#flushes.ended(operation)) return;
     const claim = this.#pendingClaim;
     if (claim?.stage === "flush") {
       if (result < 0) this.#failClaim("io-error", `The disk could not be flushed (${result})`);
       else {
-        this.#leg.isStable = this.#leg.isWhole;
+        this.#leg.isStable = this.#leg.isSound;
         this.#leg.promisedGeneration = claim.claim.generation;
         this.#leg.promisedTo = claim.claim.clientUuid;
         claim.stage = "record";
@@ -311,7 +311,7 @@ export class LegSession {
         this.#detach.stage = "pages";
         this.advance();
       }
-    } else if (result === 0 && this.#leg.session === null && this.#leg.isWhole && !this.#leg.isStable) {
+    } else if (result === 0 && this.#leg.session === null && this.#leg.isSound && !this.#leg.isStable) {
       this.#leg.isStable = true;
       this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
     }

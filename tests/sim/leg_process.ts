@@ -118,12 +118,15 @@ export class LegProcess extends Process {
     if (wasAlive) {
       this.disk.tearAll(isStory ? null : world.prng);
       // A record that was on its way may have landed: from now on it counts, confirmed or not.
-      world.losses.recordLanded(this.legIndex, peekRecord(this.disk, world.layout.epochOffset).shared);
+      const { shared, isStable, bootId } = peekRecord(this.disk, world.layout.epochOffset);
+      world.losses.recordLanded(this.legIndex, shared);
       this.#waitingMetadata.length = 0;
       this.end(power);
       this.core = null;
       this.caretaker = null;
       world.losses.processEnded(this.legIndex);
+      // A flush of its has failed, and it says so: it is no better than one that has lost power.
+      if (world.plan.bootsAreKnown && !isStable && bootId === "") world.losses.evidenceLost(this.legIndex);
     }
     if (power) {
       this.disk.losePower(isStory ? null : world.prng);

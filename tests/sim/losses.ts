@@ -46,7 +46,8 @@ export class Losses {
 
   /**
    * A record is on the disk of leg `legIndex`, which may be down. If it takes members out of the set, what was acked before it was sent must
-   * not depend on those any more: it cannot be lost.
+   * not depend on those any more: it cannot be lost. Not yet so where this leg is a member only by a record that has not reached
+   * all who were members before: the pool may start from those without it.
    */
   recordLanded(legIndex: number, shared: SharedEpoch): void {
     this.#onDisk[legIndex] = shared;
@@ -58,6 +59,7 @@ export class Losses {
     if (tick === undefined || (shared.inSyncMask & (1 << legIndex)) === 0) return;
     // Of a client that has been superseded: another one's writes do not depend on it.
     if (compareRank(shared, this.newest) < 0) return;
+    if (this.#mayStartWithout(legIndex, shared)) return;
     this.#dropTicks.delete(key);
     this.#world.application.noteOldestRead();
     this.#world.oracle.ackFlush(tick);
@@ -104,7 +106,7 @@ export class Losses {
     this.#judge();
   }
 
-  /** A leg that is down can no longer say what it had under way: another that has less may be taken for the good copy. */
+  /** A leg that is down can no longer say what it had under way, or that it has all of it: another that has less may be taken for the good copy. */
   evidenceLost(legIndex: number): void {
     this.powerLost(legIndex);
   }
@@ -127,6 +129,14 @@ export class Losses {
     return this.#onDisk.some((shared) =>
       shared !== undefined && shared.historyId === own.historyId && compareRank(shared, own) > 0 &&
       (shared.inSyncMask & (1 << legIndex)) === 0 && this.#isOnAllMembers(shared)
+    );
+  }
+
+  /** Whether a record before `shared` is in force that leg `legIndex` is no member of. */
+  #mayStartWithout(legIndex: number, shared: SharedEpoch): boolean {
+    return this.#onDisk.some((older) =>
+      older !== undefined && older.historyId === shared.historyId && compareRank(older, shared) < 0 &&
+      (older.inSyncMask & (1 << legIndex)) === 0 && this.#isOnAllMembers(older)
     );
   }
 
