@@ -27,6 +27,14 @@ interface Left {
   readonly lossCount: number;
 }
 
+/** A write, or one of zeroes, as `Oracle.beginWrite` takes it. */
+interface Write {
+  readonly firstSector: number;
+  readonly sectorCount: number;
+  readonly firstValue: number;
+  readonly invoke: number;
+}
+
 /** See the module comment. */
 export class Histories {
   readonly #world: World;
@@ -36,6 +44,8 @@ export class Histories {
   /** By history that was not served yet: what the disks held from which it was founded, once for each try. */
   readonly #founders = new Map<string, Int32Array[]>();
   #lastFounding = "";
+  /** By history: writes of clients that served it for a moment and were ended. */
+  readonly #strays = new Map<string, Write[]>();
 
   constructor(world: World, first: SharedEpoch) {
     this.#world = world;
@@ -78,6 +88,8 @@ export class Histories {
     if (this.isServed(shared)) return shared;
     if (client !== world.client) {
       world.note(`${client.name} serves another history: its operator ends it`);
+      // For a moment it has served: what it had waiting may be on its way.
+      this.#strays.set(shared.historyId, [...this.#strays.get(shared.historyId) ?? [], ...waitingWrites(client)]);
       return null;
     }
     // A story knows what it does.
@@ -97,11 +109,13 @@ export class Histories {
   #found(client: ClientProcess, shared: SharedEpoch, members: number[]): void {
     const { legs, oracle } = this.#world;
     const founders = this.#founders.get(shared.historyId) ?? [];
+    const strays = this.#takeStrays();
     for (const index of members) {
       const { disk, name } = legs[index];
       for (let sector = 0; sector < oracle.sectorCount; sector++) {
         const value = disk.current[sector];
         if (founders.some((held) => held[sector] === value)) continue;
+        if (strays.some((stray) => writes(stray, sector, value))) continue;
         throw new Violation(
           "histories",
           `a history begins in which sector ${sector} of ${name} holds ${
@@ -111,23 +125,40 @@ export class Histories {
         );
       }
     }
-    const waiting = new Set([...client.inFlight.values()].map(({ invoke }) => invoke));
     const disks = members.map((index) => legs[index].disk);
     oracle.found(
       (sector) => disks.map(({ current }) => current[sector]),
       (sector) => disks.map(({ stable }) => stable[sector]),
-      waiting,
+      new Set([...waitingWrites(client), ...strays].map(({ invoke }) => invoke)),
     );
+  }
+
+  /** Those of the history that is served from now on. */
+  #takeStrays(): Write[] {
+    const strays = this.#strays.get(this.#served) ?? [];
+    this.#strays.delete(this.#served);
+    return strays;
   }
 
   /** One that was left is served again: all in it is as it was then. */
   #return(client: ClientProcess, left: Left): void {
     const { losses, oracle } = this.#world;
     oracle.restore(left.state);
-    for (const { kind, firstSector, sectorCount, firstValue, invoke } of client.inFlight.values()) {
-      if (kind === RequestKind.READ || kind === RequestKind.FLUSH) continue;
+    for (const { firstSector, sectorCount, firstValue, invoke } of [...waitingWrites(client), ...this.#takeStrays()]) {
       oracle.beginWrite(firstSector, sectorCount, firstValue, invoke);
     }
     if (losses.count !== left.lossCount) oracle.losePower();
   }
+}
+
+/** What a client has been asked to write, and has not answered. */
+function waitingWrites({ inFlight }: ClientProcess): Write[] {
+  return [...inFlight.values()]
+    .filter(({ kind }) => kind !== RequestKind.READ && kind !== RequestKind.FLUSH)
+    .map(({ firstSector, sectorCount, firstValue, invoke }) => ({ firstSector, sectorCount, firstValue, invoke }));
+}
+
+function writes({ firstSector, sectorCount, firstValue }: Write, sector: number, value: number): boolean {
+  const at = sector - firstSector;
+  return at >= 0 && at < sectorCount && value === (firstValue === 0 ? 0 : firstValue + at);
 }
