@@ -39,7 +39,7 @@ export function defineServe(host: CommandHost) {
     .description(
       "Runs a storage node: keeps legs of pools on files and block devices of this machine, in the foreground. " +
         'Prints "ready ADDRESS" on standard output once it listens, and tells systemd (sd_notify). SIGTERM or Ctrl-C ' +
-        "stops it in an orderly way.",
+        "stops it: what its clients wrote is flushed first, for up to 20 s; a second signal ends it at once.",
     )
     .option("--state <dir>", "directory for the node's identity and the list of its legs (required)")
     .option(

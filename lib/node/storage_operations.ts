@@ -25,10 +25,14 @@ import type { PlainError, WorkerReport, WorkerRequest } from "./worker_messages.
 /** Share of the buffer memory that one client may have in flight: what several clients and resyncs may take together. */
 const CREDIT_DIVISOR = 4;
 
+/** How long a node that is to end waits for its devices. */
+const STOP_LIMIT_MS = 20_000;
+
 /** A leg that leaves service once its device is quiet. */
 interface Closing {
   readonly driver: LegDriver;
-  readonly requestId: number;
+  /** Who waits for it; null for the end of the node. */
+  readonly requestId: number | null;
   /** Its connections have ended, and with them its session. */
   isAlone: boolean;
 }
@@ -51,6 +55,8 @@ export class StorageOperations {
   readonly #bootId = readBootId();
   readonly #facts: StorageFacts;
   #closing: Closing[] = [];
+  /** When the node ends at the latest; Infinity while it is not to. */
+  #stopAtMs = Infinity;
 
   constructor(
     worker: StorageWorker,
@@ -67,6 +73,7 @@ export class StorageOperations {
   /** Answers now, or later from `afterTurn`. What goes wrong is told, never thrown. */
   handle({ id, op, request }: WorkerRequest): void {
     try {
+      if (this.#stopAtMs !== Infinity) throw new ControlError("refused", "The node is stopping");
       if (op === "leg.close") this.#closeLeg(id, request);
       else if (op === "operator.begin") this.#beginOperator(id, request.pool);
       else if (op === "operator.ask") this.#askOperator(id, request);
@@ -74,6 +81,27 @@ export class StorageOperations {
     } catch (error) {
       this.#report({ kind: "response", id, error: plainError(error) });
     }
+  }
+
+  /**
+   * The node is to end. Its legs leave service: their clients go on elsewhere at once, and what they acked is flushed and noted to be on stable
+   * storage, so that the end of the machine takes nothing with it.
+   */
+  stop(): void {
+    if (this.#stopAtMs !== Infinity) return;
+    this.#stopAtMs = this.#reactor.nowMs + STOP_LIMIT_MS;
+    this.#worker.turnAway();
+    for (const driver of [...this.#worker.drivers]) this.#retire(driver, null);
+  }
+
+  /** Whether it may: all legs are quiet, or a device has not answered for too long. */
+  get isStopped(): boolean {
+    return this.#stopAtMs !== Infinity && (this.#closing.length === 0 || this.#reactor.nowMs >= this.#stopAtMs);
+  }
+
+  /** When the next turn has to end at the latest. */
+  get deadlineMs(): number {
+    return this.#stopAtMs;
   }
 
   /** Legs that are to be closed and have become quiet. */
@@ -92,8 +120,21 @@ export class StorageOperations {
     this.#closing = this.#closing.filter((closing) => !quiet.includes(closing));
     for (const { driver, requestId } of quiet) {
       driver.close();
-      this.#report({ kind: "response", id: requestId, result: {} });
+      if (requestId !== null) this.#report({ kind: "response", id: requestId, result: {} });
     }
+    if (this.#closing.length > 0 && this.isStopped) {
+      for (const { driver } of this.#closing) {
+        const message =
+          `"${driver.path}" has not answered for ${STOP_LIMIT_MS / 1000} s: what it was not made to flush is ` +
+          "lost if the machine goes down now";
+        this.#worker.reportEvent(driver, { level: "warning", name: "leg-not-flushed", message });
+      }
+    }
+  }
+
+  #retire(driver: LegDriver, requestId: number | null): void {
+    this.#worker.removeLeg(driver);
+    this.#closing.push({ driver, requestId, isAlone: false });
   }
 
   // deno-lint-ignore no-explicit-any -- main has validated the arguments of each operation
@@ -201,8 +242,7 @@ export class StorageOperations {
         `The pool is attached by ${session.clientName}. Detach it first, or use --force`,
       );
     }
-    this.#worker.removeLeg(driver);
-    this.#closing.push({ driver, requestId, isAlone: false });
+    this.#retire(driver, requestId);
   }
 
   #legs(wanted: (driver: LegDriver) => boolean): LegStatus[] {

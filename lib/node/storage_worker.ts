@@ -3,22 +3,23 @@
  *
  * Promises: a peer's bytes never end it; a frame is handed to a leg only from a connection whose HELLO named that leg;
  * payloads that others wait for (pulled data, control) find memory even when clients fill the rest.
- * Operators' requests are not answered here: they go to the main isolate and their replies come back by mailbox.
+ * Operators' frames are in operator_frames.ts.
  *
  * @module
  */
 
-import { Message, MessageType } from "../wire/message.ts";
-import type { Hello, Refusal, Welcome } from "../wire/bodies.ts";
+import { type Message, MessageType } from "../wire/message.ts";
+import type { Hello } from "../wire/bodies.ts";
 import type { CoreEvent } from "../core/output.ts";
 import { GatherTime } from "../io/gather_time.ts";
 import type { Reactor } from "../io/reactor.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { Transport, TransportHandler } from "../transport/transport.ts";
-import { bodyKind, encodeBody, parseBody } from "../wire/body_codec.ts";
+import { bodyKind, parseBody } from "../wire/body_codec.ts";
 import { answerOffer, OUR_DIALECT } from "../wire/negotiate.ts";
 import type { LegDriver, LegHost } from "./leg_driver.ts";
 import { ConnectionRole, ConnectionTable } from "./connection_table.ts";
+import { CONTROL_PAYLOAD_LIMIT_BYTES, OperatorFrames, type OperatorFramesHost } from "./operator_frames.ts";
 import type { ControlReply, WorkerReport } from "./worker_messages.ts";
 
 /** A connection that has not introduced itself after this long is closed. */
@@ -29,10 +30,6 @@ const CONTROL_IDLE_LIMIT_MS = 300_000;
 const SWEEP_MS = 2_000;
 /** Most connections at once; more are turned away, so that strangers cannot use up memory. */
 const OPEN_LIMIT = 256;
-/** Requests of one operator that may wait for an answer; the main isolate keeps them in memory. */
-const CONTROL_PENDING_LIMIT = 16;
-/** Largest control payload: an operator's or a peer's JSON. */
-const CONTROL_PAYLOAD_LIMIT_BYTES = 1 << 20;
 /** Largest payload of a connection that has not introduced itself. */
 const HELLO_LIMIT_BYTES = 4096;
 /** Share of the pool, at most, that is kept for pulled data and control frames: 1 / 8. */
@@ -44,19 +41,20 @@ const REFUSE = -2;
 const NO_BYTES = new Uint8Array(0);
 
 /** The data plane. `attachTransport` and `addLeg` complete it. */
-export class StorageWorker implements TransportHandler, LegHost {
+export class StorageWorker implements TransportHandler, LegHost, OperatorFramesHost {
   readonly pool: BufferPool;
   transport!: Transport;
   readonly #reactor: Reactor;
   readonly #report: (report: WorkerReport) => void;
-  readonly #instance: string;
   readonly #drivers: LegDriver[] = [];
   readonly #connections = new ConnectionTable();
-  readonly #reply = new Message();
+  readonly #operators: OperatorFrames;
   readonly #ordinaryLimitBytes: number;
   readonly #gatherTime = new GatherTime();
   #nextSweepMs = Infinity;
   #openCount = 0;
+  /** See `turnAway`. */
+  #turnsAway = false;
   /** Memory was given back since those who wait for it were last asked. */
   #memoryFreed = false;
   /** A read or a connection waits for memory. */
@@ -67,8 +65,8 @@ export class StorageWorker implements TransportHandler, LegHost {
   constructor(reactor: Reactor, pool: BufferPool, instance: string, report: (report: WorkerReport) => void) {
     this.#reactor = reactor;
     this.pool = pool;
-    this.#instance = instance;
     this.#report = report;
+    this.#operators = new OperatorFrames(this, this.#connections, instance, report);
     this.#ordinaryLimitBytes = pool.totalBytes - Math.floor(pool.totalBytes / RESERVE_DIVISOR);
   }
 
@@ -95,6 +93,14 @@ export class StorageWorker implements TransportHandler, LegHost {
     driver.operator?.abandon();
     for (let connection = 0; connection < this.#connections.limit; connection++) {
       if (this.#connections.driver(connection) === driver) this.transport.close(connection);
+    }
+  }
+
+  /** From now on whoever connects is sent away, and so is who has not said yet what it wants. */
+  turnAway(): void {
+    this.#turnsAway = true;
+    for (let connection = 0; connection < this.#connections.limit; connection++) {
+      if (this.#connections.role(connection) === ConnectionRole.STRANGER) this.transport.close(connection);
     }
   }
 
@@ -236,7 +242,7 @@ export class StorageWorker implements TransportHandler, LegHost {
 
   onAccepted(connection: number, _listener: number, _peerAddress: string): void {
     this.#noteOpen(connection, ConnectionRole.STRANGER, null, -1);
-    if (this.#openCount > OPEN_LIMIT) this.transport.close(connection);
+    if (this.#turnsAway || this.#openCount > OPEN_LIMIT) this.transport.close(connection);
   }
 
   onConnected(connection: number): void {
@@ -303,7 +309,7 @@ export class StorageWorker implements TransportHandler, LegHost {
         this.#legMessage(connection, this.#connections.driver(connection)!, message, slot);
         return;
       case ConnectionRole.CONTROL:
-        this.#controlMessage(connection, message, slot);
+        this.#operators.message(connection, message, slot);
         return;
       case ConnectionRole.STRANGER:
         this.#hello(connection, message, slot);
@@ -376,14 +382,17 @@ export class StorageWorker implements TransportHandler, LegHost {
     const parsed = parseBody(message.type, bytes);
     if (slot >= 0) this.freeSlot(slot);
     if (parsed.ok) return parsed.body;
-    this.#refuse(connection, message.requestId, { code: "bad-request", message: parsed.message });
+    this.#operators.refuse(connection, message.requestId, { code: "bad-request", message: parsed.message });
     return undefined;
   }
 
   #hello(connection: number, message: Message, slot: number): void {
     if (message.type !== MessageType.HELLO) {
       if (slot >= 0) this.freeSlot(slot);
-      this.#refuse(connection, message.requestId, { code: "bad-request", message: "The first frame is not HELLO" });
+      this.#operators.refuse(connection, message.requestId, {
+        code: "bad-request",
+        message: "The first frame is not HELLO",
+      });
       return;
     }
     const requestId = message.requestId;
@@ -392,18 +401,18 @@ export class StorageWorker implements TransportHandler, LegHost {
     const hello = body as Hello;
     const agreement = answerOffer(OUR_DIALECT, hello);
     if (!agreement.ok) {
-      this.#refuse(connection, requestId, { code: agreement.code, message: agreement.message });
+      this.#operators.refuse(connection, requestId, { code: agreement.code, message: agreement.message });
       return;
     }
     if (hello.role === "control") {
       this.#connections.become(connection, ConnectionRole.CONTROL, null);
-      this.#welcomeOperator(connection, requestId, agreement.protocol, agreement.features);
+      this.#operators.welcome(connection, requestId, agreement.protocol, agreement.features);
       return;
     }
     const driver = this.#drivers.find((each) => each.poolUuid === hello.poolUuid && each.legIndex === hello.legIndex);
     if (driver === undefined) {
       const poolKnown = this.#drivers.some((each) => each.poolUuid === hello.poolUuid);
-      this.#refuse(connection, requestId, {
+      this.#operators.refuse(connection, requestId, {
         code: poolKnown ? "unknown-leg" : "unknown-pool",
         message:
           `This node does not serve leg ${hello.legIndex} of the pool: its disk cannot be opened, or it was never here; ` +
@@ -415,74 +424,12 @@ export class StorageWorker implements TransportHandler, LegHost {
     driver.hello(this.#connections.keys.keyOf(connection), requestId, hello);
   }
 
-  #welcomeOperator(connection: number, requestId: number, protocol: number, features: number): void {
-    const welcome: Welcome = {
-      protocol,
-      features,
-      instance: this.#instance,
-      creditRequests: CONTROL_PENDING_LIMIT,
-      creditBytes: CONTROL_PAYLOAD_LIMIT_BYTES,
-    };
-    const message = this.#reply.reset(MessageType.WELCOME);
-    message.requestId = requestId;
-    this.#send(connection, message, encodeBody(message.type, welcome));
-  }
-
-  #refuse(connection: number, requestId: number, refusal: Refusal): void {
-    const message = this.#reply.reset(MessageType.REFUSE);
-    message.requestId = requestId;
-    this.#send(connection, message, encodeBody(message.type, refusal));
-  }
-
-  #controlMessage(connection: number, message: Message, slot: number): void {
-    if (message.type === MessageType.PING) {
-      const requestId = message.requestId;
-      const pong = this.#reply.reset(MessageType.PONG);
-      pong.requestId = requestId;
-      this.#send(connection, pong, null);
-      return;
-    }
-    if (message.type !== MessageType.CONTROL_REQUEST || slot < 0) {
-      if (slot >= 0) this.freeSlot(slot);
-      this.#refuse(connection, message.requestId, {
-        code: "bad-request",
-        message: "An operator sends CONTROL_REQUEST",
-      });
-      return;
-    }
-    if (this.#connections.pendingCount(connection) >= CONTROL_PENDING_LIMIT) {
-      this.freeSlot(slot);
-      const text = `At most ${CONTROL_PENDING_LIMIT} requests may wait for an answer`;
-      this.#refuse(connection, message.requestId, { code: "busy", message: text });
-      return;
-    }
-    this.#connections.addPending(connection, 1);
-    const text = new TextDecoder().decode(this.pool.bytes(slot).slice(0, message.payloadLength));
-    this.freeSlot(slot);
-    this.#report({
-      kind: "control",
-      key: this.#connections.keys.keyOf(connection),
-      requestId: message.requestId,
-      text,
-    });
-  }
-
-  /** Sends an operator the main isolate's reply, unless the operator has gone meanwhile. */
+  /** Sends the main isolate's reply to an operator. */
   sendControlReply(reply: ControlReply): void {
-    const connection = this.#connections.keys.connectionOf(reply.key);
-    if (connection === -1) return;
-    this.#connections.addPending(connection, -1);
-    const message = this.#reply.reset(MessageType.CONTROL_REPLY);
-    message.requestId = reply.requestId;
-    let payload = new TextEncoder().encode(JSON.stringify(reply.reply));
-    if (payload.length > CONTROL_PAYLOAD_LIMIT_BYTES) {
-      const error = { code: "internal", message: "The answer is too long for one frame; ask for less at a time" };
-      payload = new TextEncoder().encode(JSON.stringify({ ok: false, error }));
-    }
-    this.#send(connection, message, payload);
+    this.#operators.reply(reply);
   }
 
-  #send(connection: number, message: Message, payload: Uint8Array | null): void {
+  sendFrame(connection: number, message: Message, payload: Uint8Array | null): void {
     this.#hasSent = true;
     this.transport.sendBytes(connection, message, payload);
   }

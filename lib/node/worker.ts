@@ -105,17 +105,16 @@ function runStorage(start: StorageStart): void {
     hasAllAddresses: start.hasAllAddresses,
     reach: { tcp: true, rdma: rdma !== null },
   }, report);
-  let isStopping = false;
   new MailboxReceiver(start.mailbox, reactor, (value) => {
     const message = value as MailboxMessage;
     if (message.kind === "request") operations.handle(message);
     else if (message.kind === "control-reply") worker.sendControlReply(message);
-    else isStopping = true;
+    else operations.stop();
   });
   worker.afterTurn();
   const turns = new Turns(reactor, worker, start.busyPoll);
-  while (!isStopping) {
-    turns.turn(worker.deadlineMs);
+  while (!operations.isStopped) {
+    turns.turn(Math.min(worker.deadlineMs, operations.deadlineMs));
     worker.afterTurn();
     operations.afterTurn();
   }

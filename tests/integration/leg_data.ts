@@ -5,17 +5,38 @@
  */
 
 import assert from "node:assert/strict";
+import { decodeEpochRecord } from "../../lib/disk_format/epoch_record.ts";
+import { BLOCK_BYTES, type EpochRecord, type Superblock } from "../../lib/disk_format/records.ts";
+import { pickTwin } from "../../lib/disk_format/twin.ts";
 import { decodeSuperblock } from "../../lib/disk_format/superblock.ts";
 import { runCommand } from "./cluster.ts";
 
 /** Where the data of a leg lies on its device, by its superblock. Throws when that is broken. */
 export async function legDataArea(path: string): Promise<{ dataOffset: number; sizeBytes: number }> {
-  // Deno's own file API wants every permission for files in /dev, so another program reads.
-  const output = await new Deno.Command("head", { args: ["--bytes=4096", path], stdout: "piped" }).output();
-  if (output.code !== 0) throw new Error(`${path} cannot be read`);
-  const result = decodeSuperblock(output.stdout, null);
+  return await readSuperblock(path);
+}
+
+/** The epoch record of a leg. Throws when both copies are broken. */
+export async function legRecord(path: string): Promise<EpochRecord> {
+  const { epochOffset } = await readSuperblock(path);
+  const bytes = (await readHead(path, epochOffset + 2 * BLOCK_BYTES)).subarray(epochOffset);
+  const copies = [bytes.subarray(0, BLOCK_BYTES), bytes.subarray(BLOCK_BYTES)];
+  const picked = pickTwin(copies[0], copies[1], decodeEpochRecord, null);
+  if (!picked.ok) throw new Error(`The epoch record of ${path} is broken: ${JSON.stringify(picked.first)}`);
+  return picked.value;
+}
+
+async function readSuperblock(path: string): Promise<Superblock> {
+  const result = decodeSuperblock(await readHead(path, BLOCK_BYTES), null);
   if (!result.ok) throw new Error(`The superblock of ${path} is broken: ${JSON.stringify(result)}`);
-  return { dataOffset: result.value.dataOffset, sizeBytes: result.value.sizeBytes };
+  return result.value;
+}
+
+/** Deno's own file API wants every permission for files in /dev, so another program reads. */
+async function readHead(path: string, byteCount: number): Promise<Uint8Array> {
+  const output = await new Deno.Command("head", { args: [`--bytes=${byteCount}`, path], stdout: "piped" }).output();
+  if (output.code !== 0) throw new Error(`${path} cannot be read`);
+  return output.stdout;
 }
 
 /** Throws unless the data areas of all `paths` are byte-identical; says where the first difference is. */
