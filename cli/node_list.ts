@@ -66,10 +66,11 @@ function nodesInConfig(text: string, path: string): string[] {
   const config = v.safeParse(configSchema, parsed);
   if (!config.success) {
     const issue = config.issues[0];
+    const at = v.getDotPath(issue) ?? "";
+    const what = issue.type === "strict_object" ? `has a key "${at}"` : `is wrong at "${at}": ${issue.message}`;
     throw new ControlError(
       "bad-request",
-      `The config file ${path} is wrong at "${v.getDotPath(issue) ?? ""}": ${issue.message}. ` +
-        `It holds e.g. nodes = ["127.0.0.1:7701"].`,
+      `The config file ${path} ${what}. It holds nothing but e.g. nodes = ["127.0.0.1:7701"].`,
     );
   }
   return canonical(config.output.nodes ?? []);

@@ -39,7 +39,7 @@ export function definePoolShow(host: CommandHost) {
 export async function runPoolShow(options: PoolShowOptions, terminal: Terminal): Promise<ExitCode> {
   const pool = await withNodes(options, (nodes, addresses) => findPool(options.pool, addresses, nodes));
   if (options.json) writeJson(terminal, poolAsJson(pool));
-  else terminal.out(renderPoolStatus(syncStatusOf(pool), null, painter(terminal.hasColor)));
+  else terminal.out(renderPoolStatus(syncStatusOf(pool), null, painter(terminal.hasColor), pool));
   return ExitCode.OK;
 }
 

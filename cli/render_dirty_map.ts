@@ -38,7 +38,7 @@ export function renderDirtyMap(report: DirtyMapReport, paint: Paint): string {
   if (report.runs.length > 0) {
     const rows = [["OFFSET", "LENGTH", "AT"]];
     for (const run of report.runs) {
-      rows.push([formatCount(run.offset), formatBytes(run.lengthBytes), formatShare(run.offset / sizeBytes)]);
+      rows.push([formatCount(run.offsetBytes), formatBytes(run.lengthBytes), formatShare(run.offsetBytes / sizeBytes)]);
     }
     text += "\n" + formatTable(rows, paint, { right: [0, 1, 2], indent: "  " });
     const rest = report.runCount - report.runs.length;

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { formatBytes } from "../lib/base/units.ts";
+import { formatBytes, formatDuration } from "../lib/base/units.ts";
 import type { ClientOperations } from "../lib/control/control_api.ts";
 import { removalOf } from "../lib/control/leg_changes.ts";
 import type { NodeFailure } from "../lib/control/node_connections.ts";
-import type { FoundPools } from "../lib/control/pool_lookup.ts";
+import type { FoundPool, FoundPools } from "../lib/control/pool_lookup.ts";
 import { type SyncStatus, syncStatusOf } from "../lib/control/sync_status.ts";
 import { formatCount, formatTable, hueOfState, type Paint } from "./paint.ts";
 import { formatMissing, headingOf, renderOrders, stateTextOf } from "./render_sync.ts";
@@ -16,10 +16,20 @@ import { formatMissing, headingOf, renderOrders, stateTextOf } from "./render_sy
 /** A client on this machine that has a pool attached. */
 export type AttachedClient = ClientOperations["client.status"]["result"];
 
-/** One pool in detail. */
-export function renderPoolStatus(sync: SyncStatus, client: AttachedClient | null, paint: Paint): string {
+/** One pool in detail; `made`: and what was fixed when it was created. */
+export function renderPoolStatus(
+  sync: SyncStatus,
+  client: AttachedClient | null,
+  paint: Paint,
+  made?: Pick<FoundPool, "chunkBytes" | "logicalBlockBytes" | "extentBytes" | "hotExtentCount" | "record">,
+): string {
   let text = headingOf(sync, paint);
   text += `  UUID         ${sync.poolUuid}\n`;
+  if (made !== undefined) {
+    text += `  blocks       logical ${formatBytes(made.logicalBlockBytes)}, chunk ${formatBytes(made.chunkBytes)}\n`;
+    text += `  intent log   ${formatCount(made.hotExtentCount)} extents of ${formatBytes(made.extentBytes)}\n`;
+    text += `  I/O timeout  ${formatDuration(made.record.ioTimeoutMs)}\n`;
+  }
   text += `  record       generation ${sync.generation}, epoch ${sync.epoch}, min-in-sync ${sync.minInSync}\n`;
   text += `  attached     ${client === null ? holderOf(sync) : renderClientLine(client)}\n\n`;
   const rows = [["LEG", "NODE", "STATE", "MISSING", "PATH"]];

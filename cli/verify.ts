@@ -54,11 +54,16 @@ export async function runVerify(options: VerifyOptions, terminal: Terminal): Pro
     const rateBytesPerSecond = options.rate ?? DEFAULT_RATE;
     await client.request("client.verify", { repair: options.repair ?? false, rateBytesPerSecond });
     const verify = await untilOver(client, options, terminal);
-    if (options.json) writeJson(terminal, { poolName, ...verify });
+    if (options.json) writeJson(terminal, { poolName, ...verifyAsJson(verify) });
     else terminal.out(renderVerify(poolName, verify));
     if (verify.state === "failed") throw new ControlError("refused", `The verify could not go on: ${verify.message}.`);
     return exitCodeOfVerify(verify);
   });
+}
+
+/** A verify for programs. */
+function verifyAsJson(verify: VerifySnapshot): Record<string, unknown> {
+  return { ...verify, told: verify.told.map(({ offset, ...difference }) => ({ offsetBytes: offset, ...difference })) };
 }
 
 /** What the outcome of a verify is as an exit code. */

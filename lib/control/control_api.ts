@@ -153,7 +153,7 @@ export interface NodeOperations {
       memoryBytes: number;
       buckets: number[];
       runCount: number;
-      runs: { offset: number; lengthBytes: number }[];
+      runs: { offsetBytes: number; lengthBytes: number }[];
     };
   };
   /** For every leg of the pool on this node. `rateBytesPerSecond` 0 lifts the limit. */

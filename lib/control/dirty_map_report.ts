@@ -16,7 +16,7 @@ type NodeDirtyMap = NodeOperations["pool.dirtyMap"]["result"];
 
 /** A stretch of the address space that a leg lacks. */
 export interface DirtyRun {
-  readonly offset: number;
+  readonly offsetBytes: number;
   readonly lengthBytes: number;
 }
 
@@ -137,14 +137,14 @@ export function mergeDirtyMaps(
 
 /** Union of several lists of runs: sorted, and touching ones joined. */
 function uniteRuns(lists: readonly (readonly DirtyRun[])[]): DirtyRun[] {
-  const sorted = lists.flat().sort((a, b) => a.offset - b.offset);
-  const united: { offset: number; lengthBytes: number }[] = [];
+  const sorted = lists.flat().sort((a, b) => a.offsetBytes - b.offsetBytes);
+  const united: { offsetBytes: number; lengthBytes: number }[] = [];
   for (const run of sorted) {
     const last = united.at(-1);
-    if (last !== undefined && run.offset <= last.offset + last.lengthBytes) {
-      last.lengthBytes = Math.max(last.lengthBytes, run.offset + run.lengthBytes - last.offset);
+    if (last !== undefined && run.offsetBytes <= last.offsetBytes + last.lengthBytes) {
+      last.lengthBytes = Math.max(last.lengthBytes, run.offsetBytes + run.lengthBytes - last.offsetBytes);
     } else {
-      united.push({ offset: run.offset, lengthBytes: run.lengthBytes });
+      united.push({ offsetBytes: run.offsetBytes, lengthBytes: run.lengthBytes });
     }
   }
   return united;

@@ -20,7 +20,7 @@ import {
 } from "./control_api.ts";
 import { isUuid } from "../base/uuid.ts";
 import { canonicalNodeAddress, type LegPlace, parseLegPlace } from "./node_address.ts";
-import type { NodeConnections } from "./node_connections.ts";
+import { doneBy, type NodeConnections } from "./node_connections.ts";
 import type { FoundPool } from "./pool_lookup.ts";
 
 /** Whoever serves the pool, and the pool as the nodes know it. */
@@ -61,7 +61,7 @@ export async function addLeg(
   const table = await tableOf(client);
   const node = await nodes.get(place.address);
   const legIndex = freeIndex(table);
-  const made = await existingLeg(node, pool, place.path);
+  const made = await doneBy(place.address, existingLeg(node, pool, place.path));
   if (made !== null && table.some((leg) => leg.legUuid === made.legUuid)) {
     const { legIndex: index } = table.find((leg) => leg.legUuid === made.legUuid) as ClientLegSnapshot;
     throw new ControlError(
@@ -81,7 +81,8 @@ export async function addLeg(
     legUuid = crypto.randomUUID();
     const tableUuids = table.map((leg) => leg.legUuid);
     const force = options.force || (made === null && await isLeftover(node, pool.poolUuid, tableUuids, place.path));
-    await node.request("leg.create", await planLeg(shapeOfPool(pool), place.path, legUuid, legIndex, force, node));
+    const plan = planLeg(shapeOfPool(pool), place.path, legUuid, legIndex, force, node);
+    await doneBy(place.address, plan.then((leg) => node.request("leg.create", leg)));
   }
   const { replacesIndex } = options;
   try {

@@ -20,7 +20,7 @@ import {
   shapeOfPool,
   tableOf,
 } from "./leg_changes.ts";
-import type { NodeConnections } from "./node_connections.ts";
+import { doneBy, type NodeConnections } from "./node_connections.ts";
 import { type FoundPool, noLegText } from "./pool_lookup.ts";
 
 /** A replacement that has begun. */
@@ -185,9 +185,9 @@ async function replaceCold(
   { legIndex, path, force, tableUuids, note }: ColdReplacement,
 ): Promise<Replacement> {
   const node = await nodes.get(address);
-  const isOurs = await isLeftover(node, shape.poolUuid, tableUuids, path);
-  const create = await planLeg(shape, path, crypto.randomUUID(), legIndex, force || isOurs, node);
-  await node.request("leg.replace", { ...create, replacesUuid: replacedUuid });
+  const isOurs = await doneBy(address, isLeftover(node, shape.poolUuid, tableUuids, path));
+  const create = await doneBy(address, planLeg(shape, path, crypto.randomUUID(), legIndex, force || isOurs, node));
+  await doneBy(address, node.request("leg.replace", { ...create, replacesUuid: replacedUuid }));
   const { poolUuid, poolName } = shape;
   const place = { poolUuid, poolName, legIndex, legUuid: create.legUuid, address, path };
   return { ...place, replacedIndex: legIndex, replacedUuid, way: "cold", isAlone: false, note };

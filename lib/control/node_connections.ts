@@ -84,3 +84,13 @@ function asControlError(error: unknown): ControlError {
   if (error instanceof ControlError) return error;
   return new ControlError("internal", error instanceof Error ? error.message : String(error));
 }
+
+/** What a node does for a command; what it refuses is told with where that was. */
+export async function doneBy<T>(address: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof ControlError) || error.message.includes(address)) throw error;
+    throw new ControlError(error.code, `On ${address}: ${error.message}`);
+  }
+}

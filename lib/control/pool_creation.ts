@@ -11,6 +11,7 @@
  * @module
  */
 
+import { formatBytes } from "../base/units.ts";
 import type { LegEntry, SharedEpoch } from "../disk_format/records.ts";
 import { ControlError, type LegCreate, type LegProbe } from "./control_api.ts";
 import { isLoopbackHost, parseNodeAddress } from "./node_address.ts";
@@ -79,7 +80,7 @@ export async function createPool(
       path: request.path,
       isInSync: (shared.inSyncMask >> legIndex & 1) === 1,
     })),
-    warnings: warningsAbout(plan, shared),
+    warnings: warningsAbout(plan, shared, probes),
   };
 }
 
@@ -211,8 +212,13 @@ async function deleteLegs(plan: PoolPlan, requests: readonly LegCreate[], nodes:
   return left;
 }
 
-function warningsAbout(plan: PoolPlan, shared: SharedEpoch): string[] {
+function warningsAbout(plan: PoolPlan, shared: SharedEpoch, probes: readonly LegProbe[]): string[] {
   const warnings: string[] = [];
+  for (const [index, probe] of probes.entries()) {
+    if (probe.kind !== "file" || probe.sizeBytes === 0 || probe.sizeBytes >= plan.sizeBytes) continue;
+    const { address, path } = plan.legs[index];
+    warnings.push(`${path} on ${address} was a file of ${formatBytes(probe.sizeBytes)} and was made larger.`);
+  }
   if (new Set(plan.legs.map((leg) => leg.address)).size < plan.legs.length) {
     warnings.push("Some legs are on the same storage node: the loss of that node loses them together.");
   }

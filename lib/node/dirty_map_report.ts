@@ -28,14 +28,14 @@ export function dirtyMapReport(
     const end = Math.floor((i + 1) * chunkCount / bucketCount);
     buckets.push(bits.countRange(first, end - first));
   }
-  const runs: { offset: number; lengthBytes: number }[] = [];
+  const runs: { offsetBytes: number; lengthBytes: number }[] = [];
   let runCount = 0;
   for (let first = bits.next(0); first >= 0 && runCount < RUN_COUNT_LIMIT;) {
     const count = bits.runLength(first, chunkCount - first);
     runCount++;
     if (runs.length < request.maxRuns) {
-      const offset = first * chunkBytes;
-      runs.push({ offset, lengthBytes: Math.min(count * chunkBytes, sizeBytes - offset) });
+      const offsetBytes = first * chunkBytes;
+      runs.push({ offsetBytes, lengthBytes: Math.min(count * chunkBytes, sizeBytes - offsetBytes) });
     }
     first = first + count < chunkCount ? bits.next(first + count) : -1;
   }

@@ -6,12 +6,14 @@
  * @module
  */
 
+import { Errno } from "../../ffi/libc/errno.ts";
 import { ControlError, type LegStatus, type NodeOperations } from "../control/control_api.ts";
 import { Caretaker } from "../core/caretaker.ts";
 import { LegServer, type LoadedMapPage } from "../core/leg_server.ts";
 import type { Reach } from "../core/leg_addresses.ts";
 import { isWildcard } from "../control/node_address.ts";
 import { MAX_LEGS } from "../disk_format/records.ts";
+import { ListenFailed } from "../io/listen_socket.ts";
 import type { Reactor } from "../io/reactor.ts";
 import { DeviceFile, type LoadedLeg, loadLeg, StoreError } from "../store/leg_device.ts";
 import { openLegStore } from "../store/leg_store.ts";
@@ -167,7 +169,9 @@ export class StorageOperations {
       if (isNew) addresses.push(boundAddress);
       return boundAddress;
     } catch (error) {
-      throw new ControlError("in-use", (error as Error).message);
+      // What somebody else has may become free; an address that the machine does not have does not come by itself.
+      const isHopeless = error instanceof ListenFailed && error.result !== -Errno.EADDRINUSE;
+      throw new ControlError(isHopeless ? "refused" : "in-use", (error as Error).message);
     }
   }
 

@@ -129,7 +129,7 @@ Deno.test("verify finds what has rotted on a disk, and repairs it from the first
     const found = await cluster.brmr(["verify", "vol1", "--rate", "unlimited", "--json"]);
     assert.equal(found.code, 6, found.stderr);
     const [difference] = JSON.parse(found.stdout).told;
-    assert.deepEqual([difference.offset, difference.legMask, difference.sourceLegIndex], [1 << 20, 2, 0]);
+    assert.deepEqual([difference.offsetBytes, difference.legMask, difference.sourceLegIndex], [1 << 20, 2, 0]);
     const repaired = await cluster.brmr(["verify", "vol1", "--repair", "--rate", "unlimited"]);
     assert.equal(repaired.code, 7, repaired.stdout + repaired.stderr);
     assert.equal((await cluster.brmr(["verify", "vol1"])).code, 0);

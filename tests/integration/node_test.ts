@@ -31,6 +31,16 @@ async function expectCode(promise: Promise<unknown>, code: string): Promise<void
   });
 }
 
+Deno.test("an address that the machine does not have is refused, and not waited for", async () => {
+  await startWithoutPool(async (cluster) => {
+    const args = ["serve", "--state", `${cluster.directory}/other`, "--insecure", "--listen", "tcp://192.0.2.1:0"];
+    const refused = await cluster.brmr(args);
+    assert.equal(refused.code, 4, refused.stderr);
+    assert.match(refused.stderr, /no interface of this machine/);
+    assert.doesNotMatch(refused.stderr, /waiting-for-release/);
+  });
+});
+
 Deno.test("two storage nodes cannot share a state directory", async () => {
   await startWithoutPool(async (cluster) => {
     const state = `${cluster.directory}/state0`;

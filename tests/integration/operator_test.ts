@@ -125,7 +125,7 @@ Deno.test("verify without a client has the same exit codes, and other commands g
     const found = await slow;
     assert.equal(found.code, 6, found.stderr);
     const [difference] = JSON.parse(found.stdout).told;
-    assert.deepEqual([difference.offset, difference.legMask, difference.isMajority], [1 << 20, 2, true]);
+    assert.deepEqual([difference.offsetBytes, difference.legMask, difference.isMajority], [1 << 20, 2, true]);
     await cluster.expect(["leg", "undrain", "vol1", "2"]);
     await untilAtRest(cluster, "the undrained leg to be in sync", [0, 1, 2]);
     const repaired = await cluster.brmr(["verify", "vol1", "--repair", "--rate", "unlimited"]);

@@ -56,7 +56,7 @@ Deno.test("chooseNodes() says what is wrong with a config file", NOTHING, () => 
   refuses(() => chooseNodes({ config: "/absent" }, sources({}, {})), "not-found", /\/absent/);
   refuses(withFile("nodes = ["), "bad-request", /\/c is not TOML/);
   refuses(withFile("nodes = 5"), "bad-request", /wrong at "nodes"/);
-  refuses(withFile("node = []"), "bad-request", /wrong at "node"/);
+  refuses(withFile("node = []"), "bad-request", /has a key "node"/);
   refuses(withFile('nodes = ["x"]'), "bad-request", /HOST:PORT/);
 });
 

@@ -9,6 +9,7 @@ import {
   renderVerifyProgress,
 } from "../../../cli/render_leg.ts";
 import { exitCodeOfVerify } from "../../../cli/verify.ts";
+import type { SharedEpoch } from "../../../lib/disk_format/records.ts";
 import type { VerifySnapshot } from "../../../lib/core/snapshot.ts";
 import { renderCreatedPool, renderDeletedPool, renderPoolList } from "../../../cli/render_pool.ts";
 import { type AttachedClient, renderOverview, renderPoolStatus } from "../../../cli/render_status.ts";
@@ -104,6 +105,15 @@ Deno.test("a pool of one leg is whole and not redundant, and says so", () => {
   assert.match(text, /in sync, but there is only one leg/);
 });
 
+Deno.test("pool show: what was fixed when the pool was made", () => {
+  const record = { ioTimeoutMs: 30_000 } as SharedEpoch;
+  const made = { chunkBytes: 4096, logicalBlockBytes: 512, extentBytes: 1 << 20, hotExtentCount: 2048, record };
+  const text = renderPoolStatus(sync([leg(0), leg(1)]), null, PLAIN, made);
+  assert.match(text, /^ {2}blocks +logical 512 B, chunk 4 KiB$/m);
+  assert.match(text, /^ {2}intent log +2,048 extents of 1 MiB$/m);
+  assert.match(text, /^ {2}I\/O timeout +30 s$/m);
+});
+
 Deno.test("what an operator has made of a leg is in status as in sync-status, with the way back", () => {
   const limited = leg(1, { ...RESYNCING, isPaused: true, limitBytesPerSecond: 50 << 20 });
   const drained = leg(2, { state: "stale", isDrained: true });
@@ -155,7 +165,7 @@ function dirtyMap(change: Partial<DirtyMapReport> = {}): DirtyMapReport {
     memoryBytes: 33_000,
     buckets,
     runCount: 5,
-    runs: [{ offset: 0, lengthBytes: 4096 }, { offset: 146_800_640, lengthBytes: 41_943_040 }],
+    runs: [{ offsetBytes: 0, lengthBytes: 4096 }, { offsetBytes: 146_800_640, lengthBytes: 41_943_040 }],
     toldBy: [0],
     ...change,
   };
@@ -173,7 +183,7 @@ Deno.test("dirty-map: nothing missing, and a leg that lacks all of a small pool"
     dirtyChunks: 256,
     dirtyBytes: 1 << 20,
     runCount: 1,
-    runs: [{ offset: 0, lengthBytes: 1 << 20 }],
+    runs: [{ offsetBytes: 0, lengthBytes: 1 << 20 }],
     buckets: new Array<number>(mapColumns(40) * MAP_ROWS).fill(2),
   });
   assertGolden("dirty_map_full.txt", renderDirtyMap(small, PLAIN));

@@ -97,6 +97,7 @@ Deno.test("an empty file counts as new, a filled one does not", NOTHING, async (
     cluster.nodes[1].probes.set("/data/b.img", { kind: "file", sizeBytes, found: null });
     const created = await cluster.with((nodes) => createPool(plan(), nodes, sources()));
     assert.equal(created.legs[1].isInSync, isInSync);
+    assert.equal(/b\.img.*was a file of 4 KiB and was made larger/.test(created.warnings.join()), !isInSync);
   }
 });
 

@@ -133,7 +133,7 @@ Deno.test("a failed resync leaves the leg stale with its reason, at no rate", NO
   ]);
 });
 
-function map(buckets: number[], runs: { offset: number; lengthBytes: number }[], runCount = runs.length) {
+function map(buckets: number[], runs: { offsetBytes: number; lengthBytes: number }[], runCount = runs.length) {
   const dirtyBytes = runs.reduce((sum, run) => sum + run.lengthBytes, 0);
   return {
     legIndex: 2,
@@ -151,13 +151,13 @@ function map(buckets: number[], runs: { offset: number; lengthBytes: number }[],
 Deno.test("mergeDirtyMaps() unites runs: overlapping, touching and apart", NOTHING, () => {
   const merged = mergeDirtyMaps(
     [
-      map([2, 0], [{ offset: 0, lengthBytes: 8192 }, { offset: 65536, lengthBytes: 4096 }]),
-      map([1, 3], [{ offset: 4096, lengthBytes: 8192 }, { offset: 69632, lengthBytes: 4096 }]),
+      map([2, 0], [{ offsetBytes: 0, lengthBytes: 8192 }, { offsetBytes: 65536, lengthBytes: 4096 }]),
+      map([1, 3], [{ offsetBytes: 4096, lengthBytes: 8192 }, { offsetBytes: 69632, lengthBytes: 4096 }]),
     ],
     2,
     10,
   );
-  assert.deepEqual(merged.runs, [{ offset: 0, lengthBytes: 12288 }, { offset: 65536, lengthBytes: 8192 }]);
+  assert.deepEqual(merged.runs, [{ offsetBytes: 0, lengthBytes: 12288 }, { offsetBytes: 65536, lengthBytes: 8192 }]);
   assert.equal(merged.dirtyBytes, 20480);
   assert.equal(merged.dirtyChunks, 5);
   assert.equal(merged.runCount, 2);
@@ -165,7 +165,7 @@ Deno.test("mergeDirtyMaps() unites runs: overlapping, touching and apart", NOTHI
 });
 
 Deno.test("mergeDirtyMaps() takes the larger count when not all runs are listed", NOTHING, () => {
-  const one = map([9], [{ offset: 0, lengthBytes: 4096 }], 7);
+  const one = map([9], [{ offsetBytes: 0, lengthBytes: 4096 }], 7);
   const merged = mergeDirtyMaps([{ ...one, dirtyBytes: 40960, dirtyChunks: 10 }, map([1], [])], 1, 10);
   assert.equal(merged.dirtyBytes, 40960);
   assert.equal(merged.runCount, 7);
@@ -179,18 +179,18 @@ Deno.test("mergeDirtyMaps() equals a slow union on random maps", NOTHING, () => 
     const maps = Array.from({ length: 1 + random(3) }, () => {
       const chunks = new Set(Array.from({ length: random(12) }, () => random(20)));
       for (const chunk of chunks) union.add(chunk);
-      const runs: { offset: number; lengthBytes: number }[] = [];
+      const runs: { offsetBytes: number; lengthBytes: number }[] = [];
       for (const chunk of [...chunks].sort((a, b) => a - b)) {
         const last = runs.at(-1);
-        if (last !== undefined && last.offset + last.lengthBytes === chunk * 4096) last.lengthBytes += 4096;
-        else runs.push({ offset: chunk * 4096, lengthBytes: 4096 });
+        if (last !== undefined && last.offsetBytes + last.lengthBytes === chunk * 4096) last.lengthBytes += 4096;
+        else runs.push({ offsetBytes: chunk * 4096, lengthBytes: 4096 });
       }
       return map([chunks.size], runs);
     });
     const merged = mergeDirtyMaps(maps, 1, 100);
     assert.equal(merged.dirtyChunks, union.size);
     const listed = merged.runs.flatMap((run) =>
-      Array.from({ length: run.lengthBytes / 4096 }, (_, i) => run.offset / 4096 + i)
+      Array.from({ length: run.lengthBytes / 4096 }, (_, i) => run.offsetBytes / 4096 + i)
     );
     assert.deepEqual(listed, [...union].sort((a, b) => a - b));
   }
@@ -202,7 +202,7 @@ Deno.test("gatherDirtyMaps() asks the in-sync legs about the others", NOTHING, a
   cluster.nodes.forEach((node, index) =>
     node.handlers.set("pool.dirtyMap", (request) => {
       asked.push([index, request.legIndex]);
-      return map([1, 0], [{ offset: index * 4096, lengthBytes: 4096 }]);
+      return map([1, 0], [{ offsetBytes: index * 4096, lengthBytes: 4096 }]);
     })
   );
   const gather = (legIndex?: number) =>
@@ -214,7 +214,7 @@ Deno.test("gatherDirtyMaps() asks the in-sync legs about the others", NOTHING, a
   assert.deepEqual(asked, [[0, 2], [1, 2]]);
   assert.equal(report.legIndex, 2);
   assert.deepEqual(report.toldBy, [0, 1]);
-  assert.deepEqual(report.runs, [{ offset: 0, lengthBytes: 8192 }]);
+  assert.deepEqual(report.runs, [{ offsetBytes: 0, lengthBytes: 8192 }]);
   // A member of the set is not asked about itself.
   assert.deepEqual((await gather(1))[0].toldBy, [0]);
   await assert.rejects(gather(5), (error) => error instanceof ControlError && error.code === "not-found");

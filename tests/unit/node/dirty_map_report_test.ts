@@ -25,12 +25,12 @@ Deno.test("dirtyMapReport() counts buckets, runs and bytes as a slow count does"
       assert.equal(report.dirtyBytes, chunks.size * 4096 - last);
       assert.equal(report.buckets.length, Math.min(buckets, chunkCount));
       assert.equal(report.buckets.reduce((sum, count) => sum + count, 0), chunks.size);
-      const runs: { offset: number; lengthBytes: number }[] = [];
+      const runs: { offsetBytes: number; lengthBytes: number }[] = [];
       for (let chunk = 0; chunk < chunkCount; chunk++) {
         if (!chunks.has(chunk)) continue;
         const lengthBytes = Math.min(4096, sizeBytes - chunk * 4096);
         if (chunks.has(chunk - 1)) runs[runs.length - 1].lengthBytes += lengthBytes;
-        else runs.push({ offset: chunk * 4096, lengthBytes });
+        else runs.push({ offsetBytes: chunk * 4096, lengthBytes });
       }
       assert.equal(report.runCount, runs.length);
       assert.deepEqual(report.runs, runs.slice(0, maxRuns));
