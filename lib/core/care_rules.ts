@@ -53,6 +53,8 @@ export function isCareDone(pool: ClientContext): boolean {
   for (const link of pool.links) {
     if (link === null || (pool.inSyncMask & (1 << link.legIndex)) !== 0) continue;
     if (link.state === "down" || link.state === "connecting") continue;
+    // One of another history is for an operator to decide about.
+    if (link.isRival) continue;
     if (pool.record?.legs[link.legIndex]?.isDrained !== true) return false;
   }
   return true;

@@ -10,7 +10,7 @@
  */
 
 import { assert } from "../base/assert.ts";
-import { COMPARE_KIND, RequestKind } from "./request_kind.ts";
+import { COMPARE_KIND, RequestFlag, RequestKind } from "./request_kind.ts";
 import type { Message } from "../wire/message.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import { OutputKind } from "./output.ts";
@@ -121,6 +121,8 @@ export class ClientIo implements VerifyIo {
       }
       // The last good copy is never given up: the request fails instead. What a repair is for has been read all the same.
       if (requests.isRepair[request] === 0) requests.status[request] = EIO;
+      // It may be the flush that failed, which was for what was acknowledged before as well.
+      if ((requests.flags[request] & RequestFlag.FUA) !== 0) this.#ownFlush.lost();
       this.#failure?.writeFailed();
       // That may have ended the session: then the request is held, and sent again under the next one.
       if (requests.find(message.requestId) !== request) return;
@@ -326,6 +328,11 @@ export class ClientIo implements VerifyIo {
     if (this.#window.stable <= this.#pool.watermark) return false;
     this.#internalFlush();
     return true;
+  }
+
+  /** See {@link OwnFlush.tookOver}. */
+  tookOver(): void {
+    this.#ownFlush.tookOver();
   }
 
   /** Whether the client's last flush of its own failed on every leg. */

@@ -179,6 +179,14 @@ export class ClientPool {
     return this.#io.verify.start(options.repair, options.rateBytesPerSecond);
   }
 
+  /**
+   * The pool is served to an application that a client before this one has served: its device was taken over. If what that client acknowledged may be
+   * lost, the next flush fails.
+   */
+  tookOver(): void {
+    this.#io.tookOver();
+  }
+
   /** Ends a verify early. */
   stopVerify(): void {
     this.#io.verify.stop();

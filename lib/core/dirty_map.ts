@@ -13,6 +13,10 @@ import { PAGE_BITS, SparseBitmap } from "../base/sparse_bitmap.ts";
 export class DirtyMap {
   /** Pages on disk count only when they carry this number. */
   incarnation: number;
+  /** What a chunk is in this incarnation when no page says otherwise. */
+  isDefaultDirty: boolean;
+  /** Counts the times that it started over: a page that was being saved then is one of before. */
+  life = 0;
   #bits: SparseBitmap;
   readonly #unsaved = new Set<number>();
   readonly #saving = new Set<number>();
@@ -22,6 +26,7 @@ export class DirtyMap {
 
   constructor(chunkCount: number, incarnation: number, dirty: boolean) {
     this.incarnation = incarnation;
+    this.isDefaultDirty = dirty;
     this.#bits = new SparseBitmap(chunkCount, dirty);
   }
 
@@ -32,11 +37,19 @@ export class DirtyMap {
   /** Starts over: a new incarnation, all clean or all dirty, with nothing on disk. */
   reset(incarnation: number, dirty: boolean): void {
     this.incarnation = incarnation;
+    this.isDefaultDirty = dirty;
+    this.life++;
     this.#bits = new SparseBitmap(this.#bits.bitCount, dirty);
     this.#unsaved.clear();
     this.#saving.clear();
     this.#checkpoint.clear();
     this.#checkpointSaving.clear();
+  }
+
+  /** Pages of this incarnation may be on disk that say too little: all is dirty, and every page is to be saved. */
+  distrust(): void {
+    this.#bits.set(0, this.#bits.bitCount);
+    for (let page = 0; page < this.#bits.pageCount; page++) this.#unsaved.add(page);
   }
 
   /** Marks chunks dirty. */
@@ -95,9 +108,9 @@ export class DirtyMap {
     return -1;
   }
 
-  /** The save of `page` under `incarnation` has ended. Returns whether the checkpoint waits, or has waited, for it. */
-  finishSave(page: number, incarnation: number, saved: boolean): boolean {
-    if (incarnation !== this.incarnation) return false;
+  /** The save of `page`, begun in `life`, has ended. Returns whether the checkpoint waits, or has waited, for it. */
+  finishSave(page: number, life: number, saved: boolean): boolean {
+    if (life !== this.life) return false;
     this.#saving.delete(page);
     if (!saved) this.#unsaved.add(page);
     const isAwaited = this.#checkpointSaving.delete(page);

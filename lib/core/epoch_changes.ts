@@ -4,10 +4,10 @@
  * @module
  */
 
-import { UUID_BYTES, writeUuid } from "../base/uuid.ts";
 import { compareRank, type LegEntry, type SharedEpoch } from "../disk_format/records.ts";
 import type { Grant } from "../wire/bodies.ts";
 import { decideForced, type ForceOrder, forceRiskText } from "./forced_start.ts";
+import { incarnationBefore, wholly } from "./incarnations.ts";
 import { bitCount, decideStart, indicesOf, type LegEvidence, type StartDecision } from "./start_rule.ts";
 
 /** A leg that has granted our claim. */
@@ -230,23 +230,4 @@ export function withLegUnknown(latest: SharedEpoch, unknownLeg: number): SharedE
     entry !== null && index === unknownLeg ? wholly(entry, true) : entry
   );
   return { ...latest, epoch: latest.epoch + 1, legs };
-}
-
-/**
- * Incarnations of a history that begins by force count from here on, and no other history's do: legs that have lived through one that is
- * given up may have pages on disk under any of its numbers, which must not be taken for those of a map that starts over.
- */
-function incarnationBefore(historyId: string): number {
-  const bytes = new Uint8Array(UUID_BYTES);
-  writeUuid(historyId, bytes, 0);
-  const view = new DataView(bytes.buffer);
-  const high = (view.getUint32(0) ^ view.getUint32(8)) & 0x7ffff;
-  const low = (view.getUint32(4) ^ view.getUint32(12)) >>> 0;
-  // Above all that begin elsewhere, and well below 2^53.
-  return 2 ** 51 + high * 2 ** 32 + low;
-}
-
-/** The entry with a new dirty map, all dirty or all clean. */
-function wholly(entry: LegEntry, dirty: boolean): LegEntry {
-  return { ...entry, mapIncarnation: entry.mapIncarnation + 1, mapDefaultDirty: dirty };
 }

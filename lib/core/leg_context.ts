@@ -14,6 +14,7 @@ import { type EpochRecord, MAX_LEGS, type SharedEpoch, type Superblock } from ".
 import { MessageType } from "../wire/message.ts";
 import { type Dialect, OUR_DIALECT } from "../wire/negotiate.ts";
 import { DirtyMap } from "./dirty_map.ts";
+import { FORCED_INCARNATIONS, latestIncarnation } from "./incarnations.ts";
 import { IntentLog } from "./intent_log.ts";
 import { type Reach, TCP_ONLY } from "./leg_addresses.ts";
 import { OperationTable } from "./operation_table.ts";
@@ -159,7 +160,10 @@ export class LegContext {
   /** Whether a flush has failed since the legs were equal last. */
   hasFailedFlush = false;
   failedFlushCount = 0;
-  /** Whether a flush of the client's that began after that has not failed. Its answer came after the other: who has heard it has heard both. */
+  /** The highest barrier of a flush that has arrived in this session, and what it was when one failed last. */
+  flushBarrier = 0;
+  failedBarrier = 0;
+  /** Whether a flush of the client's that began after that has not failed. Its answer came after the other: who has heard it has heard both, and says so by a watermark above {@link failedBarrier}. */
   hasFlushedSince = false;
   /** Whether, besides, all of it is on stable storage. */
   isStable: boolean;
@@ -292,11 +296,11 @@ export class LegContext {
 
   /**
    * This leg is equal to the other members: what it held against itself is void. A lost block of the intent log is written anew; a crash before
-   * that only has the leg made equal once more.
+   * that only has the leg made equal once more. `hasFailed`: its disk has failed something since it began to be made so.
    */
-  becameEqual(): void {
+  becameEqual(hasFailed = false): void {
     this.ownSuspects.clear(0, this.chunkCount);
-    this.hasFailedFlush = false;
+    if (!hasFailed) this.hasFailedFlush = false;
     if (!this.intentsLost) return;
     this.intentsLost = false;
     this.intents.rewriteAll();
@@ -313,27 +317,50 @@ export class LegContext {
     return true;
   }
 
-  /** Takes over the leg table of `shared`: a map whose incarnation is not ours starts over. */
-  adoptIncarnations(shared: SharedEpoch): void {
+  /**
+   * Takes over the leg table of `shared`: a map whose incarnation is not ours starts over. Returns whether one did of which pages may be on disk.
+   * `isOrder`: it comes with an order to resync, and not as a record of which this leg is a member.
+   */
+  adoptIncarnations(shared: SharedEpoch, isOrder = false): boolean {
     const own = shared.legs[this.legIndex]?.mapIncarnation ?? 0;
     if (own !== this.ownSuspects.incarnation) this.ownSuspects.reset(own, false);
+    let isDoubtful = false;
     for (let leg = 0; leg < MAX_LEGS; leg++) {
       const entry = shared.legs[leg] ?? null;
       const map = this.maps[leg];
       if (entry === null || leg === this.legIndex) {
         if (map !== null) this.mapResets++;
         this.maps[leg] = null;
-      } else if (map === null) {
-        this.mapResets++;
-        this.maps[leg] = new DirtyMap(this.chunkCount, entry.mapIncarnation, entry.mapDefaultDirty);
-      } else if (map.incarnation !== entry.mapIncarnation) {
-        map.reset(entry.mapIncarnation, entry.mapDefaultDirty);
-        this.mapResets++;
-      } else if ((shared.inSyncMask & (1 << leg)) !== 0 && map.bits.count > 0) {
-        // A map from before this leg was away: the record says that there is nothing left of it.
-        map.reset(entry.mapIncarnation, false);
+        continue;
       }
+      const { mapIncarnation, mapDefaultDirty } = entry;
+      const isOut = (shared.inSyncMask & (1 << leg)) === 0;
+      const isSame = map?.incarnation === mapIncarnation && (!isOut || map.isDefaultDirty === mapDefaultDirty);
+      if (map !== null && isSame) {
+        // A map from before this leg was away: the record says that there is nothing left of it.
+        if (!isOut && (map.bits.count > 0 || map.isDefaultDirty)) map.reset(mapIncarnation, false);
+        continue;
+      }
+      const isKnown = isOut && this.#mayHavePages(shared, mapIncarnation, map, isOrder);
+      const begun = map ?? new DirtyMap(this.chunkCount, mapIncarnation, mapDefaultDirty);
+      if (map !== null) map.reset(mapIncarnation, mapDefaultDirty);
+      if (isKnown) begun.distrust();
+      this.maps[leg] = begun;
+      this.mapResets++;
+      isDoubtful ||= isKnown;
     }
+    return isDoubtful;
+  }
+
+  /**
+   * Whether pages under `incarnation` may be on the disk from before, when a map begins or starts over under it. A leg may have noted a record that
+   * never was in force, by which another had left the table or had a new map, and may then be taken back under the record before: what it knew
+   * under that one is gone, and what is on its disk may say too little.
+   */
+  #mayHavePages(shared: SharedEpoch, incarnation: number, map: DirtyMap | null, isOrder: boolean): boolean {
+    if (shared.historyId !== this.record.historyId) return isOrder;
+    if (map !== null) return incarnation <= map.incarnation;
+    return incarnation >= FORCED_INCARNATIONS || incarnation <= latestIncarnation(this.record);
   }
 
   /** A frame to send, with the fields that most answers share. */
@@ -358,6 +385,7 @@ export class LegContext {
   noteFailedFlush(): void {
     this.hasFailedFlush = true;
     this.failedFlushCount++;
+    this.failedBarrier = this.flushBarrier;
     this.hasFlushedSince = false;
     this.noteFailure();
   }
@@ -385,8 +413,10 @@ export class LegContext {
    * the last end.
    */
   #loadMaps(pages: Iterable<LoadedMapPage>): void {
-    this.adoptIncarnations(this.record);
-    this.savedMapResets = this.mapResets;
+    for (const [leg, entry] of this.record.legs.entries()) {
+      if (entry === null || leg === this.legIndex) continue;
+      this.maps[leg] = new DirtyMap(this.chunkCount, entry.mapIncarnation, entry.mapDefaultDirty);
+    }
     for (const page of pages) {
       const map = this.mapAt(page.legIndex);
       if (map === null) continue;

@@ -12,7 +12,7 @@ import { assert } from "../base/assert.ts";
 import { MAX_PAYLOAD_BYTES, type Message, MessageFlag, MessageType } from "../wire/message.ts";
 import { Pin } from "./intent_log.ts";
 import type { LegContext } from "./leg_context.ts";
-import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
+import type { LegMetadata } from "./leg_metadata.ts";
 import { OperationKind, OperationState } from "./operation_table.ts";
 import { OutputKind } from "./output.ts";
 import type { ResyncTarget } from "./resync_target.ts";
@@ -142,6 +142,7 @@ export class LegIo {
     leg.operations.requestId[operation] = message.requestId;
     leg.operations.extra[operation] = leg.failedFlushCount;
     leg.counters.flushes++;
+    leg.flushBarrier = Math.max(leg.flushBarrier, message.sequence);
     leg.unflushed.rotate();
     leg.operations.state[operation] = OperationState.DISK;
     leg.outputs.push(OutputKind.DISK_FLUSH).token = operation;
@@ -158,11 +159,11 @@ export class LegIo {
       this.#metadata.writeIntents(true);
     }
     leg.watermark = watermark;
-    if (leg.hasFlushedSince) leg.hasFailedFlush = false;
+    if (leg.hasFlushedSince && watermark > leg.failedBarrier) leg.hasFailedFlush = false;
     // The client's word that the legs are equal.
     if (leg.isMember) leg.isWhole = true;
     // Noted on disk, so that the end of this process is not taken for a loss.
-    if (leg.isSound && !wasSound) this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
+    if (leg.isSound && !wasSound) this.#metadata.writeOwn();
     leg.unflushed.forget(watermark);
     if (this.#waitRoom.length > 0) this.makeRoom();
   }
@@ -177,10 +178,11 @@ export class LegIo {
   }
 
   /** A flush has failed, of a client's or the leg's own. Noted on disk: whoever claims the leg after this process has ended is told as well. */
-  noteFailedFlush(): void {
+  noteFailedFlush(result: number): void {
     const wasSound = this.#leg.isSound;
+    this.#leg.event("error", "flush-failed", `A flush has failed (${result}): what it was for may not be on the disk`);
     this.#leg.noteFailedFlush();
-    if (wasSound) this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
+    if (wasSound) this.#metadata.writeOwn();
   }
 
   /** Disk I/O of a client's operation has ended. */
@@ -209,9 +211,11 @@ export class LegIo {
       return;
     }
     if (result < 0) leg.noteFailure();
+    // A write with FUA is a write and a flush, and who knows which of them it was.
+    const isFlush = kind === OperationKind.FLUSH || (operations.flags[operation] & MessageFlag.FUA) !== 0;
+    if (result < 0 && isFlush) this.noteFailedFlush(result);
     if (kind === OperationKind.FLUSH) {
-      if (result < 0) this.noteFailedFlush();
-      else if (operations.extra[operation] === leg.failedFlushCount) leg.hasFlushedSince = true;
+      if (result === 0 && operations.extra[operation] === leg.failedFlushCount) leg.hasFlushedSince = true;
       if (isLive) leg.send(connection, MessageType.ACK, operations.requestId[operation], result);
       operations.free(operation);
       return;

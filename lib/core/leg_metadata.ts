@@ -2,7 +2,7 @@
  * What a leg writes to its metadata area, and when: epoch records at once, intent blocks when a write waits for them, dirty pages
  * when the intent log needs room or the leg is idle. Tokens of metadata writes are separate from those of data I/O.
  *
- * A dirty page that could not be written stays unsaved. After such a failure no page is written before `retryPages`: a disk that fails,
+ * A dirty page that could not be written stays unsaved. After such a failure no page is written before `retry`: a disk that fails,
  * or has no space, is not kept busy with it.
  *
  * @module
@@ -13,7 +13,8 @@ import { encodeEpochRecord } from "../disk_format/epoch_record.ts";
 import { encodeIntentBlock, INTENT_SLOTS_PER_BLOCK } from "../disk_format/intent_block.ts";
 import { intentBlockOffset, mapPageOffset } from "../disk_format/layout.ts";
 import { encodeMapPage } from "../disk_format/map_page.ts";
-import { MAX_LEGS } from "../disk_format/records.ts";
+import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
+import type { DirtyMap } from "./dirty_map.ts";
 import { FREE_SLOT } from "./intent_log.ts";
 import type { LegContext } from "./leg_context.ts";
 import { OutputKind } from "./output.ts";
@@ -28,7 +29,13 @@ const PAGES_IN_FLIGHT = 8;
 type Pending =
   | { readonly kind: "record"; readonly purpose: number; readonly mapResets: number; readonly serial: number }
   | { readonly kind: "intents"; readonly block: number }
-  | { readonly kind: "page"; readonly legIndex: number; readonly page: number; readonly incarnation: number };
+  | {
+    readonly kind: "page";
+    readonly legIndex: number;
+    readonly page: number;
+    readonly map: DirtyMap;
+    readonly life: number;
+  };
 
 /** What a finished metadata write means to the leg. */
 export type MetadataDone =
@@ -52,7 +59,7 @@ export class LegMetadata {
   #sequence: number;
   #nextToken = 1;
   #pagesInFlight = 0;
-  /** A page could not be written: no other is tried until {@link retryPages}. */
+  /** A page could not be written: no other is tried until {@link retry}. */
   #arePagesHeld = false;
   /** No page was saved since one could not be written. */
   #arePagesFailing = false;
@@ -61,10 +68,15 @@ export class LegMetadata {
   /** Record writes begun, and the last of them that is on the disk. */
   #recordSerial = 0;
   #savedSerial = 0;
+  /** The shared record whose write was begun last, and the resets of maps that go with it. */
+  #begun: { readonly shared: SharedEpoch; readonly mapResets: number };
+  /** A record for which nobody waits could not be written. */
+  #owesRecord = false;
 
   constructor(leg: LegContext) {
     this.#leg = leg;
     this.#sequence = leg.options.metadataSequence;
+    this.#begun = { shared: leg.record, mapResets: leg.mapResets };
     this.#identity = { poolUuid: leg.superblock.poolUuid, legUuid: leg.superblock.legUuid };
   }
 
@@ -74,19 +86,27 @@ export class LegMetadata {
       this.#heldRecords.push(purpose);
       return;
     }
+    this.#begun = { shared: this.#leg.record, mapResets: this.#leg.mapResets };
+    this.#writeBegun(purpose);
+  }
+
+  /** Writes what the leg says of itself, beside the shared record that was begun last: one that is held, or was refused, is not told of. */
+  writeOwn(): void {
+    this.#writeBegun(PURPOSE_NOBODY_WAITS);
+  }
+
+  #writeBegun(purpose: number): void {
     const leg = this.#leg;
-    const block = encodeEpochRecord(leg.fullRecord, this.#identity, ++this.#sequence);
-    this.#write(leg.layout.epochOffset, block, {
-      kind: "record",
-      purpose,
-      mapResets: leg.mapResets,
-      serial: ++this.#recordSerial,
-    });
+    const { shared, mapResets } = this.#begun;
+    const block = encodeEpochRecord({ ...leg.fullRecord, shared }, this.#identity, ++this.#sequence);
+    const serial = ++this.#recordSerial;
+    this.#write(leg.layout.epochOffset, block, { kind: "record", purpose, mapResets, serial });
   }
 
   /** Whether the leg's record is on its disk as it is. */
   get isRecordSaved(): boolean {
-    return this.#heldRecords === null && this.#savedSerial === this.#recordSerial;
+    return this.#heldRecords === null && this.#savedSerial === this.#recordSerial &&
+      this.#begun.shared === this.#leg.record;
   }
 
   /** No record is written until {@link releaseRecords}: it says what is not true on the disk yet. */
@@ -114,9 +134,12 @@ export class LegMetadata {
     }
   }
 
-  /** Pages may be written again. Called from time to time. */
-  retryPages(): void {
+  /** Pages may be written again, and so is a record for which nobody waits. Called from time to time. */
+  retry(): void {
     this.#arePagesHeld = false;
+    if (!this.#owesRecord) return;
+    this.#owesRecord = false;
+    this.writeOwn();
   }
 
   /** Saves dirty pages, as many as may be in flight. Returns whether any is unsaved or being saved. */
@@ -141,7 +164,8 @@ export class LegMetadata {
           kind: "page",
           legIndex: index,
           page,
-          incarnation: map.incarnation,
+          map,
+          life: map.life,
         });
       }
     }
@@ -162,7 +186,8 @@ export class LegMetadata {
       if (result === 0) {
         this.#leg.savedMapResets = Math.max(this.#leg.savedMapResets, pending.mapResets);
         this.#savedSerial = Math.max(this.#savedSerial, pending.serial);
-      }
+        if (pending.serial === this.#recordSerial) this.#owesRecord = false;
+      } else if (pending.purpose === PURPOSE_NOBODY_WAITS) this.#owesRecord = true;
       return { kind: "record", purpose: pending.purpose, result };
     }
     if (pending.kind === "intents") {
@@ -170,8 +195,8 @@ export class LegMetadata {
       return { kind: "intents", result };
     }
     this.#pagesInFlight--;
-    const { legIndex, page, incarnation } = pending;
-    const isAwaited = this.#leg.mapAt(legIndex)?.finishSave(page, incarnation, result === 0) ?? false;
+    const { legIndex, page, map, life } = pending;
+    const isAwaited = map.finishSave(page, life, result === 0);
     const isNews = result < 0 && !this.#arePagesFailing;
     this.#arePagesFailing = result < 0;
     if (result < 0) this.#arePagesHeld = true;

@@ -180,7 +180,7 @@ export class LegServer {
     this.#target.tick();
     if (nowMs >= this.#nextTickMs) {
       this.#nextTickMs = nowMs + TICK_MS;
-      this.#metadata.retryPages();
+      this.#metadata.retry();
       this.#session.tick();
       this.#clean();
     }

@@ -16,6 +16,7 @@ import type { LegContext, Session } from "./leg_context.ts";
 import type { LegIo } from "./leg_io.ts";
 import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
 import { coverByPages, type PendingEpoch } from "./pending_epoch.ts";
+import { RecordConditions } from "./record_conditions.ts";
 import type { ResyncTarget } from "./resync_target.ts";
 import { SessionFlushes } from "./session_flushes.ts";
 
@@ -43,9 +44,7 @@ export class LegSession {
   #detach: { connection: number; requestId: number; stage: "flush" | "pages" | "intents" } | null = null;
   #flushAfterLoss = false;
   readonly #flushes: SessionFlushes;
-  /** The flush that records wait for, -1 for none; and whether another must follow it. */
-  #recordFlush = -1;
-  #recordFlushAgain = false;
+  readonly #conditions: RecordConditions;
 
   constructor(leg: LegContext, metadata: LegMetadata, io: LegIo, target: ResyncTarget) {
     this.#leg = leg;
@@ -53,6 +52,12 @@ export class LegSession {
     this.#io = io;
     this.#flushes = new SessionFlushes(io);
     this.#target = target;
+    this.#conditions = new RecordConditions(
+      leg,
+      metadata,
+      io,
+      (purpose, result) => this.recordWritten(purpose, result),
+    );
   }
 
   /** First frame of a connection that names this leg. */
@@ -157,7 +162,7 @@ export class LegSession {
       if (isDropped) leg.joins[index] = 0;
       if ((shared.inSyncMask & (1 << index)) !== 0) leg.joins[index] = 0;
     }
-    leg.adoptIncarnations(shared);
+    const isDoubtful = leg.adoptIncarnations(shared);
     // A leg that is not in the table any more gets nothing more from here.
     for (let index = 0; index < MAX_LEGS; index++) if (leg.maps[index] === null) leg.joins[index] = 0;
     for (let index = 0; index < MAX_LEGS; index++) {
@@ -176,7 +181,7 @@ export class LegSession {
     // A leg that joins from a resync has all that was acked; the watermark may have told so while it was none of the members' business.
     if (leg.isInSync && !leg.isMember && this.#target.isActive) {
       leg.isWhole = true;
-      leg.becameEqual();
+      leg.becameEqual(leg.session?.hasFailed === true);
       this.#metadata.writeIntents(true);
     }
     if (leg.session !== null) leg.session.isMember = leg.isInSync;
@@ -187,34 +192,14 @@ export class LegSession {
     const isDropping = leg.maps.some((map, index) => map !== null && (change.droppedMask & (1 << index)) !== 0);
     // Writes that wait for room are in no intent yet, and the dropped leg may have done them.
     const isUncovered = isDropping && this.#io.hasWritesWithoutRoom;
-    const needsPages = change.suspectExtents.length > 0 || this.#owesPages || isUncovered;
+    const needsPages = isDoubtful || change.suspectExtents.length > 0 || this.#owesPages || isUncovered;
     if (needsPages) { for (const map of leg.maps) map?.beginCheckpoint(); }
     const additions = isDropping ? leg.intents.additions() : null;
     this.#pendingEpochs.push({ purpose, connection, requestId, isWritten: false, needsPages, additions });
     if (isDropping) this.#metadata.writeIntents(false);
-    if (losesMember) this.#flushBeforeRecord();
+    if (losesMember) this.#conditions.flushFirst();
+    if (isDoubtful) this.#conditions.savePagesFirst();
     this.#metadata.writeRecord(purpose);
-  }
-
-  /**
-   * Once a record that takes a member out of the set has landed here, confirmed or not, nobody asks that member for what was acked with it.
-   * So all that is on stable storage here first.
-   */
-  #flushBeforeRecord(): void {
-    this.#metadata.holdRecords();
-    if (this.#recordFlush >= 0) this.#recordFlushAgain = true;
-    else this.#recordFlush = this.#io.flushSession();
-  }
-
-  #recordFlushed(result: number): void {
-    this.#recordFlush = -1;
-    if (result === 0 && this.#recordFlushAgain) this.#recordFlush = this.#io.flushSession();
-    this.#recordFlushAgain = false;
-    if (this.#recordFlush >= 0) return;
-    for (const purpose of this.#metadata.releaseRecords()) {
-      if (result < 0) this.recordWritten(purpose, result);
-      else this.#metadata.writeRecord(purpose);
-    }
   }
 
   /** Client: DETACH. The client has drained and flushed everything everywhere. */
@@ -292,8 +277,8 @@ export class LegSession {
 
   /** A flush that a record waits for is done, or one of a claim or at a session's end. */
   sessionFlushed(operation: number, result: number): void {
-    if (result < 0) this.#io.noteFailedFlush();
-    if (operation === this.#recordFlush) return this.#recordFlushed(result);
+    if (result < 0) this.#io.noteFailedFlush(result);
+    if (this.#conditions.flushed(operation, result)) return;
     if (!this.#flushes.ended(operation)) return;
     const claim = this.#pendingClaim;
     if (claim?.stage === "flush") {
@@ -326,6 +311,7 @@ export class LegSession {
   advance(): void {
     const leg = this.#leg;
     if (this.#pendingClaim?.stage === "drain") this.#advanceClaim();
+    this.#conditions.advance();
     if (this.#pendingEpochs.length > 0) this.#confirmEpochs();
     const detach = this.#detach;
     if (detach?.stage === "pages" && !this.#metadata.savePages()) {
@@ -347,7 +333,11 @@ export class LegSession {
   handleClosed(connection: number): void {
     const leg = this.#leg;
     leg.peers.delete(connection);
-    if (this.#pendingClaim?.connection === connection) this.#pendingClaim = null;
+    if (this.#pendingClaim?.connection === connection) {
+      // It has ended the session before it, and what that wrote is not flushed yet.
+      if (this.#pendingClaim.stage !== "record") this.#flushAfterLoss = true;
+      this.#pendingClaim = null;
+    }
     const { session } = leg;
     if (session === null || session.connection !== connection || session.lostMs >= 0) return;
     if (session.returnMs > 0 && session.isMember && this.#detach === null) session.lostMs = leg.nowMs;
@@ -444,6 +434,8 @@ export class LegSession {
     leg.receivedSequence = 1;
     leg.pulledSequence = 1;
     leg.watermark = 0;
+    leg.flushBarrier = 0;
+    leg.failedBarrier = 0;
     leg.askedFlushAt = -1;
     leg.joins.fill(0);
     leg.unflushed.reset();

@@ -14,6 +14,7 @@
 
 import { type LegEntry, MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
+import { newIncarnation } from "./incarnations.ts";
 import { OutputKind } from "./output.ts";
 import { bitCount } from "./start_rule.ts";
 
@@ -280,12 +281,4 @@ export function withChange(latest: SharedEpoch, change: LegChange, wallMs: numbe
       break;
   }
   return { ...latest, epoch, legs };
-}
-
-/**
- * An incarnation that no map at any index had before, so that pages which a removed leg left on disk are never taken for those of the
- * next leg at its index. Both numbers only grow from record to record, and an incarnation otherwise grows by at most 1 with the epoch.
- */
-function newIncarnation(latest: SharedEpoch): number {
-  return latest.generation * 2 ** 20 + latest.epoch + 1;
 }

@@ -34,6 +34,8 @@ export class OwnFlush {
   #isUntold = false;
   /** When the pool was served last, something was acknowledged and not flushed. */
   #hadUnflushed = false;
+  /** Since it is served, one of its legs has surely held all that was acknowledged before. */
+  #isSure = true;
   #lastMs = 0;
 
   constructor(intervalMs: number | undefined) {
@@ -71,6 +73,11 @@ export class OwnFlush {
     if (isOwn && status !== 0) this.#isUntold = true;
   }
 
+  /** What was acknowledged may be lost. */
+  lost(): void {
+    this.#isUntold = true;
+  }
+
   /** The pool is not served any more. */
   suspended(hasUnflushed: boolean): void {
     this.#hadUnflushed = hasUnflushed;
@@ -80,6 +87,12 @@ export class OwnFlush {
   resumed(isSure: boolean): void {
     if (this.#hadUnflushed && !isSure) this.#isUntold = true;
     this.#hadUnflushed = false;
+    this.#isSure = isSure;
+  }
+
+  /** The application is that of a client before this one, and knows of no loss. */
+  tookOver(): void {
+    if (!this.#isSure) this.#isUntold = true;
   }
 
   /** An application is told how its flush has ended. Whether it has to be told of a failure before it, of which nobody has heard. */

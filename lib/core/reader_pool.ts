@@ -151,6 +151,9 @@ export class ReaderPool {
     output.body = READ_ONLY_TEXT;
   }
 
+  /** Nobody writes here. */
+  tookOver(): void {}
+
   /** Legs are compared by who has them locked. Returns why that cannot be. */
   startVerify(_options: { readonly repair: boolean; readonly rateBytesPerSecond: number }): string {
     return READ_ONLY_TEXT;

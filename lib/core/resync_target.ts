@@ -99,7 +99,7 @@ export class ResyncTarget {
     this.#pull.begin();
     this.#clear.reset();
     this.#nextTickMs = leg.nowMs;
-    leg.adoptIncarnations(order.shared);
+    leg.adoptIncarnations(order.shared, true);
     for (const index of job.sources) {
       job.links.want(
         index,

@@ -54,6 +54,8 @@ export interface Frontend {
   readonly isReady?: boolean;
   /** Why it will never be ready; null or left out when nothing is wrong. */
   readonly failure?: string | null;
+  /** Whether its applications are those of a former process. */
+  readonly isTakenOver?: boolean;
   /** When `flushSends` wants to be called at the latest; left out by frontends without timers. */
   readonly deadlineMs?: number;
 }

@@ -95,7 +95,10 @@ export class NbdDevice implements Frontend {
     }
   }
 
+  readonly isTakenOver: boolean;
+
   private constructor(options: NbdDeviceOptions, left: NbdInfo | null) {
+    this.isTakenOver = left !== null;
     const { host, pool, clock, memoryBytes } = options;
     this.#options = options;
     this.#socketCount = left?.socketCount ?? options.socketCount;

@@ -78,7 +78,7 @@ export class UblkDevice implements Frontend {
   readonly #index: number;
   readonly #depth: number;
   readonly #slotBytes: number;
-  readonly #isTakenOver: boolean;
+  readonly isTakenOver: boolean;
   readonly #owner: number;
   /** By tag. */
   readonly #slots: Int32Array;
@@ -134,7 +134,7 @@ export class UblkDevice implements Frontend {
     this.#index = info.index;
     this.#depth = info.queueDepth;
     this.#slotBytes = info.maxIoBytes;
-    this.#isTakenOver = isTakenOver;
+    this.isTakenOver = isTakenOver;
     this.uri = `/dev/ublkb${info.index}`;
     this.#slots = new Int32Array(info.queueDepth).fill(-1);
     this.#results = new Int32Array(info.queueDepth);
@@ -241,7 +241,7 @@ export class UblkDevice implements Frontend {
     const queue = this.#openQueue(this.#index, (this.#depth * DESCRIPTOR_WORDS * 4 + 4095) & ~4095);
     if (typeof queue === "number") {
       this.#failure = `/dev/ublkc${this.#index} cannot be opened: ${errnoName(queue)}`;
-      if (!this.#isTakenOver) this.#control.run(ControlCommand.DEL_DEV_ASYNC, this.#index);
+      if (!this.isTakenOver) this.#control.run(ControlCommand.DEL_DEV_ASYNC, this.#index);
       this.#phase = Phase.OVER;
       return;
     }

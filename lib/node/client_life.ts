@@ -173,6 +173,7 @@ export class ClientLife {
       this.#detach();
       return;
     }
+    if (this.#worker.frontends.some(({ isTakenOver }) => isTakenOver === true)) this.#worker.core.tookOver();
     this.#phase = Phase.OPENING;
     this.#checkOpened();
   }

@@ -220,9 +220,9 @@ canary(
   LegContext,
   "adoptIncarnations",
   (adopt) =>
-    function (this: LegContext, shared: SharedEpoch) {
+    function (this: LegContext, shared: SharedEpoch, isOrder: boolean) {
       const legs = shared.legs.map((entry) => entry === null ? null : { ...entry, mapDefaultDirty: false });
-      adopt.call(this, { ...shared, legs });
+      return adopt.call(this, { ...shared, legs }, isOrder);
     },
 );
 canary("a disk made in place of another is never taken up", LegTableChanges, "mayAdopt", () => () => false);
@@ -270,9 +270,9 @@ export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
         return send.apply(this, values);
       };
     const restore = (adopt: Patchable) =>
-      function (this: LegContext, shared: SharedEpoch) {
+      function (this: LegContext, shared: SharedEpoch, isOrder: boolean) {
         joinsBefore.get(this)?.forEach((session, index) => this.joins[index] ||= session);
-        adopt.call(this, shared);
+        return adopt.call(this, shared, isOrder);
       };
     withPatch(LegContext, "send", remember, () => withPatch(LegContext, "adoptIncarnations", restore, run));
   },
@@ -327,6 +327,14 @@ export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
   name: "a leg joins without a write that was in what it pulled",
   scenario: "joins_with_a_write_that_it_has_not_had.txt",
   plant: (run) => withPatch(ResyncJob, "hasWhatWasPulled", () => () => true, run),
+}, {
+  name: "pages count that are from before a record which was given up",
+  scenario: "target_back_from_a_record_without_a_leg.txt",
+  plant: (run) => withPatch(DirtyMap, "distrust", () => () => {}, run),
+}, {
+  name: "a flush that failed is nobody's business but the client's that asked for it",
+  scenario: "failed_flush_outlives_the_process.txt",
+  plant: (run) => withPatch(LegIo, "noteFailedFlush", () => () => {}, run),
 }, {
   name: "an order to start by force founds a second history",
   scenario: "force_founds_one_history.txt",

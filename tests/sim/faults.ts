@@ -162,6 +162,26 @@ export function strike(world: World, fault: number): void {
       };
       return;
     }
+    case Fault.CHANGE_ALONE: {
+      // The leg table changes, for one leg only: then everybody dies, and that leg is away for longer than the others.
+      const other = legs[(leg.legIndex + 1 + under(prng, legs.length - 1)) % legs.length];
+      if (!client.alive || !other.alive) return;
+      for (const each of legs) {
+        if (each !== other) world.network.cut(client.id, each.id, world.nowMs + 20 + exponential(prng, 50));
+      }
+      other.onNextRecord = () => {
+        if (!world.faulty) return;
+        killClient(world, false);
+        for (const each of legs) {
+          if (each !== other && happens(prng, 0.8)) killLeg(world, each, false);
+        }
+        other.kill(false);
+        world.scheduleStart(other, exponential(prng, 5 * world.plan.downMeanMs));
+      };
+      const dead = legs.filter((each) => !each.alive);
+      const gone = dead.length > 0 ? dead[under(prng, dead.length)] : leg;
+      return happens(prng, 0.3) ? world.table.replaceCold(gone) : world.table.remove(gone.legIndex);
+    }
     case Fault.THROTTLE: {
       if (!leg.alive) return;
       const rateBytesPerSecond = happens(prng, 0.5) ? 0 : 64 * 1024 * (1 + under(prng, 64));

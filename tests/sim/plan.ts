@@ -51,6 +51,7 @@ export const Fault = {
   CUT_PATH: 36,
   FORCE_START: 37,
   HANG_DISK: 38,
+  CHANGE_ALONE: 39,
 } as const;
 
 /** Names, for traces. */
@@ -128,7 +129,9 @@ export function drawPlan(seed: number): Plan {
   const plan = happens(prng, 0.1) ? { ...unforced, ...forcedPlan(unforced.faults, prng) } : unforced;
   const hanging = happens(prng, 0.3) ? new Array(between(prng, 1, 3)).fill(Fault.HANG_DISK) : [];
   const creditBytes = happens(prng, 0.2) ? between(prng, 1, 16) * 4 * KIB : plan.legOptions.creditBytes;
-  return { ...plan, faults: [...plan.faults, ...hanging], legOptions: { ...plan.legOptions, creditBytes } };
+  const isChanged = plan === unforced && plan.legCount > 2 && happens(prng, 0.25);
+  const alone = isChanged ? new Array(between(prng, 1, 3)).fill(Fault.CHANGE_ALONE) : [];
+  return { ...plan, faults: [...plan.faults, ...hanging, ...alone], legOptions: { ...plan.legOptions, creditBytes } };
 }
 
 /**

@@ -10,7 +10,7 @@ const PAGES = 100;
 function saveAll(map: DirtyMap): number[] {
   const pages: number[] = [];
   for (let page = map.takeUnsaved(); page >= 0; page = map.takeUnsaved()) {
-    map.finishSave(page, map.incarnation, true);
+    map.finishSave(page, map.life, true);
     pages.push(page);
   }
   return pages;
@@ -33,13 +33,35 @@ Deno.test("a page that could not be saved is unsaved, and says whether the check
   const map = new DirtyMap(PAGES * PAGE_BITS, 1, false);
   map.add(0, 1);
   map.beginCheckpoint();
-  assert.equal(map.finishSave(map.takeUnsaved(), 1, false), true);
+  assert.equal(map.finishSave(map.takeUnsaved(), map.life, false), true);
   assert.equal(map.isCheckpointDone, false);
   assert.equal(map.isUnsaved(0, 1), true);
   map.add(PAGE_BITS, 1);
   assert.equal(map.takeUnsaved(), 0);
   assert.equal(map.takeUnsaved(), 1);
-  assert.equal(map.finishSave(1, 1, false), false);
-  assert.equal(map.finishSave(0, 1, true), true);
+  assert.equal(map.finishSave(1, map.life, false), false);
+  assert.equal(map.finishSave(0, map.life, true), true);
   assert.equal(map.isCheckpointDone, true);
+});
+
+Deno.test("a save that began before the map started over is none of it, also under the same number", () => {
+  const map = new DirtyMap(PAGES * PAGE_BITS, 1, false);
+  map.add(0, 1);
+  const { life } = map;
+  const page = map.takeUnsaved();
+  map.reset(1, false);
+  map.add(1, 1);
+  assert.equal(map.takeUnsaved(), page);
+  map.finishSave(page, life, true);
+  assert.equal(map.isUnsaved(0, 1), true, "the second is under way");
+  map.finishSave(page, map.life, true);
+  assert.equal(map.isUnsaved(0, 1), false);
+});
+
+Deno.test("a map that is not trusted is dirty, and all of it is to be saved", () => {
+  const map = new DirtyMap(PAGES * PAGE_BITS, 1, true);
+  assert.equal(map.unsavedCount, 0);
+  map.distrust();
+  assert.equal(map.bits.count, map.bits.bitCount);
+  assert.equal(saveAll(map).length, PAGES);
 });

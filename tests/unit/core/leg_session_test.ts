@@ -83,3 +83,14 @@ Deno.test("with the table full, a detach and a record that drops a member are fl
   leg.receive(1, MessageType.DETACH, { requestId: 3 });
   assert.equal(leg.flushes.length, 2);
 });
+
+Deno.test("what a session wrote is flushed also when the claim that ended it goes away", () => {
+  const leg = new LegFixture();
+  leg.serve(1);
+  leg.greet(2);
+  leg.claim(2, 7, OTHER);
+  assert.equal(leg.flushes.length, 1, "that of the claim");
+  leg.close(2);
+  leg.settle();
+  assert.equal(leg.core.snapshot().record.isStable, true);
+});

@@ -74,3 +74,15 @@ Deno.test("an application's flush changes nothing in the client's own", () => {
   assert.equal(flush.isDue(1999), false);
   assert.equal(flush.isDue(2000), true);
 });
+
+Deno.test("who takes an application over from a client before is told of what that may have lost, once", () => {
+  const flush = new OwnFlush(2000);
+  flush.resumed(true);
+  flush.tookOver();
+  assert.equal(flush.takeUntold(), false);
+  flush.resumed(false);
+  assert.equal(flush.takeUntold(), false, "an application that begins has nothing to lose");
+  flush.tookOver();
+  assert.equal(flush.takeUntold(), true);
+  assert.equal(flush.takeUntold(), false);
+});
