@@ -74,7 +74,10 @@ export class ControlService {
       const op = (request as { op?: unknown } | null)?.op;
       if (typeof op !== "string" || !Object.hasOwn(schemas, op)) {
         const known = Object.keys(schemas).join(", ");
-        throw new ControlError("bad-request", `This node has no operation ${JSON.stringify(op)}. It has ${known}`);
+        throw new ControlError(
+          "bad-request",
+          `This node has no operation ${JSON.stringify(String(op).slice(0, 64))}. It has ${known}`,
+        );
       }
       const parsed = v.safeParse(schemas[op as Operation], request);
       if (!parsed.success) {

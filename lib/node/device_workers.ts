@@ -20,6 +20,8 @@ const STOP_LIMIT_MS = 5_000;
 export interface DeviceWork {
   /** What is at `path`; only its known marks if so wanted, which takes no time. */
   probe(path: string, signaturesOnly: boolean): Promise<LegProbe>;
+  /** Whether the leg at `path` can be opened: rejects with what is wrong. May take for ever. */
+  look(path: string): Promise<void>;
   /** Makes a leg. `createdFile`: nothing was there before. */
   format(options: FormatLegOptions): Promise<{ readonly createdFile: boolean }>;
   /** Unmakes a leg. "foreign-data" when that leg is not there, or not any more. */
@@ -51,6 +53,10 @@ export class DeviceWorkers implements DeviceWork {
 
   probe(path: string, signaturesOnly: boolean): Promise<LegProbe> {
     return this.#inTurn("probe", { path, signaturesOnly }) as Promise<LegProbe>;
+  }
+
+  async look(path: string): Promise<void> {
+    await this.#inTurn("look", { path });
   }
 
   format(options: FormatLegOptions): Promise<{ readonly createdFile: boolean }> {

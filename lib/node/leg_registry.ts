@@ -18,6 +18,7 @@ import {
   type NodeOperations,
 } from "../control/control_api.ts";
 import type { LegSnapshot } from "../core/snapshot.ts";
+import { DeviceLooks } from "./device_looks.ts";
 import type { DeviceWork } from "./device_workers.ts";
 import type { KnownLeg, NodeState } from "./node_state.ts";
 import { onceReleased, RELEASE_LIMIT_MS } from "./once_released.ts";
@@ -32,6 +33,7 @@ export class LegRegistry {
   readonly #broken = new Map<string, string>();
   /** By path of a broken leg: how often it has been tried again. */
   readonly #tries = new Map<string, number>();
+  readonly #looks: DeviceLooks;
   /** Changes are made one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -41,6 +43,7 @@ export class LegRegistry {
     this.#state = state;
     this.#port = port;
     this.#devices = devices;
+    this.#looks = new DeviceLooks(devices);
     this.#releaseLimitMs = releaseLimitMs;
   }
 
@@ -69,7 +72,8 @@ export class LegRegistry {
     for (const leg of this.#state.legs) {
       try {
         const request = { path: leg.path, poolUuid: leg.poolUuid, legUuid: leg.legUuid };
-        await onceReleased(() => this.#port.request("leg.open", request), untilMs, onHeld);
+        const open = () => this.#looks.look(leg.path).then(() => this.#port.request("leg.open", request));
+        await onceReleased(open, untilMs, onHeld);
         count++;
       } catch (error) {
         this.#broken.set(leg.path, (error as Error).message);
@@ -79,25 +83,32 @@ export class LegRegistry {
   }
 
   /** Tries again to open what could not be opened: its disk may have come late. Returns the paths of what is served now. */
-  openBroken(): Promise<string[]> {
-    return this.#inTurn(async () => {
-      const opened: string[] = [];
-      for (const path of [...this.#broken.keys()]) {
-        const leg = this.#state.legs.find((each) => each.path === path);
-        if (leg === undefined) continue;
-        try {
-          await this.#port.request("leg.open", { path, poolUuid: leg.poolUuid, legUuid: leg.legUuid });
-        } catch (error) {
-          this.#broken.set(path, (error as Error).message);
-          this.#tries.set(path, (this.#tries.get(path) ?? 0) + 1);
-          continue;
-        }
-        this.#broken.delete(path);
-        this.#tries.delete(path);
-        opened.push(path);
-      }
-      return opened;
-    });
+  async openBroken(): Promise<string[]> {
+    const opened: string[] = [];
+    for (const path of [...this.#broken.keys()]) {
+      const problem = await this.#looks.look(path).then(() => "", (error) => (error as Error).message);
+      if (await this.#inTurn(() => this.#reopen(path, problem))) opened.push(path);
+    }
+    return opened;
+  }
+
+  /** `problem`: what keeps it from being opened, as was seen a moment ago. Returns whether it is served now. */
+  async #reopen(path: string, problem: string): Promise<boolean> {
+    const leg = this.#state.legs.find((each) => each.path === path);
+    if (leg === undefined || !this.#broken.has(path)) return false;
+    let reason = problem;
+    if (reason === "") {
+      const request = { path, poolUuid: leg.poolUuid, legUuid: leg.legUuid };
+      await this.#port.request("leg.open", request).catch((error) => reason = (error as Error).message);
+    }
+    if (reason !== "") {
+      this.#broken.set(path, reason);
+      this.#tries.set(path, (this.#tries.get(path) ?? 0) + 1);
+      return false;
+    }
+    this.#broken.delete(path);
+    this.#tries.delete(path);
+    return true;
   }
 
   /** `operated`: pools of which an operator's session runs here, by UUID. */
@@ -223,9 +234,8 @@ export class LegRegistry {
       const leg = { path, poolUuid, legUuid, createdFile, shape: shapeOfRequest(request), replaced };
       const erased = earlier?.path === path || this.#broken.has(earlier?.path ?? "") ? undefined : earlier;
       await this.#state.replaceLeg([replacesUuid, ...earlier === undefined ? [] : [earlier.legUuid]], leg, erased);
-      if (old !== undefined && !this.#broken.delete(old.path)) {
-        await this.#port.request("leg.close", { legUuid: replacesUuid, force: true });
-      }
+      // It leaves service at once, and nothing here needs its device: that may hang, which is what it is replaced for.
+      if (old !== undefined && !this.#broken.delete(old.path)) this.#close(old, true).catch(() => undefined);
       const wasServed = earlier !== undefined && earlier.path !== path && await this.#retire(earlier);
       await this.#open(leg);
       if (wasServed) await this.#erase(earlier);
@@ -287,8 +297,26 @@ export class LegRegistry {
   /** Takes a leg out of service; returns whether it was in. */
   async #retire(leg: KnownLeg): Promise<boolean> {
     if (this.#broken.delete(leg.path)) return false;
-    await this.#port.request("leg.close", { legUuid: leg.legUuid, force: true });
+    await this.#close(leg, true);
     return true;
+  }
+
+  /** Returns when the device of a leg is free. One that hangs is noted as broken: its leg is out of service all the same. */
+  async #close(leg: KnownLeg, force: boolean): Promise<void> {
+    try {
+      await this.#port.request("leg.close", { legUuid: leg.legUuid, force });
+    } catch (error) {
+      if (!(error instanceof ControlError)) throw error;
+      // It was closed before, by a command that did not get further.
+      if (error.code === "not-found") return;
+      if (error.code !== "timeout") throw error;
+      const message = `"${leg.path}" does not answer: its disk hangs`;
+      if (this.#state.legs.some((each) => each.legUuid === leg.legUuid)) this.#broken.set(leg.path, message);
+      throw new ControlError(
+        "device",
+        `${message}. Its leg is out of service; try again, or add --force to leave the disk as it is`,
+      );
+    }
   }
 
   /** Takes a leg out of service, wipes its metadata, forgets it, and removes the file if the node made it. */
@@ -306,7 +334,7 @@ export class LegRegistry {
         throw new ControlError("not-found", `This node has no leg ${request.legUuid} of pool ${request.poolUuid}`);
       }
       if (!this.#broken.has(leg.path)) {
-        await this.#port.request("leg.close", { legUuid: leg.legUuid, force: request.force });
+        await this.#close(leg, request.force);
       } else if (!request.force) {
         throw new ControlError(
           "refused",

@@ -14,6 +14,8 @@ import type { ControlReply, WorkerReport } from "./worker_messages.ts";
 
 /** Requests of one operator that may wait for an answer; the main isolate keeps them in memory. */
 const PENDING_LIMIT = 16;
+/** Of all operators together: fewer than messages that may wait on their way to the data plane, so that every answer finds room. */
+const MOST_PENDING = 128;
 /** Largest control payload: an operator's or a peer's JSON. */
 export const CONTROL_PAYLOAD_LIMIT_BYTES = 1 << 20;
 
@@ -31,6 +33,8 @@ export class OperatorFrames {
   readonly #instance: string;
   readonly #report: (report: WorkerReport) => void;
   readonly #reply = new Message();
+  /** Requests that the main isolate has not answered. */
+  #pendingCount = 0;
 
   constructor(
     host: OperatorFramesHost,
@@ -75,13 +79,15 @@ export class OperatorFrames {
       this.refuse(connection, requestId, { code: "bad-request", message: "An operator sends CONTROL_REQUEST" });
       return;
     }
-    if (this.#connections.pendingCount(connection) >= PENDING_LIMIT) {
+    if (this.#connections.pendingCount(connection) >= PENDING_LIMIT || this.#pendingCount >= MOST_PENDING) {
       this.#host.freeSlot(slot);
-      const text = `At most ${PENDING_LIMIT} requests may wait for an answer`;
+      const text =
+        `At most ${PENDING_LIMIT} requests of one operator, and ${MOST_PENDING} in all, may wait for an answer`;
       this.refuse(connection, requestId, { code: "busy", message: text });
       return;
     }
     this.#connections.addPending(connection, 1);
+    this.#pendingCount++;
     const text = new TextDecoder().decode(this.#host.pool.bytes(slot).slice(0, message.payloadLength));
     this.#host.freeSlot(slot);
     this.#report({ kind: "control", key: this.#connections.keys.keyOf(connection), requestId, text });
@@ -89,6 +95,7 @@ export class OperatorFrames {
 
   /** Sends an operator the main isolate's reply, unless the operator has gone meanwhile. */
   reply({ key, requestId, reply }: ControlReply): void {
+    this.#pendingCount--;
     const connection = this.#connections.keys.connectionOf(key);
     if (connection === -1) return;
     this.#connections.addPending(connection, -1);

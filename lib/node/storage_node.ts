@@ -18,12 +18,15 @@ import type { BusyPollPolicy } from "../io/turns.ts";
 import type { PayloadCrcPolicy } from "../transport/payload_crc.ts";
 import { VERSION } from "./version.ts";
 import { onceReleased, RELEASE_LIMIT_MS } from "./once_released.ts";
+import { STOP_LIMIT_MS } from "./storage_operations.ts";
 import { WorkerPort } from "./worker_port.ts";
 import type { WorkerReport } from "./worker_messages.ts";
 
 /** Memory for payloads unless told otherwise: four connections' worth of deep queues. */
 export const DEFAULT_STORAGE_MEMORY_BYTES = 64 << 20;
 
+/** How much longer than its legs the data plane may take to end. */
+const STOP_GRACE_MS = 5_000;
 /** How often a node takes note of what its legs are like, in its state directory; written only when it has changed. */
 const REMEMBER_MS = 60_000;
 
@@ -107,7 +110,11 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     } catch {
       // Longer than the mailbox takes. Whoever asked is told so.
       const error = { code: "internal", message: "The answer is too long; ask for less at a time" };
-      await port.post({ kind: "control-reply", key, requestId, reply: { ok: false, error } });
+      const reply = { ok: false, error };
+      await port.post({ kind: "control-reply", key, requestId, reply }).catch((failure) => {
+        const message = `An operator gets no answer: ${(failure as Error).message}`;
+        onEvent("", { level: "error", name: "reply-lost", message });
+      });
     }
   }
 
@@ -159,7 +166,9 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     });
   }, REMEMBER_MS);
   const retries = new LegRetries(legs, onEvent);
+  let stopTimer: ReturnType<typeof setTimeout> | undefined;
   const finished = port.finished.finally(async () => {
+    clearTimeout(stopTimer);
     clearInterval(remembering);
     retries.stop();
     await legs.stop();
@@ -169,7 +178,13 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
   return {
     finished,
     stop(): Promise<void> {
+      clearInterval(remembering);
+      retries.stop();
       port.stop();
+      const text =
+        "The data plane does not answer, perhaps because a disk hangs. Its legs were not flushed: what was not " +
+        "flushed is lost if the machine goes down now";
+      stopTimer ??= setTimeout(() => port.abandon(new ControlError("device", text)), STOP_LIMIT_MS + STOP_GRACE_MS);
       // Told at once and not when the data plane has ended: a change that needs both is refused by the one or the other.
       legs.stop().catch(() => undefined); // `finished` waits for it, and has the error
       return finished;

@@ -28,7 +28,7 @@ import type { PlainError, WorkerReport, WorkerRequest } from "./worker_messages.
 const CREDIT_DIVISOR = 4;
 
 /** How long a node that is to end waits for its devices. */
-const STOP_LIMIT_MS = 20_000;
+export const STOP_LIMIT_MS = 20_000;
 
 /** A leg that leaves service once its device is quiet. */
 interface Closing {
@@ -91,7 +91,8 @@ export class StorageOperations {
    */
   stop(): void {
     if (this.#stopAtMs !== Infinity) return;
-    this.#stopAtMs = this.#reactor.nowMs + STOP_LIMIT_MS;
+    // Of the clock and not of the turn: what was handled before in this turn may have taken long.
+    this.#stopAtMs = this.#reactor.clockMs() + STOP_LIMIT_MS;
     this.#worker.turnAway();
     for (const driver of [...this.#worker.drivers]) this.#retire(driver, null);
   }

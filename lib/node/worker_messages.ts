@@ -93,6 +93,7 @@ export type DeviceStart =
   }
   & (
     | { readonly op: "probe"; readonly request: { readonly path: string; readonly signaturesOnly: boolean } }
+    | { readonly op: "look"; readonly request: { readonly path: string } }
     | { readonly op: "format"; readonly request: FormatLegOptions }
     | { readonly op: "erase"; readonly request: ErasedLeg }
   );

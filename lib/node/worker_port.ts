@@ -125,6 +125,11 @@ export class WorkerPort {
     });
   }
 
+  /** Waits for the loop no more: `finished` rejects with `error`. */
+  abandon(error: Error): void {
+    this.#end(error);
+  }
+
   /** Asks the loop to end. `finished` tells when it has, or that the loop cannot be reached. */
   stop(): void {
     this.post({ kind: "stop" }).catch((error) =>
