@@ -442,11 +442,11 @@ export class ClientIo implements VerifyIo {
     const kind = requests.kind[request];
     if (kind === RequestKind.FLUSH) {
       const isOwn = requests.tag[request] === INTERNAL_TAG;
-      // What was lost before a later one may pass over: whoever asks next is told.
-      if (!isOwn && this.#ownFlush.takeUntold()) requests.status[request] = EIO;
       if (requests.status[request] === 0) {
         this.#pool.watermark = Math.max(this.#pool.watermark, requests.sequence[request]);
       }
+      // What was lost before a later one may pass over: whoever asks next is told.
+      if (!isOwn && this.#ownFlush.takeUntold()) requests.status[request] = EIO;
       this.#ownFlush.ended(requests.status[request], isOwn, this.#pool.nowMs);
       // Writes wait at a leg for what this watermark lets it forget: there may be no other frame to carry it.
       if (isOwn && this.#ownFlush.isForLeg && requests.status[request] === 0) tellWatermark(this.#pool);

@@ -10,7 +10,13 @@ import { PAGE_BITS } from "../base/sparse_bitmap.ts";
 import { INTENT_SLOTS_PER_BLOCK } from "../disk_format/intent_block.ts";
 import { type Layout, layoutOf } from "../disk_format/layout.ts";
 import { CHUNKS_PER_MAP_PAGE } from "../disk_format/map_page.ts";
-import { type EpochRecord, MAX_LEGS, type SharedEpoch, type Superblock } from "../disk_format/records.ts";
+import {
+  type EpochRecord,
+  type LegEntry,
+  MAX_LEGS,
+  type SharedEpoch,
+  type Superblock,
+} from "../disk_format/records.ts";
 import { MessageType } from "../wire/message.ts";
 import { type Dialect, OUR_DIALECT } from "../wire/negotiate.ts";
 import { DirtyMap } from "./dirty_map.ts";
@@ -251,6 +257,14 @@ export class LegContext {
     return (this.record.inSyncMask & (1 << this.legIndex)) !== 0;
   }
 
+  /**
+   * Whether somebody has the session who can tell an application what may have been lost. A caretaker makes legs equal, also where all lack the same:
+   * what they say of themselves stays as it is until a client has heard it.
+   */
+  get servesApplication(): boolean {
+    return this.session !== null && !this.session.isCaretaker;
+  }
+
   /** Whether the client that holds the session counts this leg as in sync. */
   get isMember(): boolean {
     return this.session !== null && this.session.isMember;
@@ -296,11 +310,12 @@ export class LegContext {
 
   /**
    * This leg is equal to the other members: what it held against itself is void. A lost block of the intent log is written anew; a crash before
-   * that only has the leg made equal once more. `hasFailed`: its disk has failed something since it began to be made so.
+   * that only has the leg made equal once more.
    */
-  becameEqual(hasFailed = false): void {
+  becameEqual(): void {
     this.ownSuspects.clear(0, this.chunkCount);
-    if (!hasFailed) this.hasFailedFlush = false;
+    // Of a failure in this session its client may not have heard.
+    if (this.servesApplication && this.session?.hasFailed === false) this.hasFailedFlush = false;
     if (!this.intentsLost) return;
     this.intentsLost = false;
     this.intents.rewriteAll();
@@ -341,7 +356,7 @@ export class LegContext {
         if (!isOut && (map.bits.count > 0 || map.isDefaultDirty)) map.reset(mapIncarnation, false);
         continue;
       }
-      const isKnown = isOut && this.#mayHavePages(shared, mapIncarnation, map, isOrder);
+      const isKnown = isOut && this.#mayHavePages(shared, entry, map, isOrder);
       const begun = map ?? new DirtyMap(this.chunkCount, mapIncarnation, mapDefaultDirty);
       if (map !== null) map.reset(mapIncarnation, mapDefaultDirty);
       if (isKnown) begun.distrust();
@@ -353,14 +368,18 @@ export class LegContext {
   }
 
   /**
-   * Whether pages under `incarnation` may be on the disk from before, when a map begins or starts over under it. A leg may have noted a record that
-   * never was in force, by which another had left the table or had a new map, and may then be taken back under the record before: what it knew
-   * under that one is gone, and what is on its disk may say too little.
+   * Whether pages under `incarnation` may be on the disk from before, when a map begins or starts over under it, that say too little. A leg may have
+   * noted a record that never was in force, by which another had left the table or had a new map, and may then be taken back under the record
+   * before: what it knew under that one is gone. Who is to be resynced is told what the map says; pages from before then add to a map that is
+   * clean where nothing is told, and take away from one that is dirty.
    */
-  #mayHavePages(shared: SharedEpoch, incarnation: number, map: DirtyMap | null, isOrder: boolean): boolean {
+  #mayHavePages(shared: SharedEpoch, entry: LegEntry, map: DirtyMap | null, isOrder: boolean): boolean {
+    if (isOrder && !entry.mapDefaultDirty) return false;
     if (shared.historyId !== this.record.historyId) return isOrder;
-    if (map !== null) return incarnation <= map.incarnation;
-    return incarnation >= FORCED_INCARNATIONS || incarnation <= latestIncarnation(this.record);
+    const number = entry.mapIncarnation;
+    const isForced = number >= FORCED_INCARNATIONS;
+    if (map !== null && map.incarnation >= FORCED_INCARNATIONS === isForced) return number <= map.incarnation;
+    return isForced || number <= latestIncarnation(this.record);
   }
 
   /** A frame to send, with the fields that most answers share. */
@@ -384,6 +403,7 @@ export class LegContext {
    */
   noteFailedFlush(): void {
     this.hasFailedFlush = true;
+    this.isStable = false;
     this.failedFlushCount++;
     this.failedBarrier = this.flushBarrier;
     this.hasFlushedSince = false;

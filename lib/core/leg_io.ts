@@ -159,9 +159,11 @@ export class LegIo {
       this.#metadata.writeIntents(true);
     }
     leg.watermark = watermark;
-    if (leg.hasFlushedSince && watermark > leg.failedBarrier) leg.hasFailedFlush = false;
-    // The client's word that the legs are equal.
-    if (leg.isMember) leg.isWhole = true;
+    if (leg.servesApplication) {
+      if (leg.hasFlushedSince && watermark > leg.failedBarrier) leg.hasFailedFlush = false;
+      // The client's word that the legs are equal.
+      if (leg.isMember) leg.isWhole = true;
+    }
     // Noted on disk, so that the end of this process is not taken for a loss.
     if (leg.isSound && !wasSound) this.#metadata.writeOwn();
     leg.unflushed.forget(watermark);
@@ -179,10 +181,11 @@ export class LegIo {
 
   /** A flush has failed, of a client's or the leg's own. Noted on disk: whoever claims the leg after this process has ended is told as well. */
   noteFailedFlush(result: number): void {
-    const wasSound = this.#leg.isSound;
-    this.#leg.event("error", "flush-failed", `A flush has failed (${result}): what it was for may not be on the disk`);
+    const wasNoted = !this.#leg.isSound && !this.#leg.isStable;
     this.#leg.noteFailedFlush();
-    if (wasSound) this.#metadata.writeOwn();
+    if (wasNoted) return;
+    this.#leg.event("error", "flush-failed", `A flush has failed (${result}): what it was for may not be on the disk`);
+    this.#metadata.writeOwn();
   }
 
   /** Disk I/O of a client's operation has ended. */

@@ -21,6 +21,8 @@ import { OutputKind } from "./output.ts";
 
 /** Purpose of a record write that nobody waits for. */
 export const PURPOSE_NOBODY_WAITS = -1;
+/** The same, and all that is new is what the leg says of itself. */
+export const PURPOSE_OWN = -2;
 
 /** Dirty pages being written at one time. */
 const PAGES_IN_FLIGHT = 8;
@@ -39,7 +41,8 @@ type Pending =
 
 /** What a finished metadata write means to the leg. */
 export type MetadataDone =
-  | { readonly kind: "record"; readonly purpose: number; readonly result: number }
+  /** `isNews`: of a failure, whether it is the first since one was written. */
+  | { readonly kind: "record"; readonly purpose: number; readonly result: number; readonly isNews: boolean }
   | { readonly kind: "intents"; readonly result: number }
   /** `isAwaited`: it is one of those that its map's checkpoint waits for. `isNews`: of a failure, whether it is the first since a page was saved. */
   | {
@@ -70,6 +73,8 @@ export class LegMetadata {
   #savedSerial = 0;
   /** The shared record whose write was begun last, and the resets of maps that go with it. */
   #begun: { readonly shared: SharedEpoch; readonly mapResets: number };
+  /** No record was written since one could not be. */
+  #areRecordsFailing = false;
   /** A record for which nobody waits could not be written. */
   #owesRecord = false;
 
@@ -92,7 +97,7 @@ export class LegMetadata {
 
   /** Writes what the leg says of itself, beside the shared record that was begun last: one that is held, or was refused, is not told of. */
   writeOwn(): void {
-    this.#writeBegun(PURPOSE_NOBODY_WAITS);
+    this.#writeBegun(PURPOSE_OWN);
   }
 
   #writeBegun(purpose: number): void {
@@ -187,8 +192,10 @@ export class LegMetadata {
         this.#leg.savedMapResets = Math.max(this.#leg.savedMapResets, pending.mapResets);
         this.#savedSerial = Math.max(this.#savedSerial, pending.serial);
         if (pending.serial === this.#recordSerial) this.#owesRecord = false;
-      } else if (pending.purpose === PURPOSE_NOBODY_WAITS) this.#owesRecord = true;
-      return { kind: "record", purpose: pending.purpose, result };
+      } else if (pending.purpose < 0) this.#owesRecord = true;
+      const isNews = result < 0 && !this.#areRecordsFailing;
+      this.#areRecordsFailing = result < 0;
+      return { kind: "record", purpose: pending.purpose, result, isNews };
     }
     if (pending.kind === "intents") {
       this.#leg.intents.endWrite(pending.block, result === 0);

@@ -18,7 +18,7 @@ import { LegContext, type LegServerOptions } from "./leg_context.ts";
 import { LegHash } from "./leg_hash.ts";
 import { LegReaders } from "./leg_readers.ts";
 import { LegIo } from "./leg_io.ts";
-import { LegMetadata, type MetadataDone } from "./leg_metadata.ts";
+import { LegMetadata, type MetadataDone, PURPOSE_OWN } from "./leg_metadata.ts";
 import { LegSession } from "./leg_session.ts";
 import type { Reach } from "./leg_addresses.ts";
 import { OperationKind } from "./operation_table.ts";
@@ -117,6 +117,7 @@ export class LegServer {
       case OperationKind.RESYNC_WRITE:
       case OperationKind.OWN_HASH:
       case OperationKind.RESYNC_FLUSH:
+        if (kind === OperationKind.RESYNC_FLUSH && result < 0) this.#io.noteFailedFlush(result);
         this.#target.diskDone(operation, result, slot);
         break;
       case OperationKind.CLIENT_HASH:
@@ -148,11 +149,12 @@ export class LegServer {
   }
 
   #metadataFailed(done: MetadataDone, result: number): void {
-    if (done.kind !== "page" || done.isNews) {
+    if (done.kind === "intents" || done.isNews) {
       this.#leg.event("error", "metadata-failed", `A metadata write failed (${result})`);
     }
-    if (done.kind === "record") this.#target.recordFailed(result);
-    else if (done.kind === "intents") this.#session.intentsFailed(result);
+    if (done.kind === "record") {
+      if (done.purpose !== PURPOSE_OWN) this.#target.recordFailed(result);
+    } else if (done.kind === "intents") this.#session.intentsFailed(result);
     else {
       const isOwn = done.legIndex === this.#leg.legIndex;
       this.#session.pageFailed(result, done.isAwaited && !isOwn);

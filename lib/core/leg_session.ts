@@ -178,10 +178,11 @@ export class LegSession {
     }
     const losesMember = leg.isMember && (leg.record.inSyncMask & ~shared.inSyncMask) !== 0;
     leg.record = shared;
-    // A leg that joins from a resync has all that was acked; the watermark may have told so while it was none of the members' business.
+    // A leg that joins from a resync has all that was acked; the watermark may have told so while it was none of the members' business. Where no
+    // application has been told of what the members may have lost, it is as good as they are.
     if (leg.isInSync && !leg.isMember && this.#target.isActive) {
-      leg.isWhole = true;
-      leg.becameEqual(leg.session?.hasFailed === true);
+      leg.isWhole = leg.servesApplication;
+      leg.becameEqual();
       this.#metadata.writeIntents(true);
     }
     if (leg.session !== null) leg.session.isMember = leg.isInSync;
@@ -242,6 +243,8 @@ export class LegSession {
   pageFailed(result: number, isAwaited: boolean): void {
     const leg = this.#leg;
     if (this.#detach?.stage === "pages") this.#endDetach(result);
+    // A client that claims is told; it goes on without this leg, or says why it cannot.
+    if (isAwaited && this.#pendingClaim !== null) this.#conditions.pageFailed(result);
     if (!isAwaited || this.#pendingEpochs.length === 0 || !this.#pendingEpochs[0].needsPages) return;
     const isLast = leg.record.inSyncMask === 1 << leg.legIndex;
     if (isLast && this.#pendingEpochs.length === 1) return;

@@ -69,6 +69,13 @@ export class RecordConditions {
     if (this.#flush < 0) this.#release(0);
   }
 
+  /** A page could not be saved that they wait for: those that wait will not be written. Later ones wait anew. */
+  pageFailed(result: number): void {
+    if (!this.#arePagesDue) return;
+    this.#release(result);
+    this.#metadata.holdRecords();
+  }
+
   #release(result: number): void {
     for (const purpose of this.#metadata.releaseRecords()) {
       if (result < 0) this.#refuse(purpose, result);

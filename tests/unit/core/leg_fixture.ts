@@ -95,6 +95,11 @@ export class LegFixture {
     this.#drain();
   }
 
+  /** All metadata writes end. */
+  settleMetadata(): void {
+    while (this.metadata.length > 0) this.endMetadata();
+  }
+
   /** All that the disk was asked for ends, and what follows from it. */
   settle(): void {
     while (this.flushes.length + this.metadata.length + this.reads.length > 0) {

@@ -94,3 +94,33 @@ Deno.test("what a session wrote is flushed also when the claim that ended it goe
   leg.settle();
   assert.equal(leg.core.snapshot().record.isStable, true);
 });
+
+Deno.test("a flush that fails when a later one has ended well takes back that all is stable", () => {
+  const leg = new LegFixture();
+  leg.serve(1);
+  leg.close(1);
+  leg.greet(2);
+  leg.claim(2, 7, OTHER);
+  assert.equal(leg.flushes.length, 2, "of the session that has ended, and of the claim");
+  leg.flushes.reverse();
+  leg.endFlush();
+  leg.settleMetadata();
+  assert.equal(leg.core.snapshot().record.isStable, true);
+  leg.endFlush(-5);
+  leg.settleMetadata();
+  const { isStable, bootId } = leg.core.snapshot().record;
+  assert.deepEqual([isStable, bootId], [false, ""]);
+});
+
+Deno.test("a disk that takes no record is told of once", () => {
+  const leg = new LegFixture();
+  leg.serve(1);
+  leg.receive(1, MessageType.FLUSH, { requestId: 20, sequence: 5, watermark: 1 });
+  leg.endFlush(-5);
+  for (let second = 1; second <= 9; second++) {
+    assert.equal(leg.metadata.length, 1, "it is tried again");
+    leg.endMetadata(-5);
+    leg.tick(second * 1000);
+  }
+  assert.equal(leg.events.filter((name) => name === "metadata-failed").length, 1);
+});
