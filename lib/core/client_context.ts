@@ -146,6 +146,12 @@ export type ClientPhase =
   | "detaching"
   | "detached";
 
+/** What a client knows of the legs that it served last: under which generation, and by UUID under which boots of their machines. */
+export interface LastServed {
+  generation: number;
+  readonly boots: Map<string, string | undefined>;
+}
+
 /** See the module comment. */
 export class ClientContext {
   readonly options: ClientPoolOptions;
@@ -163,6 +169,8 @@ export class ClientContext {
   generation = 0;
   /** Caretaker: the legs have told that there is nothing to do. */
   foundAllWell = false;
+  /** What was served last, also before the legs were forgotten. */
+  readonly lastServed: LastServed = { generation: 0, boots: new Map() };
   /** The record in force (confirmed by all members). */
   record: SharedEpoch | null = null;
   /** Legs whose acks complete writes and which may serve reads. */

@@ -22,7 +22,7 @@ import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
 import { foundingRecord, planStart, type Proposal, withLegsLeft } from "./epoch_changes.ts";
 import { grantsOf, noteSpread, objectionTo, refusalsOf, stepAfterGreeting, tellForced } from "./greeting.ts";
-import { checkMasks, isSureOf, tellChanges, tooFewText } from "./leg_masks.ts";
+import { checkMasks, isSureOf, noteServed, tellChanges, tooFewText } from "./leg_masks.ts";
 import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
 import { OwnHistory, SUPERSEDED_TEXT } from "./own_history.ts";
 import { epochRequestId } from "./request_table.ts";
@@ -424,6 +424,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     pool.force = null;
     pool.event("info", "ready", `The pool is served by legs ${indicesOf(pool.inSyncMask).join(", ")}`);
     this.#io.resume(isSureOf(pool));
+    noteServed(pool);
     this.#takeWaiting();
     this.#admission.admitAll();
   }

@@ -258,8 +258,8 @@ export class LegContext {
   }
 
   /**
-   * Whether somebody has the session who can tell an application what may have been lost. A caretaker makes legs equal, also where all lack the same:
-   * what they say of themselves stays as it is until a client has heard it.
+   * Whether somebody has the session who can tell an application what may have been lost. A caretaker cannot: that a flush has failed is noted until a
+   * client has heard it.
    */
   get servesApplication(): boolean {
     return this.session !== null && !this.session.isCaretaker;

@@ -159,11 +159,10 @@ export class LegIo {
       this.#metadata.writeIntents(true);
     }
     leg.watermark = watermark;
-    if (leg.servesApplication) {
-      if (leg.hasFlushedSince && watermark > leg.failedBarrier) leg.hasFailedFlush = false;
-      // The client's word that the legs are equal.
-      if (leg.isMember) leg.isWhole = true;
-    }
+    const hasHeard = leg.servesApplication && leg.hasFlushedSince && watermark > leg.failedBarrier;
+    if (hasHeard) leg.hasFailedFlush = false;
+    // The client's word that the legs are equal.
+    if (leg.isMember) leg.isWhole = true;
     // Noted on disk, so that the end of this process is not taken for a loss.
     if (leg.isSound && !wasSound) this.#metadata.writeOwn();
     leg.unflushed.forget(watermark);
@@ -181,11 +180,14 @@ export class LegIo {
 
   /** A flush has failed, of a client's or the leg's own. Noted on disk: whoever claims the leg after this process has ended is told as well. */
   noteFailedFlush(result: number): void {
-    const wasNoted = !this.#leg.isSound && !this.#leg.isStable;
-    this.#leg.noteFailedFlush();
-    if (wasNoted) return;
-    this.#leg.event("error", "flush-failed", `A flush has failed (${result}): what it was for may not be on the disk`);
-    this.#metadata.writeOwn();
+    const leg = this.#leg;
+    const isNews = !leg.hasFailedFlush;
+    const wasNoted = !leg.isSound && !leg.isStable;
+    leg.noteFailedFlush();
+    if (isNews) {
+      leg.event("error", "flush-failed", `A flush has failed (${result}): what it was for may not be on the disk`);
+    }
+    if (!wasNoted) this.#metadata.writeOwn();
   }
 
   /** Disk I/O of a client's operation has ended. */

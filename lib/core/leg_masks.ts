@@ -21,6 +21,7 @@ export function checkMasks(pool: ClientContext, isProposing: boolean): void {
 
 /** Says which legs have come into the in-sync set and which have left the active legs, as of `epoch`. */
 export function tellChanges(pool: ClientContext, epoch: number, joinedMask: number, droppedMask: number): void {
+  noteServed(pool);
   for (const index of indicesOf(joinedMask)) {
     const text = `Leg ${index} (${pool.links[index]?.address}) is in sync at epoch ${epoch}`;
     pool.event("info", "leg-in-sync", text, index);
@@ -44,10 +45,28 @@ export function tooFewText(pool: ClientContext, minInSync: number): string {
     `I/O waits up to ${pool.ioTimeoutMs / 1000} s`;
 }
 
-/** Whether a leg in sync has told, when it granted the claim, that it surely holds all that it ever acknowledged, and that its flushes have not failed. */
+/** Takes note of the legs that are in sync now, and of no others. */
+export function noteServed(pool: ClientContext): void {
+  pool.lastServed.generation = pool.generation;
+  pool.lastServed.boots.clear();
+  for (const index of indicesOf(pool.inSyncMask)) {
+    const uuid = pool.record?.legs[index]?.uuid;
+    if (uuid !== undefined) pool.lastServed.boots.set(uuid, pool.links[index]?.grant?.bootId);
+  }
+}
+
+/**
+ * Whether a leg in sync has told, when it granted the claim, that it surely holds all that it ever acknowledged, and that its flushes have not failed.
+ * Where a caretaker has had the legs meanwhile it has made them equal, also if all of them lacked the same, and told nobody: then it must be a leg
+ * that served this client, on a machine that has not gone down since.
+ */
 export function isSureOf(pool: ClientContext): boolean {
-  return indicesOf(pool.inSyncMask).some((index) => {
-    const grant = pool.links[index]?.grant;
-    return grant?.unbroken === true && grant.flushFailed !== true;
+  const { generation, boots } = pool.lastServed;
+  const grants = indicesOf(pool.inSyncMask).map((index) => ({ index, grant: pool.links[index]?.grant }));
+  const hadOthers = grants.some(({ grant }) => (grant?.record.shared.generation ?? 0) > generation);
+  return grants.some(({ index, grant }) => {
+    if (grant?.unbroken !== true || grant.flushFailed === true) return false;
+    if (generation === 0 || !hadOthers) return true;
+    return grant.bootId !== undefined && boots.get(pool.record?.legs[index]?.uuid ?? "") === grant.bootId;
   });
 }

@@ -117,7 +117,6 @@ export class LegServer {
       case OperationKind.RESYNC_WRITE:
       case OperationKind.OWN_HASH:
       case OperationKind.RESYNC_FLUSH:
-        if (kind === OperationKind.RESYNC_FLUSH && result < 0) this.#io.noteFailedFlush(result);
         this.#target.diskDone(operation, result, slot);
         break;
       case OperationKind.CLIENT_HASH:

@@ -178,10 +178,9 @@ export class LegSession {
     }
     const losesMember = leg.isMember && (leg.record.inSyncMask & ~shared.inSyncMask) !== 0;
     leg.record = shared;
-    // A leg that joins from a resync has all that was acked; the watermark may have told so while it was none of the members' business. Where no
-    // application has been told of what the members may have lost, it is as good as they are.
+    // A leg that joins from a resync has all that was acked; the watermark may have told so while it was none of the members' business.
     if (leg.isInSync && !leg.isMember && this.#target.isActive) {
-      leg.isWhole = leg.servesApplication;
+      leg.isWhole = true;
       leg.becameEqual();
       this.#metadata.writeIntents(true);
     }
@@ -450,6 +449,7 @@ export class LegSession {
       intentsLost: leg.intentsLost,
       unbroken: leg.isWhole,
       flushFailed: leg.hasFailedFlush ? true : undefined,
+      bootId: leg.options.bootId === "" ? undefined : leg.options.bootId,
     };
   }
 

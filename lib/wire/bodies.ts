@@ -142,6 +142,8 @@ export const grantSchema = v.object({
   unbroken: v.boolean(),
   /** Since the legs were equal last, the disk of this one has failed a flush: what it acknowledged may never become stable. */
   flushFailed: v.optional(v.boolean()),
+  /** The boot of its machine, where that is known. */
+  bootId: v.optional(text),
 });
 /** A new epoch. */
 export const epochChangeSchema = v.object({
