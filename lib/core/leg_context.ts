@@ -368,6 +368,17 @@ export class LegContext {
   }
 
   /**
+   * A record that was taken over will not be written: the one before is in force here again. What is suspected of others by that one stays suspected.
+   * Returns as {@link adoptIncarnations}.
+   */
+  returnTo(before: SharedEpoch): boolean {
+    const isDoubtful = this.adoptIncarnations(before);
+    this.record = before;
+    if (this.session !== null) this.session.isMember &&= this.isInSync;
+    return isDoubtful;
+  }
+
+  /**
    * Whether pages under `incarnation` may be on the disk from before, when a map begins or starts over under it, that say too little. A leg may have
    * noted a record that never was in force, by which another had left the table or had a new map, and may then be taken back under the record
    * before: what it knew under that one is gone. Who is to be resynced is told what the map says; pages from before then add to a map that is

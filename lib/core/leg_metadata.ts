@@ -108,6 +108,11 @@ export class LegMetadata {
     this.#write(leg.layout.epochOffset, block, { kind: "record", purpose, mapResets, serial });
   }
 
+  /** The shared record whose write was begun last. */
+  get begunRecord(): SharedEpoch {
+    return this.#begun.shared;
+  }
+
   /** Whether the leg's record is on its disk as it is. */
   get isRecordSaved(): boolean {
     return this.#heldRecords === null && this.#savedSerial === this.#recordSerial &&

@@ -6,7 +6,7 @@
 
 import type { LegContext } from "./leg_context.ts";
 import type { LegIo } from "./leg_io.ts";
-import type { LegMetadata } from "./leg_metadata.ts";
+import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
 
 /** Those of one leg. */
 export class RecordConditions {
@@ -56,8 +56,18 @@ export class RecordConditions {
     this.#flushAgain = false;
     if (this.#flush >= 0 || (result === 0 && this.#arePagesDue)) return true;
     this.#release(result);
+    if (result < 0) this.#takeBack();
     if (this.#arePagesDue) this.#metadata.holdRecords();
     return true;
+  }
+
+  /**
+   * What a record would have vouched for may be gone. It is taken back, and is not written with the next claim either: others, whom it would have
+   * given up, are asked first.
+   */
+  #takeBack(): void {
+    if (this.#leg.returnTo(this.#metadata.begunRecord)) this.savePagesFirst();
+    this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
   }
 
   /** Goes on with pages. */
