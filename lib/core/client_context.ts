@@ -150,6 +150,8 @@ export type ClientPhase =
 export interface LastServed {
   generation: number;
   readonly boots: Map<string, string | undefined>;
+  /** Whether legs have told since of a record that a caretaker has made. */
+  hadCaretaker: boolean;
 }
 
 /** See the module comment. */
@@ -170,7 +172,7 @@ export class ClientContext {
   /** Caretaker: the legs have told that there is nothing to do. */
   foundAllWell = false;
   /** What was served last, also before the legs were forgotten. */
-  readonly lastServed: LastServed = { generation: 0, boots: new Map() };
+  readonly lastServed: LastServed = { generation: 0, boots: new Map(), hadCaretaker: false };
   /** The record in force (confirmed by all members). */
   record: SharedEpoch | null = null;
   /** Legs whose acks complete writes and which may serve reads. */

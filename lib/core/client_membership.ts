@@ -22,7 +22,7 @@ import type { ClientContext, LegLink } from "./client_context.ts";
 import type { ClientIo } from "./client_io.ts";
 import { foundingRecord, planStart, type Proposal, withLegsLeft } from "./epoch_changes.ts";
 import { grantsOf, noteSpread, objectionTo, refusalsOf, stepAfterGreeting, tellForced } from "./greeting.ts";
-import { checkMasks, isSureOf, noteServed, tellChanges, tooFewText } from "./leg_masks.ts";
+import { checkMasks, isSureOf, noteRecordOf, noteServed, tellChanges, tooFewText } from "./leg_masks.ts";
 import { LegTableChanges, type LegTableHost } from "./leg_table_changes.ts";
 import { OwnHistory, SUPERSEDED_TEXT } from "./own_history.ts";
 import { epochRequestId } from "./request_table.ts";
@@ -103,6 +103,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     link.state = "claimed";
     link.grant = grant;
     link.hasGranted = true;
+    noteRecordOf(pool, grant.record.shared as SharedEpoch);
     this.#claims.settle(link);
     if (pool.phase === "claim") this.#maybeEstablish();
     else if (pool.phase === "ready") this.#admission.admitAll();

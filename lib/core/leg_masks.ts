@@ -6,6 +6,7 @@
 
 import { assert } from "../base/assert.ts";
 import type { ClientContext } from "./client_context.ts";
+import type { SharedEpoch } from "../disk_format/records.ts";
 import { bitCount, indicesOf } from "./start_rule.ts";
 
 /** Asserts it. `isProposing`: an epoch record is on its way. */
@@ -48,6 +49,7 @@ export function tooFewText(pool: ClientContext, minInSync: number): string {
 /** Takes note of the legs that are in sync now, and of no others. */
 export function noteServed(pool: ClientContext): void {
   pool.lastServed.generation = pool.generation;
+  pool.lastServed.hadCaretaker = false;
   pool.lastServed.boots.clear();
   for (const index of indicesOf(pool.inSyncMask)) {
     const uuid = pool.record?.legs[index]?.uuid;
@@ -61,12 +63,19 @@ export function noteServed(pool: ClientContext): void {
  * that served this client, on a machine that has not gone down since.
  */
 export function isSureOf(pool: ClientContext): boolean {
-  const { generation, boots } = pool.lastServed;
-  const grants = indicesOf(pool.inSyncMask).map((index) => ({ index, grant: pool.links[index]?.grant }));
-  const hadOthers = grants.some(({ grant }) => (grant?.record.shared.generation ?? 0) > generation);
-  return grants.some(({ index, grant }) => {
+  const { hadCaretaker, boots } = pool.lastServed;
+  return indicesOf(pool.inSyncMask).some((index) => {
+    const grant = pool.links[index]?.grant;
     if (grant?.unbroken !== true || grant.flushFailed === true) return false;
-    if (generation === 0 || !hadOthers) return true;
-    return grant.bootId !== undefined && boots.get(pool.record?.legs[index]?.uuid ?? "") === grant.bootId;
+    return !hadCaretaker ||
+      (grant.bootId !== undefined && boots.get(pool.record?.legs[index]?.uuid ?? "") === grant.bootId);
   });
+}
+
+/** A leg has granted a claim, and has told of its record. */
+export function noteRecordOf(pool: ClientContext, { generation, clientGeneration }: SharedEpoch): void {
+  const { lastServed } = pool;
+  if (lastServed.generation > 0 && generation > lastServed.generation && generation > clientGeneration) {
+    lastServed.hadCaretaker = true;
+  }
 }

@@ -57,6 +57,7 @@ export class LegSession {
       metadata,
       io,
       (purpose, result) => this.recordWritten(purpose, result),
+      () => this.#takenBack(),
     );
   }
 
@@ -280,7 +281,7 @@ export class LegSession {
   /** A flush that a record waits for is done, or one of a claim or at a session's end. */
   sessionFlushed(operation: number, result: number): void {
     if (result < 0) this.#io.noteFailedFlush(result);
-    if (this.#conditions.flushed(operation, result)) return;
+    if (this.#conditions.flushed(operation)) return;
     if (!this.#flushes.ended(operation)) return;
     const claim = this.#pendingClaim;
     if (claim?.stage === "flush") {
@@ -344,6 +345,12 @@ export class LegSession {
     if (session === null || session.connection !== connection || session.lostMs >= 0) return;
     if (session.returnMs > 0 && session.isMember && this.#detach === null) session.lostMs = leg.nowMs;
     else this.#sessionLost(session);
+  }
+
+  /** What the client has sent since relies on a record that has been taken back. */
+  #takenBack(): void {
+    const { session } = this.#leg;
+    if (session !== null) this.#sessionLost(session);
   }
 
   #sessionLost({ clientName }: Session): void {

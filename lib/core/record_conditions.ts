@@ -8,6 +8,8 @@ import type { LegContext } from "./leg_context.ts";
 import type { LegIo } from "./leg_io.ts";
 import { type LegMetadata, PURPOSE_NOBODY_WAITS } from "./leg_metadata.ts";
 
+const EIO = -5;
+
 /** Those of one leg. */
 export class RecordConditions {
   readonly #leg: LegContext;
@@ -15,9 +17,13 @@ export class RecordConditions {
   readonly #io: LegIo;
   /** A record will not be written, because what had to come first has failed. */
   readonly #refuse: (purpose: number, result: number) => void;
+  /** The record before is in force here again. */
+  readonly #onTakenBack: () => void;
   /** The flush that records wait for, -1 for none; and whether another must follow it. */
   #flush = -1;
   #flushAgain = false;
+  /** Flushes that had failed when it began: a disk tells of what it could not flush once, to whichever flush there is. */
+  #failedBefore = 0;
   /** They wait for pages. */
   #arePagesDue = false;
 
@@ -26,11 +32,13 @@ export class RecordConditions {
     metadata: LegMetadata,
     io: LegIo,
     refuse: (purpose: number, result: number) => void,
+    onTakenBack: () => void,
   ) {
     this.#leg = leg;
     this.#metadata = metadata;
     this.#io = io;
     this.#refuse = refuse;
+    this.#onTakenBack = onTakenBack;
   }
 
   /**
@@ -39,8 +47,12 @@ export class RecordConditions {
    */
   flushFirst(): void {
     this.#metadata.holdRecords();
-    if (this.#flush >= 0) this.#flushAgain = true;
-    else this.#flush = this.#io.flushSession();
+    if (this.#flush >= 0) {
+      this.#flushAgain = true;
+      return;
+    }
+    this.#failedBefore = this.#leg.failedFlushCount;
+    this.#flush = this.#io.flushSession();
   }
 
   /** Pages that may be on the disk must not come to count by a record before they say what is true. */
@@ -50,24 +62,27 @@ export class RecordConditions {
   }
 
   /** A flush outside any request has ended. Returns whether it was one of these. */
-  flushed(operation: number, result: number): boolean {
+  flushed(operation: number): boolean {
     if (operation !== this.#flush) return false;
-    this.#flush = result === 0 && this.#flushAgain ? this.#io.flushSession() : -1;
+    const hasFailed = this.#leg.failedFlushCount !== this.#failedBefore;
+    this.#flush = !hasFailed && this.#flushAgain ? this.#io.flushSession() : -1;
     this.#flushAgain = false;
-    if (this.#flush >= 0 || (result === 0 && this.#arePagesDue)) return true;
-    this.#release(result);
-    if (result < 0) this.#takeBack();
-    if (this.#arePagesDue) this.#metadata.holdRecords();
+    if (this.#flush >= 0) return true;
+    if (hasFailed) this.#takeBack(EIO);
+    else if (!this.#arePagesDue) this.#release(0);
     return true;
   }
 
   /**
-   * What a record would have vouched for may be gone. It is taken back, and is not written with the next claim either: others, whom it would have
-   * given up, are asked first.
+   * What has to come before a record has failed. So the record is taken back, in memory too, and is not written with the next claim either: others, whom
+   * it would have given up, are asked first.
    */
-  #takeBack(): void {
+  #takeBack(result: number): void {
+    this.#release(result);
+    this.#arePagesDue = false;
     if (this.#leg.returnTo(this.#metadata.begunRecord)) this.savePagesFirst();
     this.#metadata.writeRecord(PURPOSE_NOBODY_WAITS);
+    this.#onTakenBack();
   }
 
   /** Goes on with pages. */
@@ -79,11 +94,9 @@ export class RecordConditions {
     if (this.#flush < 0) this.#release(0);
   }
 
-  /** A page could not be saved that they wait for: those that wait will not be written. Later ones wait anew. */
+  /** A page could not be saved that they wait for. */
   pageFailed(result: number): void {
-    if (!this.#arePagesDue) return;
-    this.#release(result);
-    this.#metadata.holdRecords();
+    if (this.#arePagesDue && this.#flush < 0) this.#takeBack(result);
   }
 
   #release(result: number): void {
