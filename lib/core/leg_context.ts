@@ -368,8 +368,8 @@ export class LegContext {
   }
 
   /**
-   * A record that was taken over will not be written: the one before is in force here again. What is suspected of others by that one stays suspected.
-   * Returns as {@link adoptIncarnations}.
+   * A record that was taken over will not be written: the one before is in force here again. What it suspects of legs that are out of sync by that
+   * one as well stays suspected. Returns as {@link adoptIncarnations}.
    */
   returnTo(before: SharedEpoch): boolean {
     const isDoubtful = this.adoptIncarnations(before);

@@ -30,10 +30,10 @@ export class DeviceLooks {
    * @throws {ControlError} what is wrong with it; "device" when it does not answer
    */
   async look(path: string): Promise<void> {
-    const silence = `"${path}" does not answer: its disk hangs, or takes more than ${this.#limitMs / 1000} s`;
     if (!this.#underWay.has(path) && this.#underWay.size >= MOST_HUNG) {
-      throw new ControlError("device", `${silence}, or other disks hang and it was not asked`);
+      throw new ControlError("device", `"${path}" was not asked: ${MOST_HUNG} other disks of this node do not answer`);
     }
+    const silence = `"${path}" does not answer: its disk hangs, or takes more than ${this.#limitMs / 1000} s`;
     const under = this.#underWay.get(path) ?? this.#begin(path);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const limit = new Promise<never>((_, reject) => {

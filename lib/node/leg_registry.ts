@@ -234,7 +234,8 @@ export class LegRegistry {
       const leg = { path, poolUuid, legUuid, createdFile, shape: shapeOfRequest(request), replaced };
       const erased = earlier?.path === path || this.#broken.has(earlier?.path ?? "") ? undefined : earlier;
       await this.#state.replaceLeg([replacesUuid, ...earlier === undefined ? [] : [earlier.legUuid]], leg, erased);
-      // It leaves service at once, and nothing here needs its device: that may hang, which is what it is replaced for.
+      // It leaves service at once, and nothing here needs its device: that may hang, which is what it is replaced for. Where it has not left, the new
+      // leg cannot be opened in its place, which is told.
       if (old !== undefined && !this.#broken.delete(old.path)) this.#close(old, true).catch(() => undefined);
       const wasServed = earlier !== undefined && earlier.path !== path && await this.#retire(earlier);
       await this.#open(leg);

@@ -166,9 +166,7 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
     });
   }, REMEMBER_MS);
   const retries = new LegRetries(legs, onEvent);
-  let stopTimer: ReturnType<typeof setTimeout> | undefined;
   const finished = port.finished.finally(async () => {
-    clearTimeout(stopTimer);
     clearInterval(remembering);
     retries.stop();
     await legs.stop();
@@ -184,7 +182,11 @@ export async function runStorageNode(options: StorageNodeOptions): Promise<NodeH
       const text =
         "The data plane does not answer, perhaps because a disk hangs. Its legs were not flushed: what was not " +
         "flushed is lost if the machine goes down now";
-      stopTimer ??= setTimeout(() => port.abandon(new ControlError("device", text)), STOP_LIMIT_MS + STOP_GRACE_MS);
+      const abandon = () => port.abandon(new ControlError("device", text));
+      const timer = setTimeout(abandon, STOP_LIMIT_MS + STOP_GRACE_MS);
+      // It may have ended before, by itself.
+      const clear = () => clearTimeout(timer);
+      port.finished.then(clear, clear);
       // Told at once and not when the data plane has ended: a change that needs both is refused by the one or the other.
       legs.stop().catch(() => undefined); // `finished` waits for it, and has the error
       return finished;

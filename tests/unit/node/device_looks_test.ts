@@ -32,7 +32,8 @@ Deno.test("a device that does not answer is given up after a while, and not aske
 Deno.test("devices that hang leave room for others to be formatted: only so many are asked", async () => {
   const hung = new Map(["/a", "/b"].map((path) => [path, Promise.withResolvers<void>()]));
   const { looks, asked } = looksAt(hung);
-  for (const path of ["/a", "/b", "/c"]) await assert.rejects(looks.look(path), /does not answer/);
+  for (const path of ["/a", "/b"]) await assert.rejects(looks.look(path), /does not answer/);
+  await assert.rejects(looks.look("/c"), /"\/c" was not asked: 2 other disks/);
   assert.deepEqual(asked, ["/a", "/b"]);
   for (const { resolve } of hung.values()) resolve();
   await new Promise((resolve) => setTimeout(resolve));
