@@ -63,7 +63,20 @@ export function describeSector(legs: readonly LegProcess[], sector: number): str
   }).join("; ");
 }
 
-/** Every leg of the table holds the same, on stable storage, and holds no memory. */
+/** The first leg of the table that holds memory, and for what; "" when none does. */
+export function heldSlots(world: World): string {
+  const mask = maskOf(world.table.newest(false)!);
+  for (const leg of world.legs) {
+    if ((mask & (1 << leg.legIndex)) === 0) continue;
+    const used = world.slots.usedBy(leg.id).filter((slot) => slot.owner === SlotOwner.CORE && slot.sends === 0);
+    if (used.length === 0) continue;
+    const names = used.map((slot) => `${slot.index} of ${nameValue(slot.values[0])}`).join(", ");
+    return `${leg.name} holds ${used.length} slots at rest: ${names}`;
+  }
+  return "";
+}
+
+/** Every leg of the table holds the same, on stable storage. */
 export function expectIdentical(world: World): void {
   const mask = maskOf(world.table.newest(false)!);
   const members = world.legs.filter((leg) => (mask & (1 << leg.legIndex)) !== 0);
@@ -87,11 +100,6 @@ export function expectIdentical(world: World): void {
             nameValue(disk.current[sector]),
         );
       }
-    }
-    const used = world.slots.usedBy(leg.id).filter((slot) => slot.owner === SlotOwner.CORE && slot.sends === 0);
-    if (used.length > 0) {
-      const names = used.map((slot) => `${slot.index} of ${nameValue(slot.values[0])}`).join(", ");
-      throw new Violation("slots", `${leg.name} holds ${used.length} slots at rest: ${names}`);
     }
   }
 }
