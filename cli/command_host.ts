@@ -49,8 +49,9 @@ export function configOption() {
 export function payloadCrcOption() {
   return new Option(
     "--payload-crc <where>",
-    "sum the payloads sent over TCP, or always: over RDMA too, whose devices sum every packet themselves (default: auto)",
-  ).choices(["auto", "always"] as const satisfies readonly PayloadCrcPolicy[]);
+    "sum the payloads sent over TCP (auto), always: over RDMA too, whose devices sum every packet themselves, or never: " +
+      "for a network that authenticates what it carries (default: auto)",
+  ).choices(["auto", "always", "never"] as const satisfies readonly PayloadCrcPolicy[]);
 }
 
 /** Whether the data plane looks before it sleeps. */

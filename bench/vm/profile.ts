@@ -1,10 +1,10 @@
 /**
  * Where the processors' time goes while a pool is written, in one guest or by a client in the first of three and nodes in the
- * others: by process, by what kind of code, by function. perf samples one guest; JavaScript functions have their names. Needs
- * perf (Debian: linux-perf).
+ * others ("--in-place": one of them beside the client): by process, by what kind of code, by function. perf samples one guest;
+ * JavaScript functions have their names. Needs perf (Debian: linux-perf).
  *
- *     deno task bench:vm-profile [--guests 1|3] [--sampled GUEST] [--transport rdma] [--profile "randwrite QD32"]
- *       [--warm-up 120] [--seconds 20]
+ *     deno task bench:vm-profile [--guests 1|3] [--sampled GUEST] [--in-place] [--transport rdma]
+ *       [--payload-crc auto|always|never] [--profile "randwrite QD32"] [--warm-up 120] [--seconds 20]
  *
  * @module
  */
@@ -26,6 +26,8 @@ const { values } = parseArgs({
   options: {
     guests: { type: "string", default: "1" },
     sampled: { type: "string", default: "1" },
+    "in-place": { type: "boolean", default: false },
+    "payload-crc": { type: "string", default: "auto" },
     transport: { type: "string", default: "rdma" },
     profile: { type: "string", default: "randwrite QD32" },
     "warm-up": { type: "string", default: "120" },
@@ -51,12 +53,14 @@ for (const each of bed.guests) {
 }
 const legs = guests === 1
   ? ["/dev/ram0", "/dev/ram1"].map((leg) => ({ guest, leg }))
-  : [2, 3].map((number) => ({ guest: bed.guest(number), leg: "/dev/ram0" }));
+  : (values["in-place"] ? [1, 2] : [2, 3]).map((number) => ({ guest: bed.guest(number), leg: "/dev/ram0" }));
+const sums = `--payload-crc ${values["payload-crc"]}`;
 const pool = await GuestPool.create(bed.directory, legs, POOL_MIB, {
   rdma: true,
+  serveOptions: sums,
   runtimeFlags: ["--v8-flags=--perf-basic-prof"],
 });
-const device = await pool.attach(guest, `--device ublk --transport ${values.transport}`);
+const device = await pool.attach(guest, `--device ublk --transport ${values.transport} ${sums}`);
 const fio = new BlockFio(guest, POOL_MIB - 8);
 await fio.fill(device);
 await fio.run(device, values.profile, Number(values["warm-up"]));

@@ -54,7 +54,8 @@ export function makeTransport(options: NodeTransportOptions): Transport {
     report,
   });
   const slots = options.borrow ?? pool;
-  if (links === null) return new TcpTransport(network, slots, handler, { maxConnections, report });
+  const tcpOptions = { maxConnections, report, checksums: options.payloadCrc !== "never" };
+  if (links === null) return new TcpTransport(network, slots, handler, tcpOptions);
   const choice = new TransportChoice(policy, handler, reactor);
   const landingBytes = Math.max(LEAST_LANDING_BYTES, Math.floor(pool.totalBytes * options.landingShare));
   const rdma = new RdmaTransport(links, pool, choice.rdmaHandler, reactor, {
@@ -62,7 +63,7 @@ export function makeTransport(options: NodeTransportOptions): Transport {
     checksums: options.payloadCrc === "always",
     report,
   });
-  choice.attach(new TcpTransport(network, slots, choice.tcpHandler, { maxConnections, report }), rdma);
+  choice.attach(new TcpTransport(network, slots, choice.tcpHandler, tcpOptions), rdma);
   return choice;
 }
 

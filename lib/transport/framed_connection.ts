@@ -29,7 +29,7 @@ import type { ConnectionStats, TransportHandler } from "./transport.ts";
 /** What a connection needs of the transport it belongs to. */
 export interface ConnectionOwner {
   readonly pool: BufferPool;
-  /** Whether payloads are summed when sent and checked when received. */
+  /** Whether payloads in slots are summed when sent. */
   readonly checksums: boolean;
   readonly maxQueuedFrames: number;
   readonly maxQueuedBytes: number;
@@ -370,7 +370,7 @@ export class FramedConnection implements StreamProtocol {
   }
 
   #payloadSound(slot: number): boolean {
-    if (isPayloadSound(this.#incoming, this.#owner.pool.bytes(slot), this.#owner.checksums)) return true;
+    if (isPayloadSound(this.#incoming, this.#owner.pool.bytes(slot))) return true;
     this.#fault(CloseReason.BAD_MESSAGE, "its payload does not match its checksum");
     return false;
   }
@@ -414,7 +414,8 @@ export class FramedConnection implements StreamProtocol {
 
   #sendCopy(message: Message, payload: Uint8Array): boolean {
     const { flags, payloadCrc: crc } = message;
-    setPayloadFields(message, payload, this.#owner.checksums, this.#sharing !== null);
+    // What is copied, maps and tables above all, is little: it is always summed.
+    setPayloadFields(message, payload, true, this.#sharing !== null);
     const queued = this.#hasRoomFor(message) && this.#queueCopy(message, payload);
     message.flags = flags;
     message.payloadCrc = crc;

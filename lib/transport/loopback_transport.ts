@@ -18,10 +18,10 @@
 
 import { assert } from "../base/assert.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
-import { decodeHeader, encodeHeader, HEADER_BYTES, Message, MessageFlag } from "../wire/message.ts";
+import { decodeHeader, encodeHeader, HEADER_BYTES, Message } from "../wire/message.ts";
 import { CloseReason } from "./close_reason.ts";
 import { frameFault } from "./frame_rules.ts";
-import { payloadCrc } from "./payload_crc.ts";
+import { isPayloadSound, setPayloadFields } from "./payload_crc.ts";
 import type { ConnectionStats, Transport, TransportHandler } from "./transport.ts";
 
 /** What may be chosen for one transport. */
@@ -244,7 +244,7 @@ export class LoopbackNetwork {
   }
 
   #deliverFrame(end: LoopbackEnd, frame: Frame): void {
-    const { handler, pool, checksums } = end.transport;
+    const { handler, pool } = end.transport;
     end.lastReceivedMs = this.nowMs;
     if (this.corrupt !== null && frame.damaged === undefined) {
       frame.damaged = { header: frame.header.slice(), payload: frame.source?.slice(0, frame.payloadLength) ?? null };
@@ -276,8 +276,7 @@ export class LoopbackNetwork {
     const slot = end.placedSlot;
     end.placedSlot = -1;
     pool.bytes(slot).set(payload);
-    const summed = checksums && (message.flags & MessageFlag.NO_PAYLOAD_CRC) === 0;
-    if (summed && payloadCrc(payload, payload.length) !== message.payloadCrc) {
+    if (!isPayloadSound(message, payload)) {
       return this.#refuse(end, CloseReason.BAD_MESSAGE, "its payload does not match its checksum");
     }
     this.#frameArrived(end, frame, message, slot);
@@ -428,7 +427,6 @@ export class LoopbackTransport implements Transport {
   }
 
   #queue(end: LoopbackEnd, message: Message, source: Uint8Array | null, token: number): boolean {
-    assert(frameFault(message) === null, "What we send keeps the rules of frames", message.type, message.payloadLength);
     const lengthBytes = HEADER_BYTES + message.payloadLength;
     if (this.queuedBytes(end.connection) + lengthBytes > this.#maxQueuedBytes) {
       this.#network.report(`Connection ${end.connection} (${end.peerAddress}) is closed: too much waits to be sent`);
@@ -436,9 +434,7 @@ export class LoopbackTransport implements Transport {
       return false;
     }
     const sent = new Message().copyFrom(message);
-    if (source === null || !this.checksums) sent.payloadCrc = 0;
-    else if (sent.payloadCrc === 0) sent.payloadCrc = payloadCrc(source, sent.payloadLength);
-    if (source !== null && !this.checksums) sent.flags |= MessageFlag.NO_PAYLOAD_CRC;
+    setPayloadFields(sent, source, this.checksums || token < 0);
     const header = new Uint8Array(HEADER_BYTES);
     encodeHeader(sent, new DataView(header.buffer), 0);
     end.outbox.push({ kind: "frame", header, source, payloadLength: message.payloadLength, token });

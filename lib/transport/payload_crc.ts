@@ -11,10 +11,12 @@ import { frameFault } from "./frame_rules.ts";
 
 /**
  * Where the payloads that this process sends are summed, besides what the network does: where its sums are weak, that is over
- * TCP ("auto"), or over RDMA as well, whose packets have a CRC of their own, which the devices compute and check ("always").
- * Within a machine's memory nothing travels, and nothing is summed.
+ * TCP ("auto"), or over RDMA as well, whose packets have a CRC of their own, which the devices compute and check ("always"),
+ * or nowhere, for a network that authenticates what it carries, as WireGuard does ("never"). Within a machine's memory nothing
+ * travels, and nothing is summed. What is no payload in a slot (maps, tables, answers), and headers, are summed whatever this
+ * says, and a sum that comes is checked.
  */
-export type PayloadCrcPolicy = "auto" | "always";
+export type PayloadCrcPolicy = "auto" | "always" | "never";
 
 /**
  * CRC-32 (u32) of the first `lengthBytes` of `bytes`. A caller that sends one payload to several legs computes it once and puts
@@ -49,8 +51,8 @@ export function setPayloadFields(
   }
 }
 
-/** Whether the payload of a frame that came, at the beginning of `bytes`, is what its sender sent, as far as it is checked. */
-export function isPayloadSound(message: Message, bytes: Uint8Array, checksums: boolean): boolean {
-  if (!checksums || (message.flags & MessageFlag.NO_PAYLOAD_CRC) !== 0) return true;
+/** Whether the payload of a frame that came, at the beginning of `bytes`, is what its sender sent, as far as that has summed it. */
+export function isPayloadSound(message: Message, bytes: Uint8Array): boolean {
+  if ((message.flags & MessageFlag.NO_PAYLOAD_CRC) !== 0) return true;
   return payloadCrc(bytes, message.payloadLength) === message.payloadCrc;
 }

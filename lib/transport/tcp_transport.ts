@@ -30,7 +30,7 @@ import type { ConnectionStats, Transport, TransportHandler } from "./transport.t
 
 /** What may be chosen. */
 export interface TcpTransportOptions {
-  /** Payloads carry a checksum when sent and are checked when received. Default true. */
+  /** Whether payloads in slots are summed (default true). What is copied always is, and sums that come are checked. */
   readonly checksums?: boolean;
   /** Bytes that may wait on one connection to be taken by the network; more closes it (ENOBUFS). Default 64 MiB. */
   readonly maxQueuedBytes?: number;

@@ -66,7 +66,7 @@ export interface Transport {
   /**
    * Queues a frame. `slot` >= 0 names payload of `message.payloadLength` bytes in the pool. If `token` >= 0 the payload
    * must stay untouched until `onSent(token)`; with a negative token it is copied before this returns. When
-   * `message.payloadCrc` is 0 and checksums are on, the sum is computed here. `message` is left as it was.
+   * `message.payloadCrc` is 0 and checksums are on, or the payload is copied, the sum is computed here. `message` is left as it was.
    * Returns false when the connection is gone (then `onSent` is NOT called).
    */
   send(connection: number, message: Message, slot: number, token: number): boolean;

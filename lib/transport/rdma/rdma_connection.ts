@@ -441,7 +441,7 @@ export class RdmaConnection implements LinkUser {
   }
 
   #isSound(bytes: Uint8Array): boolean {
-    if (isPayloadSound(this.#incoming, bytes, true)) return true;
+    if (isPayloadSound(this.#incoming, bytes)) return true;
     this.#fault(CloseReason.BAD_MESSAGE, "its payload does not match its checksum");
     return false;
   }

@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { Message, MessageType } from "../../../lib/wire/message.ts";
+import { Message, MessageFlag, MessageType } from "../../../lib/wire/message.ts";
 import { payloadCrc } from "../../../lib/transport/payload_crc.ts";
 import {
   answerWrites,
@@ -208,7 +208,24 @@ export const CONFORMANCE_TESTS: readonly (readonly [string, ConformanceTest])[] 
     finish(joined);
   }],
 
-  ["without checksums payloads say so, and are not checked", (make) => {
+  ["without checksums what is copied is summed nevertheless, and a sum that comes is checked", (make) => {
+    const { harness, a, b, ca, cb } = join(make({ checksums: false }));
+    const bytes = pattern(3, 5000);
+    const body = () => new Message().reset(MessageType.MAP_PART);
+    assert.ok(a.transport.sendBytes(ca, body(), bytes));
+    harness.until(() => b.handler.frames.length === 1);
+    const { flags, payloadCrc: sum } = b.handler.frames[0].message;
+    assert.deepEqual([flags & MessageFlag.NO_PAYLOAD_CRC, sum], [0, payloadCrc(bytes, 5000)]);
+    const wrong = body();
+    wrong.payloadCrc = payloadCrc(bytes, 5000) ^ 1;
+    assert.ok(a.transport.sendBytes(ca, wrong, bytes));
+    harness.until(() => closedCount(a, ca) === 1 && closedCount(b, cb) === 1);
+    assert.equal(closeReason(b, cb), -74);
+    assert.equal(b.handler.frames.length, 1);
+    harness.close();
+  }],
+
+  ["without checksums payloads in slots say so, and are not checked", (make) => {
     const joined = join(make({ checksums: false }));
     const { harness, a, b, ca, cb } = joined;
     answerWrites(b, cb);

@@ -20,7 +20,7 @@ import { closedCount, connect, finish, join, pattern, ping, sendWrite, slotsOf, 
 import { localHarness } from "./local_harness.ts";
 
 /** What is about payloads on their way: here they have none. */
-const TRAVELLING = /does not match its sum|without checksums payloads say so|a close with payloads under way/;
+const TRAVELLING = /does not match its sum|without checksums payloads in slots say so|a close with payloads under way/;
 
 registerConformance(
   "local",

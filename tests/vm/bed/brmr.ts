@@ -23,6 +23,8 @@ export interface GuestPoolOptions {
   /** Whether nodes listen on RDMA as well as on TCP. */
   readonly rdma?: boolean;
   /** For Deno: "--v8-flags=--perf-basic-prof". */
+  /** What `brmr serve` is given besides. */
+  readonly serveOptions?: string;
   readonly runtimeFlags?: readonly string[];
 }
 
@@ -38,6 +40,7 @@ export class GuestPool {
   readonly name: string;
   readonly #listensOnRdma: boolean;
   readonly #run: string;
+  readonly #serveOptions: string;
   readonly #nodes: { readonly guest: Guest; readonly address: string; readonly state: string; readonly leg: string }[];
   readonly #serving: (GuestCommand | null)[];
   #client: GuestCommand | null = null;
@@ -49,6 +52,7 @@ export class GuestPool {
   ) {
     this.name = options.name ?? "vol1";
     this.#listensOnRdma = options.rdma ?? false;
+    this.#serveOptions = options.serveOptions ?? "";
     const addresses = nodes.map(({ address }) => address).join(",");
     const flags = [...options.runtimeFlags ?? [], ...allPermissionFlags()];
     const environment = `BRMR_RUNTIME_DIR=/run/brmr BRMR_NODES=${addresses} NO_COLOR=1`;
@@ -91,7 +95,9 @@ export class GuestPool {
   async startNode(index: number): Promise<void> {
     const { guest, address, state } = this.#nodes[index];
     const listen = [`tcp://${address}`, ...(this.#listensOnRdma ? [`rdma://${address}`] : [])];
-    const serve = `serve --state ${state} ${listen.map((each) => `--listen ${each}`).join(" ")} --insecure`;
+    const serve = `serve --state ${state} ${
+      listen.map((each) => `--listen ${each}`).join(" ")
+    } --insecure ${this.#serveOptions}`;
     const command = await guest.spawn(`exec ${this.#run} ${serve}`, `node ${index}`);
     this.#serving[index] = command;
     await command.waitFor(this.#listensOnRdma ? /^ready rdma/m : /^ready/m, READY_LIMIT_MS);
