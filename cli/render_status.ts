@@ -141,16 +141,14 @@ function renderClientDetail(client: AttachedClient, paint: Paint): string {
     const times = counters.legDrops === 1 ? "once" : `${formatCount(counters.legDrops)} times`;
     text += `  legs lost    ${times} since it was attached\n`;
   }
-  for (const { legIndex, transport, reason } of client.paths ?? []) {
-    if (transport === "shared-memory") text += `  path         leg ${legIndex} by shared memory\n`;
+  for (const { legIndex, transport, reason, rdma } of client.paths ?? []) {
+    if (rdma !== undefined) {
+      text += `  path         leg ${legIndex} by RDMA on ${rdma.device} (GID ${rdma.gid}), MTU ${rdma.mtuBytes}, ` +
+        `${rdma.path}, ${formatBytes(rdma.registeredBytes)} registered\n`;
+    } else if (transport === "shared-memory") text += `  path         leg ${legIndex} by shared memory\n`;
     else if (transport === "tcp") {
       text += `  path         leg ${legIndex} by TCP${reason === undefined ? "" : `: ${reason}`}\n`;
     }
-  }
-  for (const { legIndex, rdma } of client.paths ?? []) {
-    if (rdma === undefined) continue;
-    text += `  leg ${legIndex}        RDMA on ${rdma.device} (GID ${rdma.gid}), MTU ${rdma.mtuBytes}, ${rdma.path}, ` +
-      `${formatBytes(rdma.registeredBytes)} registered\n`;
   }
   for (const { legIndex, paths = [], path = "" } of client.snapshot.legs) {
     const others = paths.filter((each) => each !== path).join(", ");

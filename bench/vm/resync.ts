@@ -25,6 +25,9 @@ const STEADY_MS = 6_000;
 /** The rate needs so long to settle after a change. */
 const SETTLE_MS = 1_000;
 const LIMIT_MS = 900_000;
+const RANDOM_SECONDS = 25;
+/** What some systems keep one bit for. */
+const COARSE_BYTES = 128 << 10;
 /** The leg that goes away, and its guest. */
 const LEG = 1;
 const GUEST = 3;
@@ -142,6 +145,37 @@ async function amplification(what: string, write: string, missedBytes: number): 
   return [what, `${missedBytes / 1048576} MiB`, (written / missedBytes).toFixed(3)];
 }
 
+/**
+ * What a leg misses of 4 KiB written at random for {@link RANDOM_SECONDS}, as it says itself, beside what a map with a bit for
+ * every 128 KiB would hold to be missing; and how soon it is back with nobody writing.
+ */
+async function randomMisses(): Promise<string[]> {
+  await client.expect(`sync ${device}`);
+  await cutAndDrop();
+  const { iops } = await fio.run(device, "randwrite QD32", RANDOM_SECONDS);
+  const missed = JSON.parse(await pool.brmr(client, `sync-status ${pool.name} --json`, [0, 5])).legs[LEG].missingBytes;
+  const map = await pool.brmr(client, `dirty-map ${pool.name} --leg ${LEG} --runs 10000 --json`);
+  const { runs, runCount } = JSON.parse(map).legs[0];
+  const coarse = new Set<number>();
+  for (const { offsetBytes, lengthBytes } of runs) {
+    const end = offsetBytes + lengthBytes;
+    for (let at = Math.floor(offsetBytes / COARSE_BYTES); at * COARSE_BYTES < end; at++) coarse.add(at);
+  }
+  const mendedMs = Date.now();
+  await bed.mend(GUEST);
+  const startMs = await eventAt("resync-started", mendedMs);
+  const endMs = await eventAt("leg-in-sync", mendedMs);
+  const mib = (bytes: number) => `${(bytes / 1048576).toFixed(1)} MiB`;
+  return [
+    ...[`${RANDOM_SECONDS} s at ${Math.round(iops)} IOPS in ${FIO_MIB} MiB`, mib(missed)],
+    // As many runs as are listed are counted.
+    ...[
+      (runs.length < runCount ? "over " : "") + mib(coarse.size * COARSE_BYTES),
+      `${((endMs - startMs) / 1000).toFixed(1)} s`,
+    ],
+  ];
+}
+
 // Everything is written once, and all programs have compiled themselves, which takes minutes here, before anything is measured.
 await fio.fill(device);
 const cold = await fio.run(device, PROFILE, Number(values["warm-up"]));
@@ -168,6 +202,8 @@ const amplified = [
   await amplification("4 KiB in every 128 KiB", scattered, (FIO_MIB << 20) / 32),
 ];
 
+const random = [["4 KiB at random", "missed", "in units of 128 KiB", "resync"], await randomMisses()];
+
 const rounded = (value: number | null) => value === null ? "-" : `${Math.round(value)}`;
 const kept = ({ resyncingIops, inSyncIops }: Row) =>
   resyncingIops === null || inSyncIops === null ? "-" : `${Math.round(resyncingIops / inSyncIops * 100)} %`;
@@ -187,7 +223,8 @@ console.log(formatTable([
   ]),
 ]));
 console.log(formatTable(amplified));
-await writeJson(values.json, { warmUpIops: cold.iops, rows, amplified });
+console.log(formatTable(random));
+await writeJson(values.json, { warmUpIops: cold.iops, rows, amplified, random });
 
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));

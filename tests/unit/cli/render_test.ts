@@ -240,11 +240,20 @@ function withPaths(client: AttachedClient): AttachedClient {
     { ...base, legIndex: 0, address: "10.0.0.1:7701", paths: told, path: told[1] },
     { ...base, legIndex: 1, address: "10.0.0.2:7701", paths: ["10.0.0.2:7701"], path: "10.0.0.2:7701" },
     { ...base, legIndex: 2, address: "10.0.0.3:7701", paths: ["10.0.0.3:7701", "10.0.1.3:7701"], path: "" },
+    { ...base, legIndex: 3, address: "10.0.0.4:7701", paths: ["10.0.0.4:7701"], path: "10.0.0.4:7701" },
   ];
+  const rdma = {
+    device: "mlx5_0",
+    gid: "0:0:0:0:0:ffff:a00:9",
+    mtuBytes: 4096,
+    path: "10.0.0.9:41234 -> 10.0.0.4:7701",
+    registeredBytes: 84 << 20,
+  };
   const paths = [
     { legIndex: 0, transport: "tcp", reason: "the node cannot be reached within this machine" },
     { legIndex: 1, transport: "shared-memory" },
     { legIndex: 2, transport: "tcp" },
+    { legIndex: 3, transport: "rdma", rdma },
   ] as const;
   return { ...client, paths, snapshot: { ...client.snapshot, legs } };
 }
