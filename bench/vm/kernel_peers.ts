@@ -28,12 +28,14 @@ export interface Place {
  * Makes `peer` for `client`; returns its device, or null where the client's kernel has no module for it.
  * @param number keeps peers apart, from 1
  * @param places of the two copies; DRBD's first one is the client's own
+ * @param nvmeOptions of connections to NVMe-oF targets, as the kernel takes them
  */
 export async function makeKernelPeer(
   peer: string,
   number: number,
   client: Guest,
   places: readonly [Place, Place],
+  nvmeOptions: readonly string[] = [],
 ): Promise<string | null> {
   if (peer === "drbd") return await drbd(2 * number, places);
   if (peer === "md-rnbd" && (await client.run("modprobe -n -q rnbd_client")).status !== 0) return null;
@@ -47,7 +49,7 @@ export async function makeKernelPeer(
       const [, , way] = peer.split("-");
       const port = `${4400 + 2 * number + index}`;
       await part(place.guest, "nvme_target", way, place.disk, name, port);
-      devices.push(await part(client, "nvme_host", way, place.guest.address, name, port));
+      devices.push(await part(client, "nvme_host", way, place.guest.address, name, port, ...nvmeOptions));
     }
   }
   return await part(client, "md_mirror", `${number}`, peer.endsWith("-bitmap") ? "internal" : "none", ...devices);

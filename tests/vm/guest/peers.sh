@@ -23,11 +23,11 @@ nvme_target() { # rdma|tcp DISK NAME PORT
 }
 
 # This guest's connection to a target. Prints the device. nvme-cli is a thin wrapper of the file, too.
-nvme_host() { # rdma|tcp ADDRESS NAME PORT
+nvme_host() { # rdma|tcp ADDRESS NAME PORT [OPTION,...]
   local answer i
   modprobe "nvme-$1"
   exec 5<>/dev/nvme-fabrics
-  echo "transport=$1,traddr=$2,trsvcid=$4,nqn=$3" >&5
+  echo "transport=$1,traddr=$2,trsvcid=$4,nqn=$3${5:+,$5}" >&5
   read -r answer <&5 # "instance=N,cntlid=M"
   exec 5>&-
   answer=${answer#instance=}
