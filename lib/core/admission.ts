@@ -95,11 +95,24 @@ export class Admission {
     return false;
   }
 
-  /** Takes a leg that has reported done, under the newest epoch, into the in-sync set. */
+  /**
+   * Takes a leg that has reported done, under the newest epoch, into the in-sync set. Readers are told what all members have done, acked or
+   * not, and it stays true: so a leg becomes a member when it has done all that they have. For that moment writes are held back; those that
+   * come after the record are told to nobody before the new member has done them.
+   */
   maybeJoin(): void {
+    const joinMask = this.#readyMask();
+    const isQuiet = this.#io.holdWrites(joinMask !== 0);
+    if (joinMask === 0 || !isQuiet) return;
+    this.#host.propose(withLegsJoined(this.#host.latest as SharedEpoch, joinMask), []);
+    this.#io.holdWrites(false);
+  }
+
+  /** The legs that could be taken in now, as a mask. */
+  #readyMask(): number {
     const pool = this.#pool;
     const latest = this.#host.latest;
-    if (this.#host.isProposing || latest === null || pool.lostMask !== 0 || pool.phase !== "ready") return;
+    if (this.#host.isProposing || latest === null || pool.lostMask !== 0 || pool.phase !== "ready") return 0;
     let joinMask = 0;
     for (const link of pool.links) {
       if (link === null || link.resyncSession === 0 || link.doneEpoch !== latest.epoch) continue;
@@ -109,7 +122,6 @@ export class Admission {
       }
       if ((pool.activeMask & (1 << link.legIndex)) !== 0) joinMask |= 1 << link.legIndex;
     }
-    if (joinMask === 0) return;
-    this.#host.propose(withLegsJoined(latest, joinMask), []);
+    return joinMask;
   }
 }

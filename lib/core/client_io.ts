@@ -99,12 +99,8 @@ export class ClientIo implements VerifyIo {
     }
     pool.count(kind, lengthBytes);
     const request = this.#newRequest(kind, flags, offset, lengthBytes, slot, tag);
-    if (pool.phase !== "ready") {
-      this.#hold(request);
-      return;
-    }
-    if (this.#mustQueue(request)) this.#waiting.add(request);
-    else this.#issue(request);
+    if (pool.phase !== "ready") this.#hold(request);
+    else this.#issueOrQueue(request);
   }
 
   /** ACK of a write or flush. */
@@ -128,7 +124,9 @@ export class ClientIo implements VerifyIo {
       if (requests.find(message.requestId) !== request) return;
     }
     requests.waitMask[request] &= ~bit;
-    if (requests.waitMask[request] === 0) this.#finish(request);
+    if (requests.waitMask[request] !== 0) return;
+    this.#finish(request);
+    if (this.#overlap.holdsWrites && this.#overlap.writeCount === 0) this.#failure?.writesEnded();
   }
 
   /** DATA: the payload is in the request's slot already. */
@@ -176,10 +174,8 @@ export class ClientIo implements VerifyIo {
   }
 
   compare(offset: number, lengthBytes: number): void {
-    const request = this.#newRequest(COMPARE_KIND, 0, offset, lengthBytes, -1, INTERNAL_TAG);
-    this.#compareRequest = request;
-    if (this.#mustQueue(request)) this.#waiting.add(request);
-    else this.#issue(request);
+    this.#compareRequest = this.#newRequest(COMPARE_KIND, 0, offset, lengthBytes, -1, INTERNAL_TAG);
+    this.#issueOrQueue(this.#compareRequest);
   }
 
   copy(offset: number, lengthBytes: number, legIndex: number, slot: number): void {
@@ -196,6 +192,14 @@ export class ClientIo implements VerifyIo {
 
   unlock(): void {
     if (this.#compareRequest >= 0) this.#finish(this.#compareRequest);
+  }
+
+  /** From now on no further write is let through, or they are again. Returns whether none is in flight. */
+  holdWrites(areHeld: boolean): boolean {
+    const wereHeld = this.#overlap.holdsWrites;
+    this.#overlap.holdsWrites = areHeld;
+    if (wereHeld && !areHeld) this.#retryWaiting();
+    return this.#overlap.writeCount === 0;
   }
 
   /** WANT_FLUSH: a leg's intent log is nearly full. */
@@ -256,6 +260,7 @@ export class ClientIo implements VerifyIo {
   suspend(): void {
     const requests = this.#requests;
     this.#confirmation.reset();
+    this.#overlap.holdsWrites = false;
     this.#dropVerify();
     const active = activeInOrder(requests);
     const waiting = this.#waiting.take();
@@ -282,10 +287,8 @@ export class ClientIo implements VerifyIo {
     this.#window.reset();
     this.#ownFlush.reset(pool.nowMs);
     for (const request of this.#held.splice(0)) {
-      if (this.#requests.tag[request] === INTERNAL_TAG) {
-        this.#requests.free(request);
-      } else if (this.#mustQueue(request)) this.#waiting.add(request);
-      else this.#issue(request);
+      if (this.#requests.tag[request] === INTERNAL_TAG) this.#requests.free(request);
+      else this.#issueOrQueue(request);
     }
   }
 
@@ -359,8 +362,9 @@ export class ClientIo implements VerifyIo {
     return this.#requests.begin(kind, flags, offset, lengthBytes, slot, tag, this.#pool.nowMs);
   }
 
-  #mustQueue(request: number): boolean {
-    return this.#overlap.mustWait(request, this.#window.isFull(this.#pool.sequence));
+  #issueOrQueue(request: number): void {
+    if (this.#overlap.mustWait(request, this.#window.isFull(this.#pool.sequence))) this.#waiting.add(request);
+    else this.#issue(request);
   }
 
   #issue(request: number): void {
@@ -496,9 +500,8 @@ export class ClientIo implements VerifyIo {
   /** In order: none overtakes an earlier one that overlaps it. */
   #retryWaiting(): void {
     for (const request of this.#waiting.take()) {
-      if (!this.#isServing) this.#hold(request);
-      else if (this.#mustQueue(request)) this.#waiting.add(request);
-      else this.#issue(request);
+      if (this.#isServing) this.#issueOrQueue(request);
+      else this.#hold(request);
     }
   }
 

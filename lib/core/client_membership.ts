@@ -212,7 +212,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     } else if (pool.phase === "ready") {
       this.#admission.admitAll();
       this.#admission.maybeJoin();
-    }
+    } else this.#io.holdWrites(false);
     if (this.#proposal !== null) dropSlowConfirmers(pool, this.#proposal, this);
     const wasChanging = !this.changes.isIdle;
     this.changes.advance();
@@ -260,6 +260,10 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     const pool = this.#pool;
     const isServing = pool.phase === "ready" || pool.phase === "detaching";
     if (isServing && pool.activeMask !== pool.inSyncMask) this.#drop(0);
+  }
+
+  writesEnded(): void {
+    this.#admission.maybeJoin();
   }
 
   /** Asserts what must hold between inputs. */

@@ -1,6 +1,6 @@
 /**
- * Which requests may be in flight together: never two that overlap if one of them writes, none past one that waits and overlaps it, and no
- * more writes than there is room for.
+ * Which requests may be in flight together: never two that overlap if one of them writes, none past one that waits and overlaps it, no
+ * more writes than there is room for, and for a moment none at all.
  *
  * @module
  */
@@ -17,6 +17,10 @@ export class Overlap {
   readonly waiting: WaitingLine;
   /** Payload bytes of writes in flight. */
   writeBytes = 0;
+  /** Writes in flight. */
+  writeCount = 0;
+  /** While set, no further write is let through. */
+  holdsWrites = false;
   readonly #requests: RequestTable;
   readonly #pool: ClientContext;
   readonly #readers = new RangeCounter();
@@ -40,7 +44,8 @@ export class Overlap {
     if (this.waiting.overlaps(offset, lengthBytes)) return true;
     if (this.#writers.any(offset, lengthBytes)) return true;
     if (kind === RequestKind.READ || kind === COMPARE_KIND) return false;
-    return isWindowFull || this.#readers.any(offset, lengthBytes) || this.#lock.overlaps(offset, lengthBytes) ||
+    return this.holdsWrites || isWindowFull || this.#readers.any(offset, lengthBytes) ||
+      this.#lock.overlaps(offset, lengthBytes) ||
       (requests.slot[request] >= 0 && this.writeBytes > 0 &&
         this.writeBytes + lengthBytes > this.#pool.writeLimitBytes);
   }
@@ -55,6 +60,7 @@ export class Overlap {
     else if (kind === RequestKind.READ) this.#readers.add(offset, lengthBytes);
     else {
       this.#writers.add(offset, lengthBytes);
+      this.writeCount++;
       if (requests.slot[request] >= 0) this.writeBytes += lengthBytes;
     }
   }
@@ -69,6 +75,7 @@ export class Overlap {
     else if (kind === RequestKind.READ) this.#readers.remove(offset, lengthBytes);
     else {
       this.#writers.remove(offset, lengthBytes);
+      this.writeCount--;
       if (requests.slot[request] >= 0) this.writeBytes -= lengthBytes;
     }
   }

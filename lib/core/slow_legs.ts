@@ -21,6 +21,8 @@ export interface LegFailure {
   failLeg(legIndex: number, reason: string): void;
   /** The last in-sync leg has failed a write, which legs under resync may have done, or a flush of what they may keep. */
   writeFailed(): void;
+  /** The last write has ended since no further one is let through. */
+  writesEnded(): void;
 }
 
 /** The legs that have not answered a request sent before `sinceMs`, as a mask. */
