@@ -97,15 +97,15 @@ export class Admission {
 
   /**
    * Takes a leg that has reported done, under the newest epoch, into the in-sync set. Readers are told what all members have done, acked or
-   * not, and it stays true: so a leg becomes a member when it has done all that they have. For that moment writes are held back; those that
-   * come after the record are told to nobody before the new member has done them.
+   * not, and it stays true: so a leg becomes a member when it has done all that was sent to them before the record. For that moment further
+   * writes are held back. What a member has yet to do is not waited for, which may hang with its disk; that leg can be dropped then.
    */
   maybeJoin(): void {
-    const joinMask = this.#readyMask();
-    const isQuiet = this.#io.holdWrites(joinMask !== 0);
-    if (joinMask === 0 || !isQuiet) return;
+    const readyMask = this.#readyMask();
+    const joinMask = readyMask & ~this.#io.holdWrites(readyMask);
+    if (joinMask === 0) return;
     this.#host.propose(withLegsJoined(this.#host.latest as SharedEpoch, joinMask), []);
-    this.#io.holdWrites(false);
+    this.#io.holdWrites(0);
   }
 
   /** The legs that could be taken in now, as a mask. */

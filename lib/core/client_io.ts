@@ -32,7 +32,7 @@ import { resend } from "./request_resend.ts";
 import { activeInOrder, checkRequests, RequestState, RequestTable } from "./request_table.ts";
 import { ReadConfirmation } from "./read_confirmation.ts";
 import { SequenceWindow } from "./sequence_window.ts";
-import { dropSlowLegs, type LegFailure } from "./slow_legs.ts";
+import { dropSlowLegs, type LegFailure, owingLegs } from "./slow_legs.ts";
 import type { ClientLoad } from "./snapshot.ts";
 import { type VerifyIo, VerifyRound } from "./verify_round.ts";
 import type { WaitingLine } from "./waiting_line.ts";
@@ -124,9 +124,8 @@ export class ClientIo implements VerifyIo {
       if (requests.find(message.requestId) !== request) return;
     }
     requests.waitMask[request] &= ~bit;
-    if (requests.waitMask[request] !== 0) return;
-    this.#finish(request);
-    if (this.#overlap.holdsWrites && this.#overlap.writeCount === 0) this.#failure?.writesEnded();
+    if (requests.waitMask[request] === 0) this.#finish(request);
+    if (this.#overlap.holdsWrites) this.#failure?.writeDone();
   }
 
   /** DATA: the payload is in the request's slot already. */
@@ -194,12 +193,12 @@ export class ClientIo implements VerifyIo {
     if (this.#compareRequest >= 0) this.#finish(this.#compareRequest);
   }
 
-  /** From now on no further write is let through, or they are again. Returns whether none is in flight. */
-  holdWrites(areHeld: boolean): boolean {
+  /** No further write is let through for the sake of these legs; none: they are again. Returns which have yet to do one in flight. */
+  holdWrites(legMask: number): number {
     const wereHeld = this.#overlap.holdsWrites;
-    this.#overlap.holdsWrites = areHeld;
-    if (wereHeld && !areHeld) this.#retryWaiting();
-    return this.#overlap.writeCount === 0;
+    this.#overlap.holdsWrites = legMask !== 0;
+    if (wereHeld && legMask === 0) this.#retryWaiting();
+    return legMask === 0 ? 0 : owingLegs(this.#requests, legMask);
   }
 
   /** WANT_FLUSH: a leg's intent log is nearly full. */

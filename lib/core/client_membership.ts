@@ -212,7 +212,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     } else if (pool.phase === "ready") {
       this.#admission.admitAll();
       this.#admission.maybeJoin();
-    } else this.#io.holdWrites(false);
+    } else this.#io.holdWrites(0);
     if (this.#proposal !== null) dropSlowConfirmers(pool, this.#proposal, this);
     const wasChanging = !this.changes.isIdle;
     this.changes.advance();
@@ -262,7 +262,7 @@ export class ClientMembership implements LegTableHost, AdmissionHost {
     if (isServing && pool.activeMask !== pool.inSyncMask) this.#drop(0);
   }
 
-  writesEnded(): void {
+  writeDone(): void {
     this.#admission.maybeJoin();
   }
 

@@ -17,8 +17,6 @@ export class Overlap {
   readonly waiting: WaitingLine;
   /** Payload bytes of writes in flight. */
   writeBytes = 0;
-  /** Writes in flight. */
-  writeCount = 0;
   /** While set, no further write is let through. */
   holdsWrites = false;
   readonly #requests: RequestTable;
@@ -60,7 +58,6 @@ export class Overlap {
     else if (kind === RequestKind.READ) this.#readers.add(offset, lengthBytes);
     else {
       this.#writers.add(offset, lengthBytes);
-      this.writeCount++;
       if (requests.slot[request] >= 0) this.writeBytes += lengthBytes;
     }
   }
@@ -75,7 +72,6 @@ export class Overlap {
     else if (kind === RequestKind.READ) this.#readers.remove(offset, lengthBytes);
     else {
       this.#writers.remove(offset, lengthBytes);
-      this.writeCount--;
       if (requests.slot[request] >= 0) this.writeBytes -= lengthBytes;
     }
   }

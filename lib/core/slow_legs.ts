@@ -6,6 +6,7 @@
 
 import type { ClientContext } from "./client_context.ts";
 import type { Proposal } from "./epoch_changes.ts";
+import { isWriteKind } from "./request_frames.ts";
 import { RequestState, type RequestTable } from "./request_table.ts";
 import { bitCount, indicesOf } from "./start_rule.ts";
 
@@ -21,8 +22,8 @@ export interface LegFailure {
   failLeg(legIndex: number, reason: string): void;
   /** The last in-sync leg has failed a write, which legs under resync may have done, or a flush of what they may keep. */
   writeFailed(): void;
-  /** The last write has ended since no further one is let through. */
-  writesEnded(): void;
+  /** A leg has done a write while no further one is let through. */
+  writeDone(): void;
 }
 
 /** The legs that have not answered a request sent before `sinceMs`, as a mask. */
@@ -34,6 +35,16 @@ export function slowLegs(requests: RequestTable, sinceMs: number): number {
     if (requests.readLeg[request] >= 0) mask |= 1 << requests.readLeg[request];
   }
   return mask;
+}
+
+/** Of the legs in `mask` those that have yet to do a write that is in flight. */
+export function owingLegs(requests: RequestTable, mask: number): number {
+  let owing = 0;
+  for (let request = 0; request < requests.capacity; request++) {
+    if (requests.state[request] !== RequestState.ACTIVE || !isWriteKind(requests.kind[request])) continue;
+    owing |= requests.waitMask[request];
+  }
+  return owing & mask;
 }
 
 /** A leg that keeps a request for too long is dropped, as long as others remain. */
