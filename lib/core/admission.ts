@@ -98,7 +98,8 @@ export class Admission {
   /**
    * Takes a leg that has reported done, under the newest epoch, into the in-sync set. Readers are told what all members have done, acked or
    * not, and it stays true: so a leg becomes a member when it has done all that was sent to them before the record. For that moment further
-   * writes are held back. What a member has yet to do is not waited for, which may hang with its disk; that leg can be dropped then.
+   * writes are held back. What a member has yet to do is not waited for, which may hang with its disk; that leg can be
+   * dropped then. Unless the one that joins waits for it itself: for room in its intent log, which what all have flushed makes.
    */
   maybeJoin(): void {
     const readyMask = this.#readyMask();
