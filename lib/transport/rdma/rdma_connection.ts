@@ -13,7 +13,7 @@ import { assert } from "../../base/assert.ts";
 import { decodeHeader, HEADER_BYTES, Message } from "../../wire/message.ts";
 import { VERBS_LAYOUT } from "../../../ffi/verbs/layout.ts";
 import { CloseReason } from "../close_reason.ts";
-import { reasonOf } from "./completion_status.ts";
+import { failureOf } from "./completion_status.ts";
 import { overflowText, refusedFrameText } from "../connection_texts.ts";
 import { frameFault } from "../frame_rules.ts";
 import { isPayloadSound, setPayloadFields } from "../payload_crc.ts";
@@ -321,8 +321,9 @@ export class RdmaConnection implements LinkUser {
       // However it ended, its memory is not read any more.
       if (workId >= FIRST_SEND_ID) this.#sender!.completed(workId, this.#onSent);
       // Requests of a queue pair that is in error already tell nothing new.
-      if (status !== VERBS_LAYOUT.IBV_WC_WR_FLUSH_ERR) this.#break(reasonOf(status), `a request failed (${status})`);
-      else this.#break(CloseReason.RESET, "");
+      if (status === VERBS_LAYOUT.IBV_WC_WR_FLUSH_ERR) return this.#break(CloseReason.RESET, "");
+      const { reason, text } = failureOf(status);
+      this.#break(reason, text);
     } else if (workId >= FIRST_SEND_ID) {
       this.#sender!.completed(workId, this.#onSent);
     } else {

@@ -15,13 +15,33 @@ import type {
   RdmaNetwork,
 } from "../../../lib/transport/rdma/link.ts";
 import { RECEIVE_COUNT, SEND_REQUEST_COUNT } from "../../../lib/transport/rdma/link.ts";
-import type { LendingPool } from "../../../lib/transport/rdma/landing_memory.ts";
+import type { Landing, LendingPool } from "../../../lib/transport/rdma/landing_memory.ts";
+import type { Offer } from "../../../lib/transport/rdma/packet.ts";
+
+/** IBV_WC_*: of what was under way on a queue pair that has failed; of what a peer did not acknowledge. */
+const FLUSHED = 5;
+const NOT_ACKNOWLEDGED = 12;
 
 interface Request {
   readonly workId: number;
   readonly bytes: Uint8Array;
   /** Page of the peer's landing, -1 for a SEND. */
   readonly page: number;
+}
+
+interface Completion {
+  readonly workId: number;
+  readonly lengthBytes: number;
+  readonly status: number;
+}
+
+/** What a link is made for. */
+export interface LinkEnd {
+  readonly landing: Landing;
+  /** Memory of its transport. */
+  memory(address: number, lengthBytes: number): Uint8Array;
+  /** There is a completion that was asked for. */
+  wake(): void;
 }
 
 const NOT_ARMED = 0;
@@ -35,61 +55,70 @@ export interface MemoryNetwork extends RdmaNetwork {
   isWoken: boolean;
 }
 
-class MemoryLink implements RdmaLink {
+/** One end of a connection. */
+export class MemoryLink implements RdmaLink {
   readonly inlineBytes = 0;
   readonly description = { device: "memory", gid: "::", mtuBytes: 4096, path: "here -> there", registeredBytes: 0 };
   peer: MemoryLink | null = null;
   isClosed = false;
+  /** Its device is gone: it moves and completes nothing. */
+  isDead = false;
   readonly #fabric: MemoryFabric;
-  readonly #memory: (address: number, lengthBytes: number) => Uint8Array;
-  readonly user: LinkUser;
+  readonly #end: LinkEnd;
   readonly #chain: Request[] = [];
   readonly #sending: Request[] = [];
   readonly #receives: { workId: number; bytes: Uint8Array }[] = [];
-  readonly #done: { workId: number; lengthBytes: number; status: number }[] = [];
-  #shown: { workId: number; lengthBytes: number; status: number }[] = [];
+  readonly #done: Completion[] = [];
+  #shown: Completion[] = [];
   #isPosted = true;
   #isStopped = false;
   #armed = NOT_ARMED;
-  readonly #network: MemoryNetwork;
 
-  constructor(fabric: MemoryFabric, user: LinkUser, network: MemoryNetwork) {
+  constructor(fabric: MemoryFabric, end: LinkEnd) {
     this.#fabric = fabric;
-    this.user = user;
-    this.#network = network;
-    this.#memory = network.memory;
-    for (let i = 0; i < RECEIVE_COUNT; i++) this.addReceive(i, user.landing.packetAddress + i * 4096, 4096);
+    this.#end = end;
+    for (let i = 0; i < RECEIVE_COUNT; i++) this.addReceive(i, end.landing.packetAddress + i * 4096, 4096);
   }
 
+  /** What the peer is told. */
+  get offer(): Offer {
+    const { address, pageCount } = this.#end.landing;
+    return { receives: RECEIVE_COUNT, landingAddress: address, landingPages: pageCount, landingKey: 1 };
+  }
   addWrite(address: number, lengthBytes: number, remotePage: number): void {
     this.#isPosted = false;
-    this.#chain.push({ workId: -1, bytes: this.#memory(address, lengthBytes), page: remotePage });
+    this.#chain.push({ workId: 0, bytes: this.#end.memory(address, lengthBytes), page: remotePage });
   }
   addSend(workId: number, address: number, lengthBytes: number): void {
     this.#isPosted = false;
-    this.#chain.push({ workId, bytes: this.#memory(address, lengthBytes), page: -1 });
+    this.#chain.push({ workId, bytes: this.#end.memory(address, lengthBytes), page: -1 });
   }
   addReceive(workId: number, address: number, lengthBytes: number): void {
-    this.#receives.push({ workId, bytes: this.#memory(address, lengthBytes) });
+    this.#receives.push({ workId, bytes: this.#end.memory(address, lengthBytes) });
   }
   post(): number {
     assert.ok(!this.isClosed);
     this.#sending.push(...this.#chain.splice(0));
     this.#isPosted = true;
     assert.ok(this.#sending.length <= SEND_REQUEST_COUNT, "The send queue does not overflow");
+    if (this.#isStopped) this.#flush();
     return 0;
+  }
+  /** Requests that were posted and have not completed. */
+  get sendingCount(): number {
+    return this.#sending.length;
   }
   /** Carries out the oldest request. False when there is none. */
   step(): boolean {
-    const request = this.#sending.shift();
-    if (request === undefined || this.isClosed) return false;
+    if (this.isClosed || this.isDead || this.#sending.length === 0) return false;
     const peer = this.peer!;
-    if (peer.isClosed) {
-      this.#complete({ workId: request.workId, lengthBytes: 0, status: 12 });
+    if (peer.isClosed || peer.isDead) {
+      this.fail(NOT_ACKNOWLEDGED);
       return true;
     }
+    const request = this.#sending.shift()!;
     if (request.page >= 0) {
-      const { landing } = peer.user;
+      const { landing } = peer.#end;
       assert.ok(request.page * 4096 + request.bytes.length <= landing.pageCount * 4096, "A write stays in the landing");
       this.#fabric.write(peer, landing.address + request.page * 4096, request.bytes);
       return true;
@@ -98,20 +127,35 @@ class MemoryLink implements RdmaLink {
     assert.ok(receive !== undefined, "A receive is posted for every packet");
     receive.bytes.set(request.bytes);
     this.#fabric.damage?.(receive.bytes.subarray(0, request.bytes.length));
-    peer.#complete({ workId: receive.workId, lengthBytes: request.bytes.length, status: 0 });
-    this.#fabric.acknowledge(() => this.#complete({ workId: request.workId, lengthBytes: 0, status: 0 }));
+    peer.#complete({ workId: receive.workId, lengthBytes: request.bytes.length, status: 0 }, true);
+    this.#fabric.acknowledge(() => this.#complete({ workId: request.workId, lengthBytes: 0, status: 0 }, false));
     return true;
   }
+  /** The device gives up the oldest request for `status`, which ends the queue pair: everything after it is flushed. */
+  fail(status: number): void {
+    const { workId } = this.#sending.shift()!;
+    this.#complete({ workId, lengthBytes: 0, status }, false);
+    this.#flush();
+  }
+  /** From now on everything that is posted completes at once, in vain. */
+  #flush(): void {
+    this.#isStopped = true;
+    for (const { workId } of this.#sending.splice(0)) {
+      this.#complete({ workId, lengthBytes: 0, status: FLUSHED }, false);
+    }
+    for (const { workId } of this.#receives.splice(0)) {
+      this.#complete({ workId, lengthBytes: 0, status: FLUSHED }, true);
+    }
+  }
   /** As strict as a device: wakes the transport only for what it asked to be woken for, and once. */
-  #complete(completion: { workId: number; lengthBytes: number; status: number }): void {
+  #complete(completion: Completion, isPacket: boolean): void {
     this.#done.push(completion);
-    const isPacket = completion.workId >= 0 && completion.workId < RECEIVE_COUNT;
     if (this.#armed < (isPacket ? FOR_PACKETS : FOR_EVERYTHING)) return;
     this.#armed = NOT_ARMED;
-    this.#network.isWoken = true;
+    this.#end.wake();
   }
   write(address: number, bytes: Uint8Array): void {
-    this.#memory(address, bytes.length).set(bytes);
+    this.#end.memory(address, bytes.length).set(bytes);
   }
   poll(): number {
     this.#shown = this.#done.splice(0, 3);
@@ -134,10 +178,8 @@ class MemoryLink implements RdmaLink {
     return true;
   }
   stop(): void {
-    if (this.#isStopped) return;
-    this.#isStopped = true;
     this.#isPosted = true;
-    for (const { workId } of this.#sending.splice(0)) this.#complete({ workId, lengthBytes: 0, status: 5 });
+    if (!this.isDead) this.#flush();
   }
   close(): void {
     assert.ok(!this.isClosed);
@@ -154,7 +196,8 @@ class MemoryLink implements RdmaLink {
 export class MemoryFabric {
   /** May change a packet as it arrives. */
   damage: ((packet: Uint8Array) => void) | null = null;
-  readonly #links: MemoryLink[] = [];
+  readonly links: MemoryLink[] = [];
+  readonly #users = new Map<MemoryLink, LinkUser>();
   readonly #listeners = new Map<string, AcceptLink>();
   readonly #events: (() => void)[] = [];
   readonly #networks: MemoryNetwork[] = [];
@@ -196,7 +239,7 @@ export class MemoryFabric {
   /** Moves one thing, and lets the transports look that are woken by it. False when nothing moves. */
   step(): boolean {
     const event = this.#events.shift() ?? (this.isHeldUp ? undefined : this.#heldUp.shift());
-    let moved = event !== undefined || this.#links.some((link) => link.step());
+    let moved = event !== undefined || this.links.some((link) => link.step());
     event?.();
     if (!moved && this.#acknowledgements.length > 0) {
       this.#acknowledgements.shift()!();
@@ -230,25 +273,27 @@ export class MemoryFabric {
 
   ended(link: MemoryLink): void {
     const peer = link.peer!;
-    if (!peer.isClosed) this.#events.push(() => peer.isClosed || peer.user.onDisconnected(0));
+    if (!peer.isClosed) this.#events.push(() => peer.isClosed || this.#users.get(peer)?.onDisconnected(0));
+  }
+
+  /** Two ends of one connection, which from now on move. */
+  pair(near: MemoryLink, far: MemoryLink): void {
+    near.peer = far;
+    far.peer = near;
+    this.links.push(near, far);
   }
 
   #join(address: string, user: LinkUser, network: MemoryNetwork): void {
     const accept = this.#listeners.get(address);
     const far = accept?.("memory:peer", { cancel: () => {} }) ?? null;
     if (far === null) return user.onFailed(-111);
-    const near = new MemoryLink(this, user, network);
-    const other = new MemoryLink(this, far, this.#makers.get(address)!);
-    near.peer = other;
-    other.peer = near;
-    this.#links.push(near, other);
-    const offer = (link: MemoryLink) => ({
-      receives: RECEIVE_COUNT,
-      landingAddress: link.user.landing.address,
-      landingPages: link.user.landing.pageCount,
-      landingKey: 1,
-    });
-    far.onEstablished(other, offer(near));
-    user.onEstablished(near, offer(other));
+    const make = ({ landing }: LinkUser, owner: MemoryNetwork) =>
+      new MemoryLink(this, { landing, memory: owner.memory, wake: () => owner.isWoken = true });
+    const near = make(user, network);
+    const other = make(far, this.#makers.get(address)!);
+    this.pair(near, other);
+    this.#users.set(near, user).set(other, far);
+    far.onEstablished(other, near.offer);
+    user.onEstablished(near, other.offer);
   }
 }

@@ -21,6 +21,7 @@ function rdmaHarness(
   takesLanded: boolean,
   clock = { nowMs: 1 },
   fabric = new MemoryFabric(),
+  reports: string[] = [],
 ): Harness {
   const transports: RdmaTransport[] = [];
   const networks: MemoryNetwork[] = [];
@@ -35,7 +36,7 @@ function rdmaHarness(
     const transport = new RdmaTransport(network, lending, handler, clock, {
       ...options,
       landingBytes: LANDING_BYTES,
-      report: () => {},
+      report: (text) => reports.push(text),
     });
     transports.push(transport);
     networks.push(network);
@@ -203,4 +204,50 @@ Deno.test("where devices sum payloads we do not; what is no payload in a slot, a
   assert.equal(b.handler.closed[0].reason, CloseReason.BAD_MESSAGE);
   assert.equal(b.handler.frames.length, 2);
   harness.close();
+});
+
+Deno.test("a request that the device gives up, whichever, ends the connection with the reason, and every token comes back once", () => {
+  const cases = [
+    {
+      status: 12,
+      reason: CloseReason.TIMED_OUT,
+      said: /is closed: the peer's device does not acknowledge what is sent/,
+    },
+    { status: 13, reason: CloseReason.QUEUE_FULL, said: /is closed: the peer has no room for a packet/ },
+    { status: 10, reason: CloseReason.PROTOCOL, said: /is closed: the peer's device refuses a request \(10\)/ },
+    { status: 4, reason: CloseReason.IO_ERROR, said: /is closed: a request failed \(4\)/ },
+  ];
+  for (const { status, reason, said } of cases) {
+    let failedCount = 0;
+    for (let before = 0, hasFailed = true; hasFailed; before++) {
+      const fabric = new MemoryFabric();
+      const reports: string[] = [];
+      const { harness, a, b, ca, cb } = join(rdmaHarness({}, true, { nowMs: 1 }, fabric, reports));
+      const [link] = fabric.links;
+      const tokens: number[] = [];
+      for (let i = 0; i < 3; i++) {
+        assert.ok(sendWrite(a, ca, 2 * i, pattern(i, 20_000)) >= 0);
+        assert.ok(a.transport.send(ca, ping(i), -1, 2 * i + 1));
+        a.transport.flushSends();
+        tokens.push(2 * i, 2 * i + 1);
+      }
+      for (let i = 0; i < before && link.sendingCount > 0; i++) link.step();
+      hasFailed = link.sendingCount > 0;
+      if (hasFailed) {
+        failedCount++;
+        link.fail(status);
+        harness.until(() => a.handler.closed.length === 1 && b.handler.closed.length === 1);
+        assert.deepEqual(a.handler.closed, [{ connection: ca, reason }]);
+        assert.deepEqual(b.handler.closed, [{ connection: cb, reason: CloseReason.ORDERLY }]);
+        assert.deepEqual(a.handler.sentTokens, tokens);
+        assert.equal(reports.length, 1);
+        assert.match(reports[0], said);
+      } else {
+        answerWrites(b, cb);
+        harness.until(() => a.handler.sentCounts.size === tokens.length);
+      }
+      harness.close();
+    }
+    assert.equal(failedCount, 6, "Three packets, with a payload each before them");
+  }
 });
