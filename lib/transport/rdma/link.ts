@@ -85,8 +85,8 @@ export interface RdmaNetwork {
   onReadable: () => void;
   /** Throws an Error that says what is wrong. */
   listen(address: string, accept: AcceptLink): LinkListener;
-  /** Once a turn: listeners that were lost with their device are taken up again when it is back. */
-  turn(nowMs: number): void;
+  /** Once a turn: links that were abandoned may have ended. */
+  turn(): void;
   /** Throws an Error when the address is malformed. */
   connect(address: string, user: LinkUser): PendingLink;
 }

@@ -116,7 +116,7 @@ export class RdmaTransport implements Transport {
   }
 
   flushSends(): void {
-    this.#network.turn(this.#owner.nowMs);
+    this.#network.turn();
     const { all } = this.#connections;
     for (const connection of all) {
       connection?.checkAge();

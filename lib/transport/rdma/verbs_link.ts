@@ -10,7 +10,9 @@
 
 import { assert } from "../../base/assert.ts";
 import type { CmId } from "../../../ffi/rdmacm/cm_id.ts";
+import type { CompletionChannel } from "../../../ffi/verbs/completion_channel.ts";
 import { CompletionQueue } from "../../../ffi/verbs/completion_queue.ts";
+import type { VerbsContext } from "../../../ffi/verbs/device.ts";
 import { VERBS_LAYOUT } from "../../../ffi/verbs/layout.ts";
 import { RdmaUnavailable } from "../../../ffi/verbs/library.ts";
 import { MemoryRegion } from "../../../ffi/verbs/memory_region.ts";
@@ -22,9 +24,9 @@ import { formatSocketAddress } from "../../io/socket_address.ts";
 import { CloseReason } from "../close_reason.ts";
 import type { Landing } from "./landing_memory.ts";
 import type { LinkDescription } from "./link_description.ts";
-import { type RdmaLink, RECEIVE_COUNT, SEND_REQUEST_COUNT } from "./link.ts";
+import { RECEIVE_COUNT, SEND_REQUEST_COUNT } from "./link.ts";
 import { type Offer, PACKET_BYTES, PAGE_BYTES } from "./packet.ts";
-import type { DeviceInUse, SendMemory } from "./device_in_use.ts";
+import type { DeviceInUse, LinkHost, SendMemory, StackLink } from "./rdma_stack.ts";
 
 /** Requests posted with one call. */
 const CHAIN_LENGTH = 128;
@@ -39,21 +41,18 @@ const NOT_ARMED = 0;
 const FOR_PACKETS = 1;
 const FOR_EVERYTHING = 2;
 
-/** What a link asks of its network. */
-export interface LinkHost {
-  /** `progressEnd` of the link is to be called now and then until it says that it is over. */
-  ending(link: VerbsLink): void;
-  /** Nothing is left of the link. */
-  closed(): void;
+/** The device of a link. */
+export interface LinkDevice extends DeviceInUse {
+  readonly context: VerbsContext;
+  readonly channel: CompletionChannel;
 }
 
 /** See the module's description. */
-export class VerbsLink implements RdmaLink {
+export class VerbsLink implements StackLink {
   readonly inlineBytes: number;
-  /** What the peer is told. */
   readonly offer: Offer;
   readonly #id: CmId;
-  readonly #device: DeviceInUse;
+  readonly #device: LinkDevice;
   readonly #host: LinkHost;
   readonly #domain: ProtectionDomain;
   readonly #memory: SendMemory;
@@ -74,7 +73,7 @@ export class VerbsLink implements RdmaLink {
   #description: LinkDescription | null = null;
 
   /** Throws `RdmaUnavailable`; nothing is left behind then. */
-  constructor(id: CmId, device: DeviceInUse, memory: SendMemory, landing: Landing, host: LinkHost) {
+  constructor(id: CmId, device: LinkDevice, memory: SendMemory, landing: Landing, host: LinkHost) {
     this.#id = id;
     this.#device = device;
     this.#host = host;
@@ -113,7 +112,6 @@ export class VerbsLink implements RdmaLink {
     this.post();
   }
 
-  /** The connection stands. Throws `RdmaUnavailable`. */
   begin(peer: Offer): void {
     const { baseAddress, totalBytes } = this.#memory;
     this.#pool = new MemoryRegion(this.#domain, baseAddress, totalBytes, VERBS_LAYOUT.IBV_ACCESS_LOCAL_WRITE);
@@ -177,17 +175,14 @@ export class VerbsLink implements RdmaLink {
     return true;
   }
 
-  /** @internal Address of its completion queue. */
   get queueAddress(): number {
     return this.#queue.address;
   }
 
-  /** @internal Whether the channel has yet to tell of it. */
   get isArmed(): boolean {
     return this.#armed !== NOT_ARMED;
   }
 
-  /** @internal The channel told of completions: it tells of no more until it is armed again. */
   disarmed(): void {
     this.#armed = NOT_ARMED;
   }
@@ -216,7 +211,6 @@ export class VerbsLink implements RdmaLink {
     this.#host.ending(this);
   }
 
-  /** @internal Whether the end that `abandon` began is over. */
   progressEnd(): boolean {
     if (this.#id.hasQueuePair) return false;
     this.#letGo();

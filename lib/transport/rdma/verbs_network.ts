@@ -8,21 +8,18 @@
  * @module
  */
 
-import { CmId } from "../../../ffi/rdmacm/cm_id.ts";
-import { type CmEvent, CmEventChannel } from "../../../ffi/rdmacm/event_channel.ts";
+import type { CmEvent } from "../../../ffi/rdmacm/event_channel.ts";
 import { CmEventType } from "../../../ffi/rdmacm/layout.ts";
 import { HeldMemory } from "../../../ffi/libc/held_memory.ts";
-import { CompletionChannel } from "../../../ffi/verbs/completion_channel.ts";
-import { VerbsContext } from "../../../ffi/verbs/device.ts";
 import { VERBS_LAYOUT } from "../../../ffi/verbs/layout.ts";
 import { errnoName } from "../../../ffi/libc/errno.ts";
 import type { UringReactor } from "../../io/uring_reactor.ts";
 import { AddressError, formatSocketAddress, parseSocketAddress } from "../../io/socket_address.ts";
 import { CloseReason } from "../close_reason.ts";
 import type { AcceptLink, LinkListener, LinkUser, PendingLink, RdmaNetwork } from "./link.ts";
+import { MachineStack } from "./machine_stack.ts";
 import { decodeOffer, encodeOffer, OFFER_BYTES } from "./packet.ts";
-import type { DeviceInUse, SendMemory } from "./device_in_use.ts";
-import { type LinkHost, VerbsLink } from "./verbs_link.ts";
+import type { ConnectionId, DeviceInUse, LinkHost, RdmaStack, SendMemory, StackLink } from "./rdma_stack.ts";
 
 /** How long a name of the fabric may take to be found. */
 const RESOLVE_LIMIT_MS = 1000;
@@ -32,8 +29,9 @@ const ACK_TIMEOUT_EXPONENT = 16;
 
 const TOKEN_CM = 0;
 const TOKEN_ENDING = 1;
+const TOKEN_LISTENING = 2;
 /** Even: completions of a device; odd: its events. */
-const FIRST_DEVICE_TOKEN = 2;
+const FIRST_DEVICE_TOKEN = 4;
 /** How often links that are ending are looked at: after this, then after twice as long each time, up to the most. */
 const FIRST_LOOK_MS = 1;
 const MOST_LOOK_MS = 64;
@@ -41,42 +39,47 @@ const MOST_LOOK_MS = 64;
 /** What is waited for on a descriptor has not come, and never will. */
 const POLLERR = 8;
 /** How often a listener whose device is gone is tried again. */
-const RELISTEN_MS = 1000;
+const RELISTEN_SECONDS = 1;
 
 /** A listener; without an id while its device is gone. */
 interface Listener {
   readonly address: string;
   readonly accept: AcceptLink;
-  id: CmId | null;
+  id: ConnectionId | null;
   isOpen: boolean;
 }
 
 /** An id that is becoming, or is, a link. */
 interface Attempt {
-  readonly id: CmId;
+  readonly id: ConnectionId;
   /** Null for an id that listens, and after its user has given up. */
   user: LinkUser | null;
-  link: VerbsLink | null;
+  link: StackLink | null;
   device: DeviceInUse | null;
   isUp: boolean;
   offer: Uint8Array;
 }
 
+/** What the network asks of a reactor. */
+export type PollingReactor = Pick<UringReactor, "register" | "pollReadable" | "cancel" | "delay">;
+
 /** See the module's description. Addresses as `parseSocketAddress` reads them, "rdma://" optional. */
 export class VerbsNetwork implements RdmaNetwork {
   onReadable: () => void = () => {};
-  readonly #reactor: UringReactor;
+  readonly #reactor: PollingReactor;
   readonly #memory: SendMemory;
   readonly #report: (text: string) => void;
   readonly #owner: number;
-  readonly #channel: CmEventChannel;
+  readonly #stack: RdmaStack;
   readonly #attempts = new Map<number, Attempt>();
   readonly #listeners = new Map<number, Listener>();
-  readonly #lostListeners: Listener[] = [];
-  #relistenMs = 0;
+  #lostListeners: Listener[] = [];
+  #isRelistening = false;
+  /** LIFETIME: as for `#lookTime`. */
+  readonly #relistenTime = new HeldMemory(16);
   readonly #devices: DeviceInUse[] = [];
   /** Links that were let go of and have not ended. */
-  #ending: VerbsLink[] = [];
+  #ending: StackLink[] = [];
   #lookMs = FIRST_LOOK_MS;
   #isLooking = false;
   /** LIFETIME: read by the kernel when a look is submitted. */
@@ -86,13 +89,19 @@ export class VerbsNetwork implements RdmaNetwork {
   #pollCount = 0;
 
   /** Throws `RdmaUnavailable` that says what is missing. */
-  constructor(reactor: UringReactor, memory: SendMemory, report: (text: string) => void) {
-    this.#channel = new CmEventChannel();
+  constructor(
+    reactor: PollingReactor,
+    memory: SendMemory,
+    report: (text: string) => void,
+    stack: RdmaStack = new MachineStack(),
+  ) {
+    this.#stack = stack;
     this.#reactor = reactor;
     this.#memory = memory;
     this.#report = report;
     this.#owner = reactor.register(this);
-    this.#poll(TOKEN_CM, this.#channel.descriptor);
+    this.#relistenTime.view.setUint32(0, RELISTEN_SECONDS, true);
+    this.#poll(TOKEN_CM, stack.events.descriptor);
   }
 
   listen(address: string, accept: AcceptLink): LinkListener {
@@ -113,24 +122,12 @@ export class VerbsNetwork implements RdmaNetwork {
     };
   }
 
-  turn(nowMs: number): void {
+  turn(): void {
     this.#progressEnds();
-    if (this.#lostListeners.length === 0 || nowMs < this.#relistenMs) return;
-    this.#relistenMs = nowMs + RELISTEN_MS;
-    for (const listener of this.#lostListeners.splice(0)) {
-      if (!listener.isOpen) continue;
-      try {
-        listener.id = this.#listenAt(rdmaAddress(listener.address).bytes);
-        this.#listeners.set(listener.id.address, listener);
-        this.#report(`RDMA is listened for on ${listener.address} again`);
-      } catch {
-        this.#lostListeners.push(listener); // the device is not back yet
-      }
-    }
   }
 
-  #listenAt(socketAddress: Uint8Array<ArrayBuffer>): CmId {
-    const id = this.#check(CmId.create(this.#channel), "make a listener");
+  #listenAt(socketAddress: Uint8Array<ArrayBuffer>): ConnectionId {
+    const id = this.#check(this.#stack.createId(), "make a listener");
     id.allowReuse();
     let result = id.bind(socketAddress);
     if (result >= 0) result = id.listen(BACKLOG);
@@ -147,7 +144,7 @@ export class VerbsNetwork implements RdmaNetwork {
 
   connect(address: string, user: LinkUser): PendingLink {
     const socketAddress = rdmaAddress(address);
-    const id = this.#check(CmId.create(this.#channel), "make a connection");
+    const id = this.#check(this.#stack.createId(), "make a connection");
     const attempt = this.#note(id, user);
     const result = id.resolveAddress(socketAddress.bytes, RESOLVE_LIMIT_MS);
     if (result < 0) {
@@ -160,7 +157,7 @@ export class VerbsNetwork implements RdmaNetwork {
   /** Lets everything go; it is closed when the reactor has given up its polls. After all links and listeners are closed. */
   close(): void {
     this.#isClosing = true;
-    this.#reactor.cancel(this.#owner, TOKEN_CM);
+    for (const token of [TOKEN_CM, TOKEN_LISTENING]) this.#reactor.cancel(this.#owner, token);
     for (let i = 0; i < 2 * this.#devices.length; i++) this.#reactor.cancel(this.#owner, FIRST_DEVICE_TOKEN + i);
   }
 
@@ -171,21 +168,22 @@ export class VerbsNetwork implements RdmaNetwork {
 
   onCompletion(token: number, result: number): void {
     if (token === TOKEN_ENDING) this.#isLooking = false;
+    else if (token === TOKEN_LISTENING) this.#isRelistening = false;
     else this.#pollCount--;
     this.#progressEnds();
     if (this.#isClosing) {
-      if (this.#pollCount > 0 || this.#isLooking || this.#ending.length > 0) return;
+      if (this.#pollCount > 0 || this.#isLooking || this.#isRelistening || this.#ending.length > 0) return;
       this.#isClosed = true;
       for (const { channel, isDead } of this.#devices) if (!isDead) channel.close();
-      this.#channel.close();
+      this.#stack.events.close();
       return;
     }
+    if (token === TOKEN_LISTENING) return this.#listenAgain();
     if (token === TOKEN_ENDING) return this.onReadable();
     if (token === TOKEN_CM) {
-      for (let event = this.#channel.takeEvent(); event !== null; event = this.#channel.takeEvent()) {
-        this.#happened(event);
-      }
-      this.#poll(token, this.#channel.descriptor);
+      const { events } = this.#stack;
+      for (let event = events.takeEvent(); event !== null; event = events.takeEvent()) this.#happened(event);
+      this.#poll(token, events.descriptor);
     } else {
       const device = this.#devices[(token - FIRST_DEVICE_TOKEN) >> 1];
       if (device.isDead) return;
@@ -224,8 +222,7 @@ export class VerbsNetwork implements RdmaNetwork {
 
   #happened(event: CmEvent): void {
     if (event.type === CmEventType.CONNECT_REQUEST) return this.#requested(event);
-    const listener = this.#listeners.get(event.id);
-    if (listener !== undefined && event.type === CmEventType.DEVICE_REMOVAL) return this.#lostListener(listener);
+    if (event.type === CmEventType.DEVICE_REMOVAL) return this.#removed(event.id);
     const attempt = this.#attempts.get(event.id);
     if (attempt === undefined) return;
     switch (event.type) {
@@ -248,8 +245,6 @@ export class VerbsNetwork implements RdmaNetwork {
         return this.#fail(attempt, event.status < 0 ? event.status : CloseReason.TIMED_OUT);
       case CmEventType.DISCONNECTED:
         return this.#lost(attempt, 0);
-      case CmEventType.DEVICE_REMOVAL:
-        return this.#lost(attempt, CloseReason.NO_DEVICE);
       case CmEventType.ADDR_CHANGE:
         // The address that the link was made with leads elsewhere now: a new link finds out where.
         return this.#lost(attempt, CloseReason.RESET);
@@ -259,7 +254,7 @@ export class VerbsNetwork implements RdmaNetwork {
   }
 
   #requested(event: CmEvent): void {
-    const id = new CmId(event.id);
+    const id = this.#stack.idAt(event.id);
     const accept = this.#listeners.get(event.listenId)?.accept;
     const attempt = this.#note(id, null);
     attempt.offer = event.privateData;
@@ -302,7 +297,7 @@ export class VerbsNetwork implements RdmaNetwork {
         },
         closed: () => this.#forget(attempt),
       };
-      const link = new VerbsLink(attempt.id, attempt.device, this.#memory, landing, host);
+      const link = this.#stack.makeLink(attempt.id, attempt.device, this.#memory, landing, host);
       attempt.link = link;
       const parameters = new HeldMemory(OFFER_BYTES);
       encodeOffer(link.offer, parameters.view);
@@ -346,20 +341,13 @@ export class VerbsNetwork implements RdmaNetwork {
 
   // ---- devices ----------------------------------------------------------------------------------------------------
 
-  #deviceOf(id: CmId): DeviceInUse {
-    const address = id.context;
-    const context = new VerbsContext(address);
-    // A device that died may have left its address to another.
-    const known = this.#devices.find(({ context: { pointer }, isDead }) =>
-      !isDead && Deno.UnsafePointer.equals(pointer, context.pointer)
-    );
+  #deviceOf({ context: address }: ConnectionId): DeviceInUse {
+    const known = this.#aliveAt(address);
     if (known !== undefined) return known;
-    const channel = new CompletionChannel(context);
     const device: DeviceInUse = {
-      context,
-      channel,
+      ...this.#stack.openDevice(address),
+      address,
       isDead: false,
-      eventDescriptor: context.openEvents(),
       drainEvents: () => this.#drainEvents(device),
     };
     const token = FIRST_DEVICE_TOKEN + 2 * this.#devices.length;
@@ -369,15 +357,20 @@ export class VerbsNetwork implements RdmaNetwork {
     return device;
   }
 
+  /** A device that died may have left its address to another. */
+  #aliveAt(address: number): DeviceInUse | undefined {
+    return this.#devices.find((each) => each.address === address && !each.isDead);
+  }
+
   /** A queue tells once for each time it is armed: when none of the device's is, there is nothing more to take. */
-  #drainEvents({ context, channel }: DeviceInUse): void {
+  #drainEvents(device: DeviceInUse): void {
     for (;;) {
       let hasArmed = false;
-      for (const { link, device } of this.#attempts.values()) {
-        if (device?.context === context && link?.isArmed) hasArmed = true;
+      for (const attempt of this.#attempts.values()) {
+        if (attempt.device === device && attempt.link?.isArmed) hasArmed = true;
       }
       if (!hasArmed) return;
-      const queue = channel.takeEvent();
+      const queue = device.channel.takeEvent();
       if (queue === 0) return;
       for (const { link } of this.#attempts.values()) if (link?.queueAddress === queue) link.disarmed();
     }
@@ -406,17 +399,50 @@ export class VerbsNetwork implements RdmaNetwork {
     }
   }
 
-  #lostListener(listener: Listener): void {
+  /** The device of an id was removed. Each of its ids is told, and the device itself tells of it as well, in any order. */
+  #removed(idAddress: number): void {
+    const listener = this.#listeners.get(idAddress);
+    const attempt = this.#attempts.get(idAddress);
+    const id = listener?.id ?? attempt?.id ?? null;
+    if (id === null) return;
+    const device = this.#aliveAt(id.context);
+    if (device !== undefined) this.#died(device);
+    if (attempt !== undefined) this.#lost(attempt, CloseReason.NO_DEVICE);
+    if (listener === undefined) return;
     this.#report(`The RDMA device of ${listener.address} is gone; it is listened on again when there is one`);
-    this.#listeners.delete(listener.id!.address);
-    listener.id!.close();
+    this.#listeners.delete(idAddress);
+    id.close();
     listener.id = null;
     this.#lostListeners.push(listener);
+    this.#listenAgainLater();
+  }
+
+  /** Nobody tells when a device comes back, and nothing else may wake this worker: so it is tried now and then. */
+  #listenAgainLater(): void {
+    if (this.#isRelistening) return;
+    this.#isRelistening = true;
+    this.#reactor.delay(this.#owner, TOKEN_LISTENING, this.#relistenTime.address);
+  }
+
+  #listenAgain(): void {
+    this.#lostListeners = this.#lostListeners.filter((listener) => listener.isOpen && !this.#takeUp(listener));
+    if (this.#lostListeners.length > 0) this.#listenAgainLater();
+  }
+
+  #takeUp(listener: Listener): boolean {
+    try {
+      listener.id = this.#listenAt(rdmaAddress(listener.address).bytes);
+    } catch {
+      return false; // the device is not back yet
+    }
+    this.#listeners.set(listener.id.address, listener);
+    this.#report(`RDMA is listened for on ${listener.address} again`);
+    return true;
   }
 
   // ---- small things -----------------------------------------------------------------------------------------------
 
-  #note(id: CmId, user: LinkUser | null): Attempt {
+  #note(id: ConnectionId, user: LinkUser | null): Attempt {
     const attempt: Attempt = { id, user, link: null, device: null, isUp: false, offer: new Uint8Array(0) };
     this.#attempts.set(id.address, attempt);
     return attempt;
@@ -437,7 +463,7 @@ export class VerbsNetwork implements RdmaNetwork {
     return this.#attempts.delete(attempt.id.address);
   }
 
-  #check(id: CmId | number, what: string): CmId {
+  #check(id: ConnectionId | number, what: string): ConnectionId {
     if (typeof id === "number") throw new Error(`Cannot ${what}: ${errnoName(id)}`);
     return id;
   }
