@@ -8,7 +8,6 @@ import { errnoName } from "../libc/errno.ts";
 import { setNonBlocking } from "../libc/file.ts";
 import { HeldMemory, readAddress } from "../libc/held_memory.ts";
 import { errno } from "../libc/library.ts";
-import { requireRdmaDevice } from "../verbs/device.ts";
 import { RdmaUnavailable } from "../verbs/library.ts";
 import { RDMACM_LAYOUT as AT } from "./layout.ts";
 import { rdmaCm } from "./library.ts";
@@ -35,7 +34,6 @@ export class CmEventChannel {
 
   /** Throws {@link RdmaUnavailable}. */
   constructor() {
-    requireRdmaDevice();
     const pointer = rdmaCm().rdma_create_event_channel();
     if (pointer === null) {
       throw new RdmaUnavailable(

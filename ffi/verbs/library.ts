@@ -79,9 +79,11 @@ export function openRdmaLibrary<S extends Deno.ForeignLibraryInterface>(
   try {
     return Deno.dlopen(soname, symbols).symbols;
   } catch (cause) {
+    // Deno says twice that it is about a library; what comes then names it.
+    const why = (cause instanceof Error ? cause.message : String(cause)).replace(/^(Could not open library: )+/, "");
     throw new RdmaUnavailable(
       "library",
-      `There is no RDMA here: ${soname} cannot be opened (${cause instanceof Error ? cause.message : cause}). ` +
+      `There is no RDMA here: ${soname} cannot be opened (${why}). ` +
         `Install rdma-core (Debian: ${debianPackage} ibverbs-providers)`,
     );
   }

@@ -9,6 +9,8 @@ import { RdmaUnavailable } from "../../ffi/verbs/library.ts";
 import type { CoreEvent } from "../core/output.ts";
 import type { SlabBufferPool } from "../io/slab_buffer_pool.ts";
 import type { UringReactor } from "../io/uring_reactor.ts";
+import { MachineStack } from "../transport/rdma/machine_stack.ts";
+import type { RdmaStack } from "../transport/rdma/rdma_stack.ts";
 import { RdmaTransport } from "../transport/rdma/rdma_transport.ts";
 import { VerbsNetwork } from "../transport/rdma/verbs_network.ts";
 import { LocalNetwork } from "../transport/local_network.ts";
@@ -78,15 +80,21 @@ export interface RdmaChoice {
 }
 
 /** The RDMA of this machine; null where there is none, or it is not wanted. Throws {@link RdmaUnavailable} when it is demanded and missing. */
-export function openRdma(options: RdmaChoice): VerbsNetwork | null {
+export function openRdma(
+  options: RdmaChoice,
+  openStack: () => RdmaStack = () => new MachineStack(),
+): VerbsNetwork | null {
   if (options.policy === "tcp") return null;
   const report = (message: string) => options.report({ level: "warning", name: "connection-closed", message });
   try {
-    const links = new VerbsNetwork(options.reactor, options.pool, report);
+    const links = new VerbsNetwork(options.reactor, options.pool, report, openStack());
     options.report({ level: "info", name: "rdma", message: `RDMA over ${rdmaDeviceNames().join(", ")}` });
     return links;
   } catch (error) {
     if (!(error instanceof RdmaUnavailable) || options.mustHaveRdma) throw error;
-    return null; // the ordinary case: a machine without RDMA goes on over TCP
+    // The ordinary case is a machine without RDMA, which goes on over TCP. Where there is a device, something is wrong.
+    const isOrdinary = error.lack === "library" || error.lack === "device";
+    if (!isOrdinary) options.report({ level: "warning", name: "rdma", message: `RDMA is not used. ${error.message}` });
+    return null;
   }
 }

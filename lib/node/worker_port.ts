@@ -36,7 +36,8 @@ export class WorkerPort {
   /** Sends the start message. A worker loses what comes before it has a listener, so it is sent when it says it has. */
   readonly #start: () => void;
   #nextId = 1;
-  #isOver = false;
+  /** Why nothing is asked any more: what the worker died of, or that it was told to stop. Null while it runs. */
+  #over: Error | null = null;
   #resolveFinished!: () => void;
   #rejectFinished!: (reason: unknown) => void;
 
@@ -87,11 +88,11 @@ export class WorkerPort {
   }
 
   #end(error: Error | null): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
+    if (this.#over !== null) return;
+    this.#over = error ?? new ControlError("refused", "The node is stopping");
     for (const waiting of this.#waiting.values()) {
       clearTimeout(waiting.timer);
-      waiting.reject(error ?? new ControlError("refused", "The node is stopping"));
+      waiting.reject(this.#over);
     }
     this.#waiting.clear();
     if (error === null) this.#resolveFinished();
@@ -100,7 +101,7 @@ export class WorkerPort {
 
   /** Sends without an answer. Rejects with `MailboxFull` when the message is too long or the worker is stuck. */
   async post(message: MailboxMessage): Promise<void> {
-    if (!this.#isOver) await this.#mailbox.send(message);
+    if (this.#over === null) await this.#mailbox.send(message);
   }
 
   /**
@@ -109,7 +110,7 @@ export class WorkerPort {
    */
   // deno-lint-ignore no-explicit-any -- the operation's name decides; both ends are ours
   request(op: string, request: any = {}): Promise<any> {
-    if (this.#isOver) return Promise.reject(new ControlError("refused", "The node is stopping"));
+    if (this.#over !== null) return Promise.reject(this.#over);
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {

@@ -7,7 +7,7 @@
 import { CmId } from "../../../ffi/rdmacm/cm_id.ts";
 import { CmEventChannel } from "../../../ffi/rdmacm/event_channel.ts";
 import { CompletionChannel } from "../../../ffi/verbs/completion_channel.ts";
-import { VerbsContext } from "../../../ffi/verbs/device.ts";
+import { requireRdmaDevice, VerbsContext } from "../../../ffi/verbs/device.ts";
 import type { Landing } from "./landing_memory.ts";
 import type { LinkHost, OpenedDevice, RdmaStack, SendMemory } from "./rdma_stack.ts";
 import { type LinkDevice, VerbsLink } from "./verbs_link.ts";
@@ -18,6 +18,7 @@ export class MachineStack implements RdmaStack {
 
   /** Throws `RdmaUnavailable` that says what is missing. */
   constructor() {
+    requireRdmaDevice();
     this.events = new CmEventChannel();
   }
 
