@@ -23,7 +23,6 @@ int main(void) {
   AT(ibv_comp_channel, fd);
   AT(ibv_mr, lkey);
   AT(ibv_mr, rkey);
-  AT(ibv_qp, qp_num);
   SIZE(ibv_qp_init_attr);
   AT(ibv_qp_init_attr, send_cq);
   AT(ibv_qp_init_attr, recv_cq);
@@ -33,9 +32,7 @@ int main(void) {
   AT(ibv_qp_init_attr, cap.max_recv_sge);
   AT(ibv_qp_init_attr, cap.max_inline_data);
   AT(ibv_qp_init_attr, qp_type);
-  AT(ibv_qp_init_attr, sq_sig_all);
   SIZE(ibv_qp_attr);
-  AT(ibv_qp_attr, qp_state);
   AT(ibv_qp_attr, path_mtu);
   SIZE(ibv_sge);
   AT(ibv_sge, addr);
@@ -58,20 +55,15 @@ int main(void) {
   SIZE(ibv_wc);
   AT(ibv_wc, wr_id);
   AT(ibv_wc, status);
-  AT(ibv_wc, opcode);
   AT(ibv_wc, byte_len);
   SIZE(ibv_async_event);
   AT(ibv_async_event, event_type);
-  AT(ibv_port_attr, state);
-  AT(ibv_port_attr, active_mtu);
   AT(rdma_event_channel, fd);
   AT(rdma_cm_id, verbs);
   AT(rdma_cm_id, qp);
   AT(rdma_cm_id, route.addr.src_addr);
   AT(rdma_cm_id, route.addr.dst_addr);
   AT(rdma_cm_id, route.addr.addr.ibaddr.sgid);
-  AT(rdma_cm_id, port_num);
-  SIZE(rdma_cm_event);
   AT(rdma_cm_event, id);
   AT(rdma_cm_event, listen_id);
   AT(rdma_cm_event, event);
@@ -93,7 +85,6 @@ int main(void) {
   VALUE(IBV_SEND_INLINE);
   VALUE(IBV_ACCESS_LOCAL_WRITE);
   VALUE(IBV_ACCESS_REMOTE_WRITE);
-  VALUE(IBV_WC_RECV);
   VALUE(IBV_WC_WR_FLUSH_ERR);
   VALUE(IBV_WC_REM_INV_REQ_ERR);
   VALUE(IBV_WC_REM_ACCESS_ERR);
@@ -121,6 +112,5 @@ int main(void) {
   VALUE(RDMA_CM_EVENT_DISCONNECTED);
   VALUE(RDMA_CM_EVENT_DEVICE_REMOVAL);
   VALUE(RDMA_CM_EVENT_ADDR_CHANGE);
-  VALUE(RDMA_CM_EVENT_TIMEWAIT_EXIT);
   return 0;
 }

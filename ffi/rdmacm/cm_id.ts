@@ -85,10 +85,6 @@ export class CmId {
     return readAddress(this.#pointer, AT["rdma_cm_id.verbs"]);
   }
 
-  get devicePort(): number {
-    return new Deno.UnsafePointerView(this.#pointer).getUint8(AT["rdma_cm_id.port_num"]);
-  }
-
   /** Sixteen bytes. */
   get gid(): Uint8Array {
     return this.#copy(AT["rdma_cm_id.route.addr.addr.ibaddr.sgid"], 16);

@@ -13,8 +13,6 @@ export const RDMACM_LAYOUT = {
   "rdma_cm_id.route.addr.src_addr": 32,
   "rdma_cm_id.route.addr.dst_addr": 160,
   "rdma_cm_id.route.addr.addr.ibaddr.sgid": 288,
-  "rdma_cm_id.port_num": 348,
-  "sizeof(rdma_cm_event)": 80,
   "rdma_cm_event.id": 0,
   "rdma_cm_event.listen_id": 8,
   "rdma_cm_event.event": 16,
@@ -49,5 +47,4 @@ export const CmEventType = {
   DISCONNECTED: 10,
   DEVICE_REMOVAL: 11,
   ADDR_CHANGE: 14,
-  TIMEWAIT_EXIT: 15,
 } as const;

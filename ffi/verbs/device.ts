@@ -10,10 +10,6 @@ import { setNonBlocking } from "../libc/file.ts";
 import { VERBS_LAYOUT as AT } from "./layout.ts";
 import { RdmaUnavailable, verbs } from "./library.ts";
 
-/** `active_mtu` is an enum: 1 is 256 bytes, 5 is 4096. */
-const SMALLEST_MTU_BYTES = 128;
-const PORT_ACTIVE = 4;
-
 /** Names of this machine's RDMA devices, such as "mlx5_0" or "rxe0". Throws {@link RdmaUnavailable}. */
 export function rdmaDeviceNames(): string[] {
   const list = verbs().ibv_get_device_list(null);
@@ -58,18 +54,6 @@ export class VerbsContext {
   /** Address of one of the functions that the device's provider has put into the context. */
   operation(name: "poll_cq" | "req_notify_cq" | "post_send" | "post_recv"): number {
     return readAddress(this.pointer, AT[`ibv_context.ops.${name}`]);
-  }
-
-  /** Whether the port is up, and the bytes of its MTU. */
-  queryPort(port: number): { isActive: boolean; mtuBytes: number } {
-    // Larger than the structure of any version of the library.
-    const attributes = new DataView(new ArrayBuffer(256));
-    const result = verbs().ibv_query_port(this.pointer, port, new Uint8Array(attributes.buffer));
-    if (result !== 0) return { isActive: false, mtuBytes: 0 };
-    return {
-      isActive: attributes.getInt32(AT["ibv_port_attr.state"], true) === PORT_ACTIVE,
-      mtuBytes: SMALLEST_MTU_BYTES << attributes.getInt32(AT["ibv_port_attr.active_mtu"], true),
-    };
   }
 
   /** Descriptor that becomes readable when the device has something to tell; made non-blocking. */

@@ -11,7 +11,6 @@ const SYMBOLS = {
   ibv_get_device_list: { parameters: ["buffer"], result: "pointer" },
   ibv_free_device_list: { parameters: ["pointer"], result: "void" },
   ibv_get_device_name: { parameters: ["pointer"], result: "pointer" },
-  ibv_query_port: { parameters: ["pointer", "u8", "buffer"], result: "i32" },
   ibv_alloc_pd: { parameters: ["pointer"], result: "pointer" },
   ibv_dealloc_pd: { parameters: ["pointer"], result: "i32" },
   ibv_reg_mr: { parameters: ["pointer", "pointer", "usize", "i32"], result: "pointer" },
