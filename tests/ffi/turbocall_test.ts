@@ -17,6 +17,9 @@ Deno.test("the foreign calls of the data path are fast calls", async () => {
     wake: "write_word",
     enter: "io_uring_enter",
     enterFor: "io_uring_enter",
+    bound: "ffi_call",
+    boundVoid: "ffi_call",
+    boundGeneral: "none",
     slow: "none",
   });
 });
