@@ -116,6 +116,8 @@ export class MemoryLink implements RdmaLink {
       this.fail(NOT_ACKNOWLEDGED);
       return true;
     }
+    // It takes nothing any more, and soon is gone: long before a device gives up.
+    if (peer.#isStopped) return false;
     const request = this.#sending.shift()!;
     if (request.page >= 0) {
       const { landing } = peer.#end;

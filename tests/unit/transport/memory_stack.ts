@@ -68,8 +68,10 @@ export class MemoryWorld {
       moved = true;
     }
     if (moved) return true;
-    this.clock.nowMs = Math.min(...this.machines.map(({ reactor }) => reactor.nextMs));
-    return this.clock.nowMs < LIMIT_MS;
+    const nextMs = Math.min(...this.machines.map(({ reactor }) => reactor.nextMs));
+    if (nextMs > LIMIT_MS) return false;
+    this.clock.nowMs = Math.max(this.clock.nowMs, nextMs);
+    return true;
   }
 }
 
@@ -206,8 +208,11 @@ export class MemoryDevice {
     }
   }
 
+  /** The library finds out that the device is gone later than the device itself has told of it. */
   idClosed(): void {
-    if (!this.isGone || [...this.machine.ids.values()].some(({ device }) => device === this)) return;
+    if (
+      !this.isGone || this.#happened.length > 0 || [...this.machine.ids.values()].some(({ device }) => device === this)
+    ) return;
     this.#isFreed = true;
     this.machine.reactor.close(this.#eventDescriptor);
   }

@@ -8,6 +8,7 @@ import { errnoName } from "../../../ffi/libc/errno.ts";
 import { CmEventType } from "../../../ffi/rdmacm/layout.ts";
 import { VERBS_LAYOUT } from "../../../ffi/verbs/layout.ts";
 import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
+import { Prng } from "../../../lib/base/prng.ts";
 import { CloseReason } from "../../../lib/transport/close_reason.ts";
 import { RdmaTransport } from "../../../lib/transport/rdma/rdma_transport.ts";
 import { VerbsNetwork } from "../../../lib/transport/rdma/verbs_network.ts";
@@ -285,4 +286,90 @@ Deno.test("a port that goes down and comes back is told, and ends nothing", () =
   ]);
   assert.deepEqual(b.handler.closed, []);
   harness.close();
+});
+
+/** Something of what can happen to machine `side`. */
+function strike(harness: VerbsHarness, prng: Prng, side: number): void {
+  const { machines, fabric, clock } = harness.world;
+  const machine = machines[side];
+  const { device } = machine;
+  const ids = [...machine.ids.values()].filter(({ isListening }) => !isListening);
+  const links = fabric.links.filter(({ sendingCount, isClosed, isDead }) => sendingCount > 0 && !isClosed && !isDead);
+  if (device === null) {
+    machine.device = new MemoryDevice(machine);
+    return;
+  }
+  switch (prng.below(7)) {
+    case 0:
+      device.fail();
+      return device.remove();
+    case 1:
+      return device.fail();
+    case 2:
+      device.isShut = true;
+      return;
+    case 3:
+      clock.nowMs += prng.below(20_000);
+      return;
+    case 4:
+      if (ids.length > 0) machine.tell(ids[prng.below(ids.length)], CmEventType.ADDR_CHANGE);
+      return;
+    case 5:
+      if (links.length > 0) links[prng.below(links.length)].fail(12 + prng.below(2));
+      return;
+    default:
+      fabric.isHeldUp = prng.below(2) === 0;
+  }
+}
+
+Deno.test("whatever happens, in any order: ends and tokens are told once, everything is given back, and it goes on afterwards", () => {
+  for (let seed = 1; seed <= 60; seed++) {
+    const prng = new Prng(seed);
+    const harness = verbsHarness({});
+    const { sides: [a, b], world } = harness;
+    const { boundAddress } = b.transport.listen(harness.anyAddress);
+    const standing = harness.sides.map(() => new Set<number>());
+    harness.sides.forEach(({ handler }, side) => {
+      handler.onConnect = (connection) => standing[side].add(connection);
+      handler.onEnd = (connection) => standing[side].delete(connection);
+    });
+    let token = 0;
+    let connectCount = 0;
+    for (let i = 0; i < 200; i++) {
+      const side = prng.below(2);
+      const connections = [...standing[side]];
+      const connection = connections[prng.below(Math.max(1, connections.length))];
+      const what = prng.below(12);
+      if (what < (standing[0].size === 0 ? 2 : 1)) {
+        connectCount++;
+        a.transport.connect(boundAddress);
+      } else if (what < 5) {
+        if (connection !== undefined) sendWrite(harness.sides[side], connection, token++, pattern(i, 20_000));
+      } else if (what < 6) {
+        if (connection !== undefined && prng.below(4) === 0) harness.sides[side].transport.close(connection);
+      } else if (what < 7) strike(harness, prng, side);
+      else for (let k = prng.below(20); k > 0; k--) world.step();
+      if (prng.below(2) === 0) harness.sides[side].transport.flushSends();
+    }
+    world.fabric.isHeldUp = false;
+    for (const machine of world.machines) {
+      machine.device?.fail();
+      machine.device?.remove();
+      // Nobody tells of what time alone ends: a worker that has connections looks for itself, now and then.
+      for (let count = 0; machine.ids.size > 0; count++) {
+        assert.ok(count < 1000, `seed ${seed}: what is left of a device that is gone ends`);
+        if (!world.step()) world.clock.nowMs += 100;
+        for (const { transport } of harness.sides) transport.flushSends();
+      }
+      machine.device = new MemoryDevice(machine);
+    }
+    harness.until(() => [...world.machines[1].ids.values()].some(({ isListening }) => isListening));
+    // What may still be reached by a device that is gone is free after a while.
+    world.clock.nowMs += 20_000;
+    crosses(harness, boundAddress);
+    assert.equal(a.handler.closed.length, connectCount, `seed ${seed}: every attempt has ended once`);
+    harness.close();
+    const tokens = [...a.handler.sentTokens, ...b.handler.sentTokens];
+    assert.equal(new Set(tokens).size, tokens.length);
+  }
 });
