@@ -13,9 +13,20 @@ import { SlabBufferPool } from "../../../lib/io/slab_buffer_pool.ts";
 import { UringReactor } from "../../../lib/io/uring_reactor.ts";
 import { CloseReason } from "../../../lib/transport/close_reason.ts";
 import { RdmaTransport } from "../../../lib/transport/rdma/rdma_transport.ts";
+import type { RdmaLink, RdmaNetwork } from "../../../lib/transport/rdma/link.ts";
+import type { Offer } from "../../../lib/transport/rdma/packet.ts";
 import { VerbsNetwork } from "../../../lib/transport/rdma/verbs_network.ts";
+import { Message, MessageType } from "../../../lib/wire/message.ts";
 import { CONFORMANCE_TESTS, registerConformance } from "../../unit/transport/conformance.ts";
-import { tryConnect } from "../../unit/transport/conformance_steps.ts";
+import {
+  answerWrites,
+  closedCount,
+  closeReason,
+  connect,
+  pattern,
+  sendWrite,
+  tryConnect,
+} from "../../unit/transport/conformance_steps.ts";
 import { checkClean, type Harness, type HarnessOptions, makeSides } from "../../unit/transport/harness.ts";
 import { turnUntil } from "../../unit/transport/uring_harness.ts";
 
@@ -33,14 +44,14 @@ interface RdmaHarness extends Harness {
   readonly transports: readonly RdmaTransport[];
 }
 
-function rdmaHarness(options: HarnessOptions): RdmaHarness {
+function rdmaHarness(options: HarnessOptions, tap = (network: RdmaNetwork) => network): RdmaHarness {
   const transports: RdmaTransport[] = [];
   const networks: VerbsNetwork[] = [];
   const sides = makeSides((pool, handler) => {
     const lending = pool as SlabBufferPool;
     const network = new VerbsNetwork(reactor, lending, () => {});
     networks.push(network);
-    const transport = new RdmaTransport(network, lending, handler, reactor, {
+    const transport = new RdmaTransport(tap(network), lending, handler, reactor, {
       ...options,
       landingBytes: LANDING_BYTES,
       report: () => {},
@@ -67,7 +78,7 @@ function rdmaHarness(options: HarnessOptions): RdmaHarness {
   };
 }
 
-registerConformance("rdma", CONFORMANCE_TESTS, rdmaHarness);
+registerConformance("rdma", CONFORMANCE_TESTS, (options) => rdmaHarness(options));
 
 /** Open descriptors, and what the kernel counts of RDMA objects: pd, cq, qp, cm_id, mr, ctx of each device. */
 function held(): string {
@@ -134,3 +145,106 @@ Deno.test("rdma: connections that come and go leave nothing behind", () => {
   assert.equal(b.handler.closed.length, b.handler.accepted.length);
   harness.close();
 });
+
+/** A link, and where it writes. */
+interface TappedLink {
+  readonly link: RdmaLink;
+  /** What the link itself goes by: what is changed here, it believes. */
+  readonly offer: { -readonly [name in keyof Offer]: Offer[name] };
+}
+
+/** `network`, with the links that it makes to others kept in `made`. */
+function tapped(network: RdmaNetwork, made: TappedLink[]): RdmaNetwork {
+  return {
+    get onReadable() {
+      return network.onReadable;
+    },
+    set onReadable(call) {
+      network.onReadable = call;
+    },
+    listen: (address, accept) => network.listen(address, accept),
+    turn: () => network.turn(),
+    connect: (address, user) =>
+      network.connect(address, {
+        landing: user.landing,
+        onEstablished(link, offer) {
+          made.push({ link, offer });
+          user.onEstablished(link, offer);
+        },
+        onFailed: (reason) => user.onFailed(reason),
+        onDisconnected: (reason) => user.onDisconnected(reason),
+      }),
+  };
+}
+
+/** What a peer that goes its own way might write to. The payload of an ordinary frame goes to page 0. */
+const WRITES: Record<string, { page(own: Offer): number; pageCount: number; isOther: boolean; hasEnded: boolean }> = {
+  "its own landing, which is allowed": { page: () => 1, pageCount: 2, isOther: false, hasEnded: false },
+  "what lies behind its landing": { page: (own) => own.landingPages, pageCount: 1, isOther: false, hasEnded: false },
+  "what lies before its landing": { page: () => -1, pageCount: 1, isOther: false, hasEnded: false },
+  "across the end of its landing": {
+    page: (own) => own.landingPages - 1,
+    pageCount: 2,
+    isOther: false,
+    hasEnded: false,
+  },
+  "another connection's landing": { page: () => 1, pageCount: 1, isOther: true, hasEnded: false },
+  "the landing of a connection that has ended": { page: () => 1, pageCount: 1, isOther: true, hasEnded: true },
+};
+
+for (const [where, { page, pageCount, isOther, hasEnded }] of Object.entries(WRITES)) {
+  const isAllowed = where.endsWith("allowed");
+  Deno.test(`rdma: a write to ${where}${isAllowed ? "" : ", is refused by the device and ends the connection"}`, () => {
+    const made: TappedLink[] = [];
+    const harness = rdmaHarness({}, (network) => tapped(network, made));
+    const [a, b] = harness.sides;
+    const { boundAddress } = b.transport.listen(harness.anyAddress);
+    const striker = connect(harness, boundAddress);
+    const other = connect(harness, boundAddress);
+    const [own, others] = made;
+    if (hasEnded) {
+      a.transport.close(other.ca);
+      harness.until(() => harness.transports.every((transport) => transport.connectionCount === 1));
+    }
+    if (isOther) Object.assign(own.offer, others.offer);
+    const target = own.offer.landingAddress + 4096 * page(own.offer);
+    // The end of the landing is its owner's to write; what lies behind it is not.
+    const skippedBytes = where.startsWith("across") ? 4096 : 0;
+    const { baseAddress, totalBytes } = b.pool as SlabBufferPool;
+    const memory = new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(
+      Deno.UnsafePointer.create(BigInt(baseAddress))!,
+      totalBytes,
+    )).subarray(target - baseAddress).subarray(skippedBytes, 4096 * pageCount);
+    const before = pattern(1, memory.length);
+    memory.set(before);
+
+    const slot = a.pool.allocate(4096 * pageCount);
+    const bytes = a.pool.bytes(slot);
+    bytes.set(pattern(2, bytes.length));
+    own.link.addWrite(a.pool.address(slot), 4096 * pageCount, page(own.offer));
+    // A payload that nobody answers: its completion is waited for, and with it the end.
+    const message = new Message().reset(MessageType.DATA);
+    message.length = message.payloadLength = 4096;
+    assert.ok(a.transport.send(striker.ca, message, slot, 7));
+    harness.until(() => a.handler.sentCounts.get(7) === 1);
+    if (isAllowed) {
+      harness.until(() => b.handler.frames.length === 1);
+      assert.deepEqual(memory, bytes.subarray(0, memory.length));
+      assert.equal(a.handler.closed.length + b.handler.closed.length, 0);
+    } else {
+      harness.until(() => closedCount(a, striker.ca) === 1 && closedCount(b, striker.cb) === 1);
+      assert.equal(closeReason(a, striker.ca), CloseReason.PROTOCOL);
+      assert.deepEqual(memory, before);
+      assert.equal(b.handler.frames.length, 0);
+    }
+    a.pool.free(slot);
+    if (!hasEnded) {
+      // Nobody else has noticed.
+      answerWrites(b, other.cb);
+      assert.ok(sendWrite(a, other.ca, 8, pattern(3, 20_000)) >= 0);
+      harness.until(() => a.handler.sentCounts.get(8) === 1);
+      assert.deepEqual(b.handler.frames.at(-1)!.payload, pattern(3, 20_000));
+    }
+    harness.close();
+  });
+}
