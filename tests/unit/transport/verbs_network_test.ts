@@ -323,7 +323,7 @@ function strike(harness: VerbsHarness, prng: Prng, side: number): void {
 }
 
 Deno.test("whatever happens, in any order: ends and tokens are told once, everything is given back, and it goes on afterwards", () => {
-  for (let seed = 1; seed <= 60; seed++) {
+  for (let seed = 1; seed <= 30; seed++) {
     const prng = new Prng(seed);
     const harness = verbsHarness({});
     const { sides: [a, b], world } = harness;
