@@ -6,6 +6,7 @@
 
 import { fileURLToPath } from "node:url";
 import { allPermissionFlags } from "../../../cli/build/permissions.ts";
+import type { ClientOperations } from "../../../lib/control/control_api.ts";
 import { decodeSuperblock } from "../../../lib/disk_format/superblock.ts";
 import type { Guest, GuestCommand } from "./guest.ts";
 import { expectOutput } from "./host_command.ts";
@@ -22,10 +23,22 @@ export interface GuestPoolOptions {
   readonly firstPort?: number;
   /** Whether nodes listen on RDMA as well as on TCP. */
   readonly rdma?: boolean;
-  /** For Deno: "--v8-flags=--perf-basic-prof". */
+  /** On how many of its networks a node does; on TCP it listens on the first. Default 1. */
+  readonly rdmaNics?: number;
   /** What `brmr serve` is given besides. */
   readonly serveOptions?: string;
+  /** For Deno: "--v8-flags=--perf-basic-prof". */
   readonly runtimeFlags?: readonly string[];
+}
+
+/** What a client tells of itself. */
+export type ClientStatus = ClientOperations["client.status"]["result"];
+
+interface PoolNode {
+  readonly guest: Guest;
+  readonly port: number;
+  readonly state: string;
+  readonly leg: string;
 }
 
 /** Writes brmr as one module into `directory` of this machine; returns its path. */
@@ -38,22 +51,18 @@ export async function bundleBrmr(directory: string): Promise<string> {
 /** A pool on nodes in guests. The first guest attaches it. */
 export class GuestPool {
   readonly name: string;
-  readonly #listensOnRdma: boolean;
+  readonly #rdmaNics: number;
   readonly #run: string;
   readonly #serveOptions: string;
-  readonly #nodes: { readonly guest: Guest; readonly address: string; readonly state: string; readonly leg: string }[];
+  readonly #nodes: readonly PoolNode[];
   readonly #serving: (GuestCommand | null)[];
   #client: GuestCommand | null = null;
 
-  private constructor(
-    bundle: string,
-    nodes: { guest: Guest; address: string; state: string; leg: string }[],
-    options: GuestPoolOptions,
-  ) {
+  private constructor(bundle: string, nodes: readonly PoolNode[], options: GuestPoolOptions) {
     this.name = options.name ?? "vol1";
-    this.#listensOnRdma = options.rdma ?? false;
+    this.#rdmaNics = options.rdma ? options.rdmaNics ?? 1 : 0;
     this.#serveOptions = options.serveOptions ?? "";
-    const addresses = nodes.map(({ address }) => address).join(",");
+    const addresses = nodes.map((node) => addressOf(node)).join(",");
     const flags = [...options.runtimeFlags ?? [], ...allPermissionFlags()];
     const environment = `BRMR_RUNTIME_DIR=/run/brmr BRMR_NODES=${addresses} NO_COLOR=1`;
     this.#run = `env ${environment} ${Deno.execPath()} run --quiet ${flags.join(" ")} ${bundle}`;
@@ -78,13 +87,13 @@ export class GuestPool {
       legs.map(({ guest, leg, state }, index) => ({
         guest,
         leg,
-        address: `${guest.address}:${firstPort + index}`,
+        port: firstPort + index,
         state: state ?? `/var/lib/brmr-node${firstPort + index}`,
       })),
       options,
     );
     await Promise.all(legs.map((_, index) => pool.startNode(index)));
-    const places = pool.#nodes.map(({ address, leg }) => `--leg ${address}:${leg}`).join(" ");
+    const places = pool.#nodes.map((node) => `--leg ${addressOf(node)}:${node.leg}`).join(" ");
     // A node that says it is ready may still be too slow for the first question when the machine is busy.
     await pool.#nodes[0].guest.expect(`for ((i = 0; i < 20; i++)); do ${pool.#run} pool list && exit; done; exit 1`);
     await pool.#nodes[0].guest.expect(`${pool.#run} pool create ${pool.name} --size ${sizeMib}M ${places}`);
@@ -93,14 +102,19 @@ export class GuestPool {
 
   /** Starts the node of leg `index`. */
   async startNode(index: number): Promise<void> {
-    const { guest, address, state } = this.#nodes[index];
-    const listen = [`tcp://${address}`, ...(this.#listensOnRdma ? [`rdma://${address}`] : [])];
-    const serve = `serve --state ${state} ${
-      listen.map((each) => `--listen ${each}`).join(" ")
-    } --insecure ${this.#serveOptions}`;
+    const { guest, state } = this.#nodes[index];
+    const listen = [`tcp://${addressOf(this.#nodes[index])}`];
+    for (let nic = 0; nic < this.#rdmaNics; nic++) listen.push(this.rdmaAddress(index, nic));
+    const places = listen.map((each) => `--listen ${each}`).join(" ");
+    const serve = `serve --state ${state} ${places} --insecure ${this.#serveOptions}`;
     const command = await guest.spawn(`exec ${this.#run} ${serve}`, `node ${index}`);
     this.#serving[index] = command;
-    await command.waitFor(this.#listensOnRdma ? /^ready rdma/m : /^ready/m, READY_LIMIT_MS);
+    await command.waitFor(this.#rdmaNics > 0 ? /^ready rdma/m : /^ready/m, READY_LIMIT_MS);
+  }
+
+  /** Where the node of leg `index` listens on RDMA in network `nic`. */
+  rdmaAddress(index: number, nic = 0): string {
+    return `rdma://${addressOf(this.#nodes[index], nic)}`;
   }
 
   /** Kills the node of leg `index`. */
@@ -140,6 +154,26 @@ export class GuestPool {
     const ended = await guest.run(`${this.#run} ${args}`);
     if (ended.status !== status) throw new Error(`brmr ${args} ended with ${ended.status}: ${ended.stderr}`);
     return ended.stderr;
+  }
+
+  /** What the client tells of itself in `guest`, where it runs. */
+  async client(guest: Guest): Promise<ClientStatus> {
+    return JSON.parse(await this.brmr(guest, `status ${this.name} --json`, [0, 5])).client;
+  }
+
+  /** Waits until what the client tells is as it should be. */
+  async waitClient(
+    guest: Guest,
+    what: string,
+    is: (client: ClientStatus) => boolean,
+    limitMs = 300_000,
+  ): Promise<void> {
+    const deadline = performance.now() + limitMs;
+    for (;;) {
+      const client = await this.client(guest);
+      if (is(client)) return;
+      if (performance.now() > deadline) throw new Error(`No ${what} after ${limitMs} ms: ${JSON.stringify(client)}`);
+    }
   }
 
   /** Waits until all legs are in sync, as an operator would. */
@@ -203,4 +237,8 @@ export class GuestPool {
     const commands = [this.#client, ...this.#serving].filter((command) => command !== null);
     return (await Promise.all(commands.map((command) => command.log()))).join("\n");
   }
+}
+
+function addressOf({ guest, port }: PoolNode, nic = 0): string {
+  return `${guest.addressOn(nic)}:${port}`;
 }

@@ -6,13 +6,9 @@
 
 import assert from "node:assert/strict";
 import type { GuestPool } from "./brmr.ts";
+import { type FileSystem, MOUNT_POINT, mountNew, unmountChecked } from "./file_systems.ts";
+import { runFioJobs } from "./fio.ts";
 import type { Guest } from "./guest.ts";
-
-/** File systems: how to make and to check one. */
-const FILE_SYSTEMS = {
-  ext4: { make: "mkfs.ext4 -q -F", check: "e2fsck -f -n" },
-  xfs: { make: "mkfs.xfs -q -f", check: "xfs_repair -n" },
-} as const;
 
 /** LVM without udev. */
 const LVM_CONFIG = "devices { use_devicesfile=0 } " +
@@ -26,6 +22,10 @@ export async function ordinarySteps(
   device: string,
 ): Promise<void> {
   await step("discarded and zeroed ranges read as zeroes", () => expectDiscards(guest, device));
+  await step(
+    "fio finds what it wrote: in blocks of all sizes, over trims, with flushes, with FUA",
+    () => expectFio(guest, device),
+  );
   await step("ext4 keeps what is put into it", () => expectFileSystem(guest, device, "ext4"));
   await step("xfs keeps what is put into it", () => expectFileSystem(guest, device, "xfs"));
   await step("partitions appear", () => expectPartitions(guest, device));
@@ -49,8 +49,42 @@ export async function expectReadOnly(guest: Guest, device: string): Promise<void
     [ "$before" = "$(sum)" ]`);
 }
 
+/** What a driver tells of discards and of zeroes that are not sent. */
+export async function expectLimits(guest: Guest, device: string, hasWriteZeroes: boolean): Promise<void> {
+  const queue = `/sys/block/${device.slice("/dev/".length)}/queue`;
+  assert.notEqual((await guest.expect(`cat ${queue}/discard_max_bytes`)).trim(), "0");
+  const mostZeroes = Number(await guest.expect(`cat ${queue}/write_zeroes_max_bytes`));
+  assert.equal(mostZeroes > 0, hasWriteZeroes, `at most ${mostZeroes} bytes of zeroes at a time`);
+}
+
+/** fio's checks of a block device: each job writes a range of its own and reads it back. */
+export async function expectFio(guest: Guest, device: string): Promise<void> {
+  // The sixteenth number of the kernel's statistics counts flushes.
+  const flushCount = async () =>
+    Number(await guest.expect(`awk '{ print $16 }' /sys/block/${device.slice("/dev/".length)}/stat`));
+  const before = await flushCount();
+  const common = `--filename=${device} --direct=1 --ioengine=libaio --iodepth=8 --verify=crc32c --verify_fatal=1 ` +
+    "--do_verify=1 --randrepeat=0 --stonewall";
+  const jobs = await runFioJobs(guest, common, [
+    // In a range that begins elsewhere fio 3.33 does not find the place of a write after its trim.
+    "--rw=randtrimwrite --bs=64k --size=16M",
+    "--rw=randwrite --bsrange=4k-1M --offset=16M --size=32M",
+    "--rw=randwrite --bs=4k --offset=48M --size=1M --fsync=8",
+    "--rw=randwrite --bs=4k --offset=49M --size=1M --sync=dsync",
+  ]);
+  for (const job of jobs) {
+    assert.equal(job.error, 0);
+    assert.ok(job.write.io_kbytes > 0 && job.read.io_kbytes >= job.write.io_kbytes, "all that was written is read");
+  }
+  const [trims, , flushes] = jobs;
+  assert.equal(trims.trim.total_ios, trims.write.total_ios);
+  const seen = await flushCount() - before;
+  const asked = flushes.sync.total_ios;
+  assert.ok(asked > 0 && seen >= asked, `of ${asked} flushes the device has seen ${seen}`);
+}
+
 /** Discarded and zeroed ranges read as zeroes, their neighbours as before. */
-async function expectDiscards(guest: Guest, device: string): Promise<void> {
+export async function expectDiscards(guest: Guest, device: string): Promise<void> {
   await guest.expect(`
     set -e
     head -c 4M /dev/urandom >/tmp/random
@@ -65,24 +99,22 @@ async function expectDiscards(guest: Guest, device: string): Promise<void> {
 }
 
 /** A file system keeps what is put into it, and gives back what is freed. */
-async function expectFileSystem(guest: Guest, device: string, kind: keyof typeof FILE_SYSTEMS): Promise<void> {
-  const { make, check } = FILE_SYSTEMS[kind];
-  await guest.expect(`
+export async function expectFileSystem(guest: Guest, device: string, kind: FileSystem): Promise<void> {
+  await mountNew(guest, device, kind);
+  const sum = await guest.expect(`
     set -e
-    modprobe ${kind}
-    mkdir -p /mnt/pool
-    ${make} ${device}
-    mount -o discard ${device} /mnt/pool
-    head -c 8M /dev/urandom >/mnt/pool/file
-    sum=$(sha256sum </mnt/pool/file)
+    head -c 8M /dev/urandom >${MOUNT_POINT}/file
     sync
-    umount /mnt/pool
-    ${check} ${device}
-    mount ${device} /mnt/pool
-    [ "$sum" = "$(sha256sum </mnt/pool/file)" ]
-    rm /mnt/pool/file
-    fstrim /mnt/pool
-    umount /mnt/pool`);
+    sha256sum <${MOUNT_POINT}/file`);
+  await unmountChecked(guest, device, kind);
+  const found = await guest.expect(`
+    set -e
+    mount ${device} ${MOUNT_POINT}
+    sha256sum <${MOUNT_POINT}/file
+    rm ${MOUNT_POINT}/file
+    fstrim ${MOUNT_POINT}`);
+  assert.equal(found, sum);
+  await unmountChecked(guest, device, kind);
 }
 
 /** The kernel finds partitions, and they are devices of their own. */

@@ -137,9 +137,14 @@ export class Guest {
 
   constructor(number: number, plan: GuestPlan) {
     this.number = number;
-    this.address = `10.77.0.${number}`;
+    this.address = this.addressOn(0);
     this.#plan = plan;
     this.#directory = `${plan.directory}/${number}`;
+  }
+
+  /** Its address on network `nic`. */
+  addressOn(nic: number): string {
+    return `10.77.${nic}.${this.number}`;
   }
 
   get isOn(): boolean {

@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { Bed } from "../bed/bed.ts";
 import { GuestPool } from "../bed/brmr.ts";
-import { expectReadOnly, ordinarySteps } from "../bed/device_steps.ts";
+import { expectLimits, expectReadOnly, ordinarySteps } from "../bed/device_steps.ts";
 import { expectVerified, startFioVerify } from "../bed/fio.ts";
+import type { Guest } from "../bed/guest.ts";
 
 const SIZE_MIB = 320;
 /** What the unit file leaves of root's powers. */
@@ -39,6 +40,7 @@ Deno.test("a pool is a block device by nbd, and outlives its process", async (t)
       (await guest.expect("cd /sys/block/nbd0; cat queue/fua queue/write_cache queue/io_timeout")).trim(),
       "1\nwrite back\n5000",
     );
+    await expectLimits(guest, device, await sendsZeroes(guest));
   });
 
   await ordinarySteps(step, pool, guest, device);
@@ -126,3 +128,9 @@ Deno.test("a pool is a block device by nbd, and outlives its process", async (t)
     },
   );
 });
+
+/** Whether the guest's kernel has an nbd driver that knows WRITE_ZEROES, from Linux 6.12 on. Others write zeroes. */
+async function sendsZeroes(guest: Guest): Promise<boolean> {
+  const [major, minor] = (await guest.expect("uname -r")).split(".").map(Number);
+  return major > 6 || (major === 6 && minor >= 12);
+}

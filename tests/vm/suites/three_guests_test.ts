@@ -3,11 +3,12 @@
  * that falls silent and one that loses power. The long suite `rdma_faults` has all faults of RDMA.
  */
 
-import { FaultRounds, FAULTS } from "../bed/fault_rounds.ts";
+import { type Fault, FaultRounds, FAULTS } from "../bed/fault_rounds.ts";
 
-Deno.test("nodes fall silent, lose power, flap and die under fio; no error, no wrong block, identical legs", async (t) => {
-  await using rounds = await FaultRounds.open("tcp", true);
-  const strike = async (transport: string, faults: readonly (typeof FAULTS)[number][]) => {
+Deno.test("nodes fall silent, lose power, flap and die, and the client is killed; no error, no wrong block, identical legs", async (t) => {
+  await using rounds = await FaultRounds.open({ rdma: true });
+  const strike = async (transport: "tcp" | "rdma", faults: readonly Fault[]) => {
+    await rounds.attach({ transport });
     for (const [number, fault] of faults.entries()) {
       const passed = await t.step(`${transport}: ${fault}`, async () => {
         const { writes, reads, longestMs } = await rounds.round(fault, number % 2);
@@ -18,6 +19,5 @@ Deno.test("nodes fall silent, lose power, flap and die under fio; no error, no w
     await t.step(`${transport}: the legs are identical`, () => rounds.finish());
   };
   await strike("tcp", FAULTS);
-  await rounds.attach("rdma");
   await strike("rdma", ["silence", "power cut"]);
 });

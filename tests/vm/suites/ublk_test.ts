@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { Bed } from "../bed/bed.ts";
 import { GuestPool } from "../bed/brmr.ts";
-import { expectReadOnly, ordinarySteps } from "../bed/device_steps.ts";
+import { expectLimits, expectReadOnly, ordinarySteps } from "../bed/device_steps.ts";
 import { expectVerified, startFioVerify } from "../bed/fio.ts";
 
 const SIZE_MIB = 320;
@@ -34,7 +34,7 @@ Deno.test("a pool is a block device by ublk, and outlives its process", async (t
       (await guest.expect("cat /sys/block/ublkb0/queue/fua /sys/block/ublkb0/queue/write_cache")).trim(),
       "1\nwrite back",
     );
-    assert.notEqual((await guest.expect("cat /sys/block/ublkb0/queue/write_zeroes_max_bytes")).trim(), "0");
+    await expectLimits(guest, device, true);
   });
 
   await ordinarySteps(step, pool, guest, device);
