@@ -47,6 +47,7 @@ const RESERVED = 4;
 /** The requests of one client. */
 export class ClientIo implements VerifyIo {
   readonly verify: VerifyRound;
+  readonly ownFlush: OwnFlush;
   readonly #pool: ClientContext;
   readonly #requests: RequestTable;
   readonly #overlap: Overlap;
@@ -54,7 +55,6 @@ export class ClientIo implements VerifyIo {
   readonly #confirmation: ReadConfirmation;
   readonly #held: number[] = [];
   readonly #window = new SequenceWindow();
-  readonly #ownFlush: OwnFlush;
   #lastRead = 0;
   /** The requests of a verify: its comparison, and under its lock its copy from one leg to all; -1 when there is none. */
   #compareRequest = -1;
@@ -67,7 +67,7 @@ export class ClientIo implements VerifyIo {
     this.#overlap = new Overlap(this.#requests, pool);
     this.#waiting = this.#overlap.waiting;
     this.#confirmation = new ReadConfirmation(pool, this.#requests.capacity);
-    this.#ownFlush = new OwnFlush(pool.options.flushIntervalMs);
+    this.ownFlush = new OwnFlush(pool.options.flushIntervalMs);
     this.verify = new VerifyRound(pool, this);
   }
 
@@ -118,7 +118,7 @@ export class ClientIo implements VerifyIo {
       // The last good copy is never given up: the request fails instead. What a repair is for has been read all the same.
       if (requests.isRepair[request] === 0) requests.status[request] = EIO;
       // It may be the flush that failed, which was for what was acknowledged before as well.
-      if ((requests.flags[request] & RequestFlag.FUA) !== 0) this.#ownFlush.lost();
+      if ((requests.flags[request] & RequestFlag.FUA) !== 0) this.ownFlush.lost();
       this.#failure?.writeFailed();
       // That may have ended the session: then the request is held, and sent again under the next one.
       if (requests.find(message.requestId) !== request) return;
@@ -137,7 +137,9 @@ export class ClientIo implements VerifyIo {
     requests.readLeg[request] = -1;
     if (message.status === 0 && message.payloadLength === requests.lengthBytes[request]) {
       const repairMask = requests.unreadableMask[request] & this.#pool.inSyncMask & ~this.#pool.lostMask;
-      if (repairMask !== 0 || request === this.#copyRequest) return this.#writeBack(request);
+      if (request === this.#copyRequest) return this.#writeCopy();
+      // Another read of the same place may be in flight, and wait at a leg that is to write: then a later one mends it.
+      if (repairMask !== 0 && !this.#overlap.isShared(request)) return this.#writeBack(request);
       // No write that overlaps it is under way: it stays true while nobody else serves the pool.
       if (this.#confirmation.isConfirmed(request)) return this.#finish(request);
       requests.isUnconfirmed[request] = 1;
@@ -203,7 +205,7 @@ export class ClientIo implements VerifyIo {
 
   /** WANT_FLUSH: a leg's intent log is nearly full. */
   handleWantFlush(): void {
-    this.#ownFlush.isWanted = true;
+    this.ownFlush.isWanted = true;
     this.#maybeFlush();
   }
 
@@ -268,7 +270,7 @@ export class ClientIo implements VerifyIo {
     for (const request of waiting) this.#hold(request);
     this.#held.push(...heldBefore);
     for (const link of this.#pool.links) if (link !== null) link.readsInFlight = 0;
-    if (this.#pool.watermark > 0) this.#ownFlush.suspended(this.#pool.sequence > this.#pool.watermark);
+    if (this.#pool.watermark > 0) this.ownFlush.suspended(this.#pool.sequence > this.#pool.watermark);
     // Legs take a watermark above 0 as the word that all is equal: not before `resume`.
     this.#pool.sequence = 1;
     this.#pool.watermark = 0;
@@ -280,11 +282,11 @@ export class ClientIo implements VerifyIo {
    */
   resume(isSure: boolean): void {
     const pool = this.#pool;
-    this.#ownFlush.resumed(isSure);
+    this.ownFlush.resumed(isSure);
     pool.sequence = 1;
     pool.watermark = 1;
     this.#window.reset();
-    this.#ownFlush.reset(pool.nowMs);
+    this.ownFlush.reset(pool.nowMs);
     for (const request of this.#held.splice(0)) {
       if (this.#requests.tag[request] === INTERNAL_TAG) this.#requests.free(request);
       else this.#issueOrQueue(request);
@@ -326,30 +328,20 @@ export class ClientIo implements VerifyIo {
 
   /** A flush of the client's own, if there is anything to flush. Returns whether one is in flight. */
   flushAll(): boolean {
-    if (this.#ownFlush.inFlight) return true;
+    if (this.ownFlush.inFlight) return true;
     if (this.#window.stable <= this.#pool.watermark) return false;
     this.#internalFlush();
     return true;
   }
 
-  /** See {@link OwnFlush.tookOver}. */
-  tookOver(): void {
-    this.#ownFlush.tookOver();
-  }
-
-  /** Whether the client's last flush of its own failed on every leg. */
-  get flushFailed(): boolean {
-    return this.#ownFlush.hasFailed;
-  }
-
   /** What has failed is past: the next flush decides. */
   forgetFailedFlush(): void {
-    this.#ownFlush.hasFailed = false;
+    this.ownFlush.hasFailed = false;
   }
 
   /** Asserts what must hold between inputs. */
   checkInvariants(): void {
-    checkRequests(this.#requests, this.#compareRequest, this.#isServing);
+    checkRequests(this.#requests, [this.#compareRequest, this.#copyRequest], this.#isServing);
     assert(this.#pool.watermark <= this.#pool.sequence, "The watermark follows the sequence");
   }
 
@@ -404,6 +396,12 @@ export class ClientIo implements VerifyIo {
     this.#issue(request);
   }
 
+  /** What a verify copies has been read: it is written when no other read of it is in flight. */
+  #writeCopy(): void {
+    this.#overlap.locksReads = this.#overlap.isShared(this.#copyRequest);
+    if (!this.#overlap.locksReads) this.#writeBack(this.#copyRequest);
+  }
+
   /** The pool is not served any more: the lock of a verify goes, and what it has under way. */
   #dropVerify(): void {
     const requests = this.#requests;
@@ -414,6 +412,7 @@ export class ClientIo implements VerifyIo {
       requests.free(request);
     }
     this.#copyRequest = this.#compareRequest = -1;
+    this.#overlap.locksReads = false;
     this.verify.aborted();
   }
 
@@ -449,13 +448,13 @@ export class ClientIo implements VerifyIo {
         this.#pool.watermark = Math.max(this.#pool.watermark, requests.sequence[request]);
       }
       // What was lost before a later one may pass over: whoever asks next is told.
-      if (!isOwn && this.#ownFlush.takeUntold()) requests.status[request] = EIO;
-      this.#ownFlush.ended(requests.status[request], isOwn, this.#pool.nowMs);
+      if (!isOwn && this.ownFlush.takeUntold()) requests.status[request] = EIO;
+      this.ownFlush.ended(requests.status[request], isOwn, this.#pool.nowMs);
       // Writes wait at a leg for what this watermark lets it forget: there may be no other frame to carry it.
-      if (isOwn && this.#ownFlush.isForLeg && requests.status[request] === 0) tellWatermark(this.#pool);
+      if (isOwn && this.ownFlush.isForLeg && requests.status[request] === 0) tellWatermark(this.#pool);
     } else this.#overlap.leave(request);
     if (isWriteKind(kind)) this.#window.markDone(requests.sequence[request]);
-    if (this.#ownFlush.isWanted) this.#maybeFlush();
+    if (this.ownFlush.isWanted) this.#maybeFlush();
     if (requests.isRepair[request] === 1) noteRepaired(this.#pool, requests, request);
     const status = requests.status[request];
     this.#end(request);
@@ -466,6 +465,7 @@ export class ClientIo implements VerifyIo {
       this.#compareRequest = -1;
       this.verify.pump();
     }
+    if (this.#overlap.locksReads) this.#writeCopy();
     if (this.#waiting.count > 0) this.#retryWaiting();
   }
 
@@ -506,14 +506,14 @@ export class ClientIo implements VerifyIo {
 
   #maybeFlush(): void {
     const pool = this.#pool;
-    if (this.#isServing && this.#window.stable > pool.watermark && this.#ownFlush.isDue(pool.nowMs)) {
+    if (this.#isServing && this.#window.stable > pool.watermark && this.ownFlush.isDue(pool.nowMs)) {
       this.#internalFlush();
     }
   }
 
   #internalFlush(): void {
     if (this.#requests.freeCount === 0) return;
-    this.#ownFlush.begin(this.#pool.nowMs);
+    this.ownFlush.begin(this.#pool.nowMs);
     this.#issue(this.#newRequest(RequestKind.FLUSH, 0, 0, 0, -1, INTERNAL_TAG));
   }
 }

@@ -184,7 +184,7 @@ export class ClientPool {
    * lost, the next flush fails.
    */
   tookOver(): void {
-    this.#io.tookOver();
+    this.#io.ownFlush.tookOver();
   }
 
   /** Ends a verify early. */
@@ -451,7 +451,7 @@ export class ClientPool {
     if (pool.phase !== "detaching") return;
     if (!this.#detachSent) {
       if (this.#io.count > 0) return;
-      if (this.#io.flushFailed) {
+      if (this.#io.ownFlush.hasFailed) {
         this.#tellUnclean("The last flush failed");
         pool.phase = "detached";
         this.#closeAll("detached");

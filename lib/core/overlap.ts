@@ -19,6 +19,8 @@ export class Overlap {
   writeBytes = 0;
   /** While set, no further write is let through. */
   holdsWrites = false;
+  /** While set, reads of the range that is locked wait, too. */
+  locksReads = false;
   readonly #requests: RequestTable;
   readonly #pool: ClientContext;
   readonly #readers = new RangeCounter();
@@ -41,11 +43,22 @@ export class Overlap {
     const lengthBytes = requests.lengthBytes[request];
     if (this.waiting.overlaps(offset, lengthBytes)) return true;
     if (this.#writers.any(offset, lengthBytes)) return true;
-    if (kind === RequestKind.READ || kind === COMPARE_KIND) return false;
+    if (kind === COMPARE_KIND) return false;
+    if (kind === RequestKind.READ) return this.locksReads && this.#lock.overlaps(offset, lengthBytes);
     return this.holdsWrites || isWindowFull || this.#readers.any(offset, lengthBytes) ||
       this.#lock.overlaps(offset, lengthBytes) ||
       (requests.slot[request] >= 0 && this.writeBytes > 0 &&
         this.writeBytes + lengthBytes > this.#pool.writeLimitBytes);
+  }
+
+  /** Whether something else that is in flight may touch the range of this request, which is. */
+  isShared(request: number): boolean {
+    const { offset, lengthBytes } = this.#requests;
+    this.leave(request);
+    const isShared = this.#readers.any(offset[request], lengthBytes[request]) ||
+      this.#writers.any(offset[request], lengthBytes[request]);
+    this.enter(request);
+    return isShared;
   }
 
   /** A request is in flight from now on. Flushes touch no range. */

@@ -203,8 +203,8 @@ export function activeInOrder(requests: RequestTable): number[] {
   );
 }
 
-/** Asserts what must hold between inputs. `lock`: the request that holds a range for a verify, -1 for none. */
-export function checkRequests(requests: RequestTable, lock: number, isServing: boolean): void {
+/** Asserts what must hold between inputs. `ofVerify`: the requests of a verify, which may wait for others. */
+export function checkRequests(requests: RequestTable, ofVerify: readonly number[], isServing: boolean): void {
   let used = 0;
   for (let request = 0; request < requests.capacity; request++) {
     const state = requests.state[request];
@@ -214,7 +214,7 @@ export function checkRequests(requests: RequestTable, lock: number, isServing: b
     const isWaiting = requests.kind[request] === RequestKind.READ
       ? requests.readLeg[request] >= 0 || requests.isUnconfirmed[request] === 1 || requests.isParked[request] === 1
       : requests.waitMask[request] !== 0;
-    assert(isWaiting || request === lock, "Active requests wait", request);
+    assert(isWaiting || ofVerify.includes(request), "Active requests wait", request);
     assert(isServing, "Only a served pool has active requests");
   }
   assert(used === requests.count, "Requests are counted", used, requests.count);

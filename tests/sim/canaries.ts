@@ -24,6 +24,7 @@ import { LegSession } from "../../lib/core/leg_session.ts";
 import { LegTableChanges } from "../../lib/core/leg_table_changes.ts";
 import { OutputKind } from "../../lib/core/output.ts";
 import type { Claim, Refusal } from "../../lib/wire/bodies.ts";
+import { Overlap } from "../../lib/core/overlap.ts";
 import { RangeCounter } from "../../lib/core/range_counter.ts";
 import { RangeLock } from "../../lib/core/range_lock.ts";
 import { ReadConfirmation } from "../../lib/core/read_confirmation.ts";
@@ -359,6 +360,10 @@ export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
       };
     withPatch(ClientContext, "send", remember, () => withPatch(ClientContext, "forgetLegs", restore, run));
   },
+}, {
+  name: "reads that overlap become writes together",
+  scenario: "two_reads_that_overlap_mend_nothing_together.txt",
+  plant: (run) => withPatch(Overlap, "isShared", () => () => false, run),
 }, {
   name: "a leg becomes a member while it still has to do what the other members have done",
   scenario: "leg_joins_with_all_that_readers_were_told.txt",
