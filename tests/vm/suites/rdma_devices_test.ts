@@ -43,7 +43,7 @@ Deno.test("a pool over RDMA is a block device by ublk and by nbd", async (t) => 
     await waitRdma();
     const lines = (await pool.brmr(guest, `status ${pool.name}`)).split("\n");
     for (const index of [0, 1]) {
-      const line = lines.find((each) => each.trim().startsWith(`leg ${index}`) && each.includes("RDMA")) ?? "";
+      const line = lines.find((each) => each.includes(`leg ${index} by RDMA on `)) ?? "";
       assert.match(line, /RDMA on rxe0 /);
       assert.match(line, /\(GID (0:){5}ffff:a4d:1\)/); // 10.77.0.1
       // The largest that RDMA has; the network of the guest is made for it.
