@@ -6,7 +6,7 @@
  */
 
 import { MAX_LEGS, type SharedEpoch } from "../disk_format/records.ts";
-import type { Grant, ResyncReport, Welcome } from "../wire/bodies.ts";
+import { type Grant, type ResyncReport, SESSION_SILENCE_MS, type Welcome } from "../wire/bodies.ts";
 import { MAX_PAYLOAD_BYTES } from "../wire/message.ts";
 import { type Dialect, OUR_DIALECT } from "../wire/negotiate.ts";
 import type { ForceOrder } from "./forced_start.ts";
@@ -228,6 +228,11 @@ export class ClientContext {
 
   get heartbeatLimitMs(): number {
     return this.options.heartbeatLimitMs ?? 3000;
+  }
+
+  /** How often a leg hears from us, and answers: three times within the limits of both ends, of which the leg knows only its own. */
+  get pingMs(): number {
+    return Math.min(this.heartbeatLimitMs, SESSION_SILENCE_MS) / 3;
   }
 
   /** Wall clock as of the last tick; never 0. */

@@ -371,7 +371,7 @@ export class ClientPool {
   get #nextHeartbeatMs(): number {
     let nextMs = Infinity;
     for (const link of this.#pool.links) if (link !== null) nextMs = Math.min(nextMs, link.lastPingMs);
-    return nextMs + this.#pool.heartbeatLimitMs / 3;
+    return nextMs + this.#pool.pingMs;
   }
 
   /** Something happens: time may change something again. */

@@ -65,7 +65,7 @@ export interface LegServerOptions {
   readonly creditRequests?: number;
   /** Payload bytes a client may have in flight. */
   readonly creditBytes?: number;
-  /** A client silent for longer has lost its session. */
+  /** The connection of a client silent for longer is lost; SESSION_SILENCE_MS when absent. */
   readonly sessionSilenceMs?: number;
   /** Bytes one pull asks for at most. */
   readonly pullBytes?: number;

@@ -107,10 +107,10 @@ export class LegLinks {
   /** Whether nothing has come on an open link for too long. If not, a heartbeat is sent when due. `stoppedMs`: does not count. */
   isSilent(link: LegLink, stoppedMs: number): boolean {
     const pool = this.#pool;
-    const { nowMs, heartbeatLimitMs } = pool;
+    const { nowMs, heartbeatLimitMs, pingMs } = pool;
     link.lastHeardMs = Math.min(nowMs, link.lastHeardMs + stoppedMs);
     if (nowMs - link.lastHeardMs > heartbeatLimitMs) return true;
-    if (nowMs - link.lastPingMs >= heartbeatLimitMs / 3) {
+    if (nowMs - link.lastPingMs >= pingMs) {
       link.lastPingMs = nowMs;
       pool.send(link, MessageType.PING, 0);
     }

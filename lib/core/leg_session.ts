@@ -8,7 +8,7 @@
  */
 
 import { MAX_LEGS } from "../disk_format/records.ts";
-import type { Claim, EpochChange, Hello, Return } from "../wire/bodies.ts";
+import { type Claim, type EpochChange, type Hello, type Return, SESSION_SILENCE_MS } from "../wire/bodies.ts";
 import { type Message, MessageType } from "../wire/message.ts";
 import { answerOffer, Feature } from "../wire/negotiate.ts";
 import { claimantOf, heldText, rightOf } from "./claimants.ts";
@@ -392,17 +392,17 @@ export class LegSession {
     leg.event("info", "session-moved", `${session.clientName} is back by another path`);
   }
 
-  /** Time passes: a client that has been silent too long is gone. */
+  /** Time passes: the connection of a client that has been silent too long is lost, and a client that does not return is gone. */
   tick(): void {
     const session = this.#leg.session;
-    const limitMs = this.#leg.options.sessionSilenceMs ?? 10_000;
+    const limitMs = this.#leg.options.sessionSilenceMs ?? SESSION_SILENCE_MS;
     if (session !== null && session.lostMs >= 0) {
       if (this.#leg.nowMs - session.lostMs > session.returnMs) this.#sessionLost(session);
     } else if (session !== null && this.#leg.nowMs - session.lastHeardMs > limitMs) {
-      const connection = session.connection;
+      const { connection } = session;
       this.#leg.event("warning", "session-silent", `${session.clientName} has been silent for ${limitMs} ms`);
-      this.#leg.peers.delete(connection);
-      this.#sessionLost(session);
+      // It may live, take longer than that to notice, and be back by another path.
+      this.handleClosed(connection);
       this.#leg.close(connection);
     }
   }

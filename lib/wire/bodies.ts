@@ -20,6 +20,9 @@ export const MOST_NODE_ADDRESSES = 16;
 
 const nodeAddresses = v.pipe(v.array(v.pipe(v.string(), v.maxBytes(266))), v.maxLength(MOST_NODE_ADDRESSES));
 
+/** A leg takes the connection of a session that has said nothing for this long for lost, in ms. */
+export const SESSION_SILENCE_MS = 10_000;
+
 /** Most that a claimant may ask a leg to keep its session for while it is away, in ms. */
 export const MOST_RETURN_MS = 60_000;
 
