@@ -56,8 +56,8 @@ export interface AttachOptions extends NodeChoice {
 
 /** The driver makes a queue for each. */
 const MAX_NBD_SOCKETS = 16;
-/** A client says something three times within its limit; a storage node takes one for gone that has been silent for 10 s. */
-const MOST_HEARTBEAT_MS = 20_000;
+/** A leg keeps the session of a client that has lost its connection for no longer. */
+const MOST_HEARTBEAT_MS = 60_000;
 
 /** Describes the subcommand. */
 export function defineAttach(host: CommandHost) {
@@ -89,7 +89,7 @@ export function defineAttach(host: CommandHost) {
         "the next one (default: 1)",
       asInteger(1, MAX_NBD_SOCKETS),
     )
-    .option("--heartbeat <duration>", "a leg silent for this long is lost, 100ms to 20s (default: 3s)", asDurationMs)
+    .option("--heartbeat <duration>", "a leg silent for this long is lost, 100ms to 60s (default: 3s)", asDurationMs)
     .option(
       "--io-timeout <duration>",
       "how long I/O waits for legs before it fails (default: the pool's)",
@@ -147,8 +147,7 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
   if (options.heartbeat !== undefined && options.heartbeat > MOST_HEARTBEAT_MS) {
     throw new ControlError(
       "bad-request",
-      "With a heartbeat above 20s the storage nodes, which wait 10 s for a client to say something, would lose it while it " +
-        "is idle. Choose 20s or less.",
+      "With a heartbeat above 60s I/O would stand for more than a minute when a leg falls silent. Choose 60s or less.",
     );
   }
   if (options.without !== undefined && !options.force) {

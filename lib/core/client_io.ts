@@ -10,7 +10,7 @@
  */
 
 import { assert } from "../base/assert.ts";
-import { COMPARE_KIND, RequestFlag, RequestKind } from "./request_kind.ts";
+import { COMPARE_KIND, COPY_KIND, RequestFlag, RequestKind } from "./request_kind.ts";
 import type { Message } from "../wire/message.ts";
 import type { ClientContext, LegLink } from "./client_context.ts";
 import { OutputKind } from "./output.ts";
@@ -137,8 +137,8 @@ export class ClientIo implements VerifyIo {
     requests.readLeg[request] = -1;
     if (message.status === 0 && message.payloadLength === requests.lengthBytes[request]) {
       const repairMask = requests.unreadableMask[request] & this.#pool.inSyncMask & ~this.#pool.lostMask;
-      if (request === this.#copyRequest) return this.#writeCopy();
-      // Another read of the same place may be in flight, and wait at a leg that is to write: then a later one mends it.
+      if (request === this.#copyRequest) return this.#writeBack(request);
+      // Another read of the same place may be in flight, and wait at a leg that is to write: then a later one mends it, or the verify.
       if (repairMask !== 0 && !this.#overlap.isShared(request)) return this.#writeBack(request);
       // No write that overlaps it is under way: it stays true while nobody else serves the pool.
       if (this.#confirmation.isConfirmed(request)) return this.#finish(request);
@@ -180,15 +180,9 @@ export class ClientIo implements VerifyIo {
   }
 
   copy(offset: number, lengthBytes: number, legIndex: number, slot: number): void {
-    const requests = this.#requests;
-    const request = this.#newRequest(RequestKind.READ, 0, offset, lengthBytes, slot, INTERNAL_TAG);
-    this.#copyRequest = request;
-    requests.state[request] = RequestState.ACTIVE;
-    requests.issuedMs[request] = this.#pool.nowMs;
-    this.#overlap.enter(request);
-    const link = chooseReader(this.#pool, ~(1 << legIndex), 0);
-    if (link !== null) sendRead(this.#pool, requests, request, link);
-    else this.#fail(request);
+    this.#copyRequest = this.#newRequest(COPY_KIND, 0, offset, lengthBytes, slot, INTERNAL_TAG);
+    this.#requests.triedMask[this.#copyRequest] = ~(1 << legIndex);
+    this.#issueOrQueue(this.#copyRequest);
   }
 
   unlock(): void {
@@ -341,7 +335,7 @@ export class ClientIo implements VerifyIo {
 
   /** Asserts what must hold between inputs. */
   checkInvariants(): void {
-    checkRequests(this.#requests, [this.#compareRequest, this.#copyRequest], this.#isServing);
+    checkRequests(this.#requests, this.#compareRequest, this.#isServing);
     assert(this.#pool.watermark <= this.#pool.sequence, "The watermark follows the sequence");
   }
 
@@ -375,6 +369,13 @@ export class ClientIo implements VerifyIo {
       sendHash(pool, requests, request, requests.waitMask[request]);
       return;
     }
+    if (kind === COPY_KIND) {
+      // A leg that has left the set meanwhile was not compared as it is now.
+      const link = chooseReader(pool, requests.triedMask[request] | ~pool.inSyncMask, 0);
+      if (link === null) this.#fail(request);
+      else sendRead(pool, requests, request, link);
+      return;
+    }
     requests.waitMask[request] = pool.activeMask;
     if (kind === RequestKind.FLUSH) {
       requests.sequence[request] = this.#window.stable;
@@ -385,7 +386,7 @@ export class ClientIo implements VerifyIo {
     sendWrite(pool, requests, request);
   }
 
-  /** A read has found what another leg could not read: under the same lock it becomes a write of that to all legs. */
+  /** A read has found what another leg could not read, or a verify what others lack: it becomes a write of that to all legs. */
   #writeBack(request: number): void {
     const requests = this.#requests;
     this.#overlap.leave(request);
@@ -394,12 +395,6 @@ export class ClientIo implements VerifyIo {
     requests.flags[request] = 0;
     requests.isRepair[request] = 1;
     this.#issue(request);
-  }
-
-  /** What a verify copies has been read: it is written when no other read of it is in flight. */
-  #writeCopy(): void {
-    this.#overlap.locksReads = this.#overlap.isShared(this.#copyRequest);
-    if (!this.#overlap.locksReads) this.#writeBack(this.#copyRequest);
   }
 
   /** The pool is not served any more: the lock of a verify goes, and what it has under way. */
@@ -412,7 +407,6 @@ export class ClientIo implements VerifyIo {
       requests.free(request);
     }
     this.#copyRequest = this.#compareRequest = -1;
-    this.#overlap.locksReads = false;
     this.verify.aborted();
   }
 
@@ -465,7 +459,6 @@ export class ClientIo implements VerifyIo {
       this.#compareRequest = -1;
       this.verify.pump();
     }
-    if (this.#overlap.locksReads) this.#writeCopy();
     if (this.#waiting.count > 0) this.#retryWaiting();
   }
 

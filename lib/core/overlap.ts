@@ -8,7 +8,7 @@
 import type { ClientContext } from "./client_context.ts";
 import { RangeCounter } from "./range_counter.ts";
 import { RangeLock } from "./range_lock.ts";
-import { COMPARE_KIND, RequestKind } from "./request_kind.ts";
+import { COMPARE_KIND, COPY_KIND, RequestKind } from "./request_kind.ts";
 import type { RequestTable } from "./request_table.ts";
 import { WaitingLine } from "./waiting_line.ts";
 
@@ -19,8 +19,6 @@ export class Overlap {
   writeBytes = 0;
   /** While set, no further write is let through. */
   holdsWrites = false;
-  /** While set, reads of the range that is locked wait, too. */
-  locksReads = false;
   readonly #requests: RequestTable;
   readonly #pool: ClientContext;
   readonly #readers = new RangeCounter();
@@ -41,19 +39,21 @@ export class Overlap {
     if (kind === RequestKind.FLUSH) return false;
     const offset = requests.offset[request];
     const lengthBytes = requests.lengthBytes[request];
+    // Writes that wait for its lock would wait for ever. Reads that come after it wait behind it.
+    if (kind === COPY_KIND) return this.#readers.any(offset, lengthBytes) || this.#writers.any(offset, lengthBytes);
     if (this.waiting.overlaps(offset, lengthBytes)) return true;
     if (this.#writers.any(offset, lengthBytes)) return true;
-    if (kind === COMPARE_KIND) return false;
-    if (kind === RequestKind.READ) return this.locksReads && this.#lock.overlaps(offset, lengthBytes);
+    if (kind === RequestKind.READ || kind === COMPARE_KIND) return false;
     return this.holdsWrites || isWindowFull || this.#readers.any(offset, lengthBytes) ||
       this.#lock.overlaps(offset, lengthBytes) ||
       (requests.slot[request] >= 0 && this.writeBytes > 0 &&
         this.writeBytes + lengthBytes > this.#pool.writeLimitBytes);
   }
 
-  /** Whether something else that is in flight may touch the range of this request, which is. */
+  /** Whether something else that is in flight may touch the range of this request, which is, or a verify holds it. */
   isShared(request: number): boolean {
     const { offset, lengthBytes } = this.#requests;
+    if (this.#lock.overlaps(offset[request], lengthBytes[request])) return true;
     this.leave(request);
     const isShared = this.#readers.any(offset[request], lengthBytes[request]) ||
       this.#writers.any(offset[request], lengthBytes[request]);

@@ -8,7 +8,7 @@
  */
 
 import { assert } from "../base/assert.ts";
-import { RequestKind } from "./request_kind.ts";
+import { COPY_KIND, RequestKind } from "./request_kind.ts";
 
 /** Where a request stands. */
 export const RequestState = {
@@ -203,19 +203,35 @@ export function activeInOrder(requests: RequestTable): number[] {
   );
 }
 
-/** Asserts what must hold between inputs. `ofVerify`: the requests of a verify, which may wait for others. */
-export function checkRequests(requests: RequestTable, ofVerify: readonly number[], isServing: boolean): void {
+/** Asserts what must hold between inputs. `lock`: the request that holds a range for a verify, -1 for none. */
+export function checkRequests(requests: RequestTable, lock: number, isServing: boolean): void {
+  const { kind, state } = requests;
   let used = 0;
   for (let request = 0; request < requests.capacity; request++) {
-    const state = requests.state[request];
-    if (state === RequestState.FREE) continue;
+    if (state[request] === RequestState.FREE) continue;
     used++;
-    if (state !== RequestState.ACTIVE) continue;
-    const isWaiting = requests.kind[request] === RequestKind.READ
+    if (state[request] !== RequestState.ACTIVE) continue;
+    const isWaiting = kind[request] === RequestKind.READ || kind[request] === COPY_KIND
       ? requests.readLeg[request] >= 0 || requests.isUnconfirmed[request] === 1 || requests.isParked[request] === 1
       : requests.waitMask[request] !== 0;
-    assert(isWaiting || ofVerify.includes(request), "Active requests wait", request);
+    assert(isWaiting || request === lock, "Active requests wait", request);
     assert(isServing, "Only a served pool has active requests");
+    if (kind[request] !== RequestKind.READ && kind[request] < RequestKind.FLUSH) checkAlone(requests, request, lock);
   }
   assert(used === requests.count, "Requests are counted", used, requests.count);
+}
+
+/** Nothing that is in flight overlaps a write that is; what a verify holds only the verify writes. */
+function checkAlone(
+  { capacity, kind, state, offset, lengthBytes, tag }: RequestTable,
+  write: number,
+  lock: number,
+): void {
+  const end = offset[write] + lengthBytes[write];
+  for (let other = 0; other < capacity; other++) {
+    if (other === write || state[other] !== RequestState.ACTIVE || kind[other] === RequestKind.FLUSH) continue;
+    if (other === lock && tag[write] === tag[lock]) continue;
+    const isApart = offset[other] >= end || offset[other] + lengthBytes[other] <= offset[write];
+    assert(isApart, "Nothing overlaps a write in flight", write, other);
+  }
 }

@@ -52,10 +52,7 @@ export interface ClientNodeOptions {
   /** For people; host name and process by default. */
   readonly clientName?: string;
   readonly workerUrl: string | URL;
-  /**
-   * A leg that is silent for so long is lost, in ms: 3000 by default, 20,000 at most, for a client says something three times in it, and a
-   * leg takes one for gone that is silent for ten seconds.
-   */
+  /** A leg that is silent for so long is lost, in ms: 3000 by default, 60,000 at most. */
   readonly heartbeatMs?: number;
   /** How to reach legs: "auto" (by default) takes RDMA where both ends have it. */
   readonly transport?: TransportPolicy;

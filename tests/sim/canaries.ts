@@ -47,10 +47,13 @@ const INTENT_OFFSET = 16384;
 // deno-lint-ignore no-explicit-any -- methods of any class are replaced
 type Patchable = any;
 
+/** Begins the error of a canary that breaks nothing. */
+export const CANNOT_PLANT = "This canary cannot be planted";
+
 /** Replaces `method` of a class while `run` runs. */
 function withPatch(target: Patchable, method: string, make: (original: Patchable) => Patchable, run: () => void): void {
   const descriptor = Object.getOwnPropertyDescriptor(target.prototype, method)!;
-  assert.ok(descriptor !== undefined, `${target.name} has ${method}`);
+  assert.ok(descriptor !== undefined, `${CANNOT_PLANT}: ${target.name} has no ${method}`);
   if (descriptor.get !== undefined) {
     Object.defineProperty(target.prototype, method, { ...descriptor, get: make(descriptor.get) });
   } else Object.defineProperty(target.prototype, method, { ...descriptor, value: make(descriptor.value) });
@@ -364,6 +367,33 @@ export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
   name: "reads that overlap become writes together",
   scenario: "two_reads_that_overlap_mend_nothing_together.txt",
   plant: (run) => withPatch(Overlap, "isShared", () => () => false, run),
+}, {
+  name: "a verify copies beside what a read mends",
+  scenario: "read_mends_nothing_that_a_verify_holds.txt",
+  plant: (run) => {
+    const unlocked = (isShared: Patchable) =>
+      function (this: Overlap, request: number) {
+        let isIt = false;
+        withPatch(RangeLock, "overlaps", () => () => false, () => isIt = isShared.call(this, request));
+        return isIt;
+      };
+    let client: ClientContext | null = null;
+    const remember = (send: Patchable) =>
+      function (this: ClientContext, ...values: unknown[]) {
+        client = this;
+        return send.apply(this, values);
+      };
+    // It does not wait, and does not mind that its source has left the set.
+    const careless = (copy: Patchable) =>
+      function (this: ClientIo, ...range: unknown[]) {
+        const { inSyncMask } = client!;
+        client!.inSyncMask = client!.activeMask;
+        withPatch(Overlap, "mustWait", () => () => false, () => copy.apply(this, range));
+        client!.inSyncMask = inSyncMask;
+      };
+    const plantCopy = () => withPatch(ClientIo, "copy", careless, run);
+    withPatch(ClientContext, "send", remember, () => withPatch(Overlap, "isShared", unlocked, plantCopy));
+  },
 }, {
   name: "a leg becomes a member while it still has to do what the other members have done",
   scenario: "leg_joins_with_all_that_readers_were_told.txt",
