@@ -56,8 +56,10 @@ export interface AttachOptions extends NodeChoice {
 
 /** The driver makes a queue for each. */
 const MAX_NBD_SOCKETS = 16;
-/** A leg keeps the session of a client that has lost its connection for no longer. */
-const MOST_HEARTBEAT_MS = 60_000;
+/** What a client notices at all: it looks every 100 ms, and silence while it stands still itself does not count. */
+const LEAST_HEARTBEAT_MS = 300;
+/** Legs themselves take a client for lost that has been silent for so long. */
+const MOST_HEARTBEAT_MS = 10_000;
 
 /** Describes the subcommand. */
 export function defineAttach(host: CommandHost) {
@@ -89,7 +91,7 @@ export function defineAttach(host: CommandHost) {
         "the next one (default: 1)",
       asInteger(1, MAX_NBD_SOCKETS),
     )
-    .option("--heartbeat <duration>", "a leg silent for this long is lost, 100ms to 60s (default: 3s)", asDurationMs)
+    .option("--heartbeat <duration>", "a leg silent for this long is lost, 300ms to 10s (default: 3s)", asDurationMs)
     .option(
       "--io-timeout <duration>",
       "how long I/O waits for legs before it fails (default: the pool's)",
@@ -138,16 +140,16 @@ export async function runAttach(options: AttachOptions, terminal: Terminal): Pro
   const nbd = places.map(nbdPlace);
   const nodes = chooseNodes(options);
   if (nodes.length === 0) throw noNodes();
-  if (options.heartbeat !== undefined && options.heartbeat < 100) {
+  if (options.heartbeat !== undefined && options.heartbeat < LEAST_HEARTBEAT_MS) {
     throw new ControlError(
       "bad-request",
-      "A heartbeat below 100ms takes every hiccup for a loss. Choose 100ms or more.",
+      "A heartbeat below 300ms takes every hiccup for a loss. Choose 300ms or more.",
     );
   }
   if (options.heartbeat !== undefined && options.heartbeat > MOST_HEARTBEAT_MS) {
     throw new ControlError(
       "bad-request",
-      "With a heartbeat above 60s I/O would stand for more than a minute when a leg falls silent. Choose 60s or less.",
+      "A leg takes a client for lost after 10s itself, so a heartbeat above that tells it nothing. Choose 10s or less.",
     );
   }
   if (options.without !== undefined && !options.force) {

@@ -370,9 +370,9 @@ export class ClientIo implements VerifyIo {
       return;
     }
     if (kind === COPY_KIND) {
-      // A leg that has left the set meanwhile was not compared as it is now.
-      const link = chooseReader(pool, requests.triedMask[request] | ~pool.inSyncMask, 0);
-      if (link === null) this.#fail(request);
+      const link = chooseReader(pool, requests.triedMask[request], 0);
+      // A leg that has left the set meanwhile was not compared as it is now, even if it is back.
+      if (link === null || !this.verify.isOfThisEpoch) this.#fail(request);
       else sendRead(pool, requests, request, link);
       return;
     }

@@ -216,7 +216,8 @@ export function checkRequests(requests: RequestTable, lock: number, isServing: b
       : requests.waitMask[request] !== 0;
     assert(isWaiting || request === lock, "Active requests wait", request);
     assert(isServing, "Only a served pool has active requests");
-    if (kind[request] !== RequestKind.READ && kind[request] < RequestKind.FLUSH) checkAlone(requests, request, lock);
+    const isAlone = kind[request] !== RequestKind.READ && kind[request] < RequestKind.FLUSH;
+    if (isAlone || kind[request] === COPY_KIND) checkAlone(requests, request, lock);
   }
   assert(used === requests.count, "Requests are counted", used, requests.count);
 }

@@ -6,8 +6,9 @@
  * agree, what the first in-sync leg has. With repair, and still under the lock, that leg's data is read and written to all legs by an
  * ordinary write. A range that a leg cannot read is gone through chunk by chunk; a chunk that it cannot read counts as different.
  *
- * One range at a time is locked, for as long as the legs take to read it; a rate limit leaves pauses in between. This file has the
- * order of things and the account; client_io.ts has the requests.
+ * One range at a time is locked, for as long as the legs take to read it; a rate limit leaves pauses in between. What the legs have said
+ * holds for the record under which they were asked: a leg that has left the set and is back may have fetched what it has now from the one
+ * that differed. This file has the order of things and the account; client_io.ts has the requests.
  *
  * @module
  */
@@ -60,10 +61,13 @@ export class VerifyRound {
   #fineUntil = 0;
   #waitUntilMs = 0;
   #isBusy = false;
+  /** Whether the range under way is of a verify that was stopped before this one began. */
+  #isLeftOver = false;
   readonly #hashes: (Uint32Array | null)[] = [];
   readonly #statuses: number[] = [];
   #answeredMask = 0;
   #rangeBytes = 0;
+  #rangeEpoch = 0;
   #runs: Run[] = [];
   #slot = -1;
   #wantsSlot = false;
@@ -94,6 +98,8 @@ export class VerifyRound {
     this.#fineUntil = 0;
     this.#waitUntilMs = 0;
     this.#comparedMask = 0;
+    this.#isLeftOver = this.#isBusy;
+    if (this.#wantsSlot) this.#giveUp();
     this.#differences = [];
     this.#last = null;
     this.#counts = {
@@ -123,6 +129,11 @@ export class VerifyRound {
     return this.#state === "running";
   }
 
+  /** Whether the set of legs is still the one that compared the range under way. */
+  get isOfThisEpoch(): boolean {
+    return this.#pool.record?.epoch === this.#rangeEpoch;
+  }
+
   /** Starts the next range when it is time. */
   pump(): void {
     const pool = this.#pool;
@@ -141,6 +152,7 @@ export class VerifyRound {
     const rangeBytes = Math.min(RANGE_BYTES, pool.maxPayloadBytes);
     const wanted = this.#cursor < this.#fineUntil ? chunkBytes : rangeBytes - this.#cursor % rangeBytes;
     this.#rangeBytes = Math.min(wanted, pool.options.sizeBytes - this.#cursor);
+    this.#rangeEpoch = pool.record?.epoch ?? 0;
     this.#allowance -= this.#rangeBytes;
     this.#answeredMask = 0;
     this.#isBusy = true;
@@ -161,12 +173,8 @@ export class VerifyRound {
     const isChanging = (status: number) => status === ESTALE || status === EAGAIN || status === EINVAL;
     const good = answered.filter((index) => this.#statuses[index] === 0);
     const bad = answered.filter((index) => this.#statuses[index] !== 0);
-    if (answered.length < 2 || bad.some((index) => isChanging(this.#statuses[index]))) {
-      this.aborted();
-      this.#waitUntilMs = this.#pool.nowMs + AGAIN_MS;
-      this.#io.unlock();
-      return;
-    }
+    const hasChanged = bad.some((index) => isChanging(this.#statuses[index]));
+    if (answered.length < 2 || hasChanged || !this.isOfThisEpoch || this.#isLeftOver) return this.#giveUp();
     for (const index of answered) this.#comparedMask |= 1 << index;
     if (bad.length > 0 && this.#rangeBytes > this.#chunkBytes) {
       this.#fineUntil = this.#cursor + this.#rangeBytes;
@@ -198,7 +206,7 @@ export class VerifyRound {
     this.#freeSlot();
     const run = this.#runs.shift() as Run;
     if (status === 0) {
-      this.#counts.repairedBytes += run.lengthBytes;
+      if (!this.#isLeftOver) this.#counts.repairedBytes += run.lengthBytes;
       run.difference.isRepaired = true;
       this.#pool.event(
         "warning",
@@ -212,13 +220,15 @@ export class VerifyRound {
         `${run.lengthBytes} bytes at ${run.offset} are not repaired (${status})`,
       );
     }
-    if (this.#runs.length > 0) this.#askSlot();
+    if (this.#isLeftOver) this.#giveUp();
+    else if (this.#runs.length > 0) this.#askSlot();
     else this.#rangeDone();
   }
 
   /** The lock is lost: the pool is being assembled anew. The range is gone through again. */
   aborted(): void {
     this.#isBusy = false;
+    this.#isLeftOver = false;
     this.#runs = [];
     this.#wantsSlot = false;
     this.#freeSlot();
@@ -235,6 +245,13 @@ export class VerifyRound {
       ...this.#counts,
       told: this.#differences.map((difference) => ({ ...difference })),
     };
+  }
+
+  /** The range under way is let go, and gone through again in a while. */
+  #giveUp(): void {
+    this.aborted();
+    this.#waitUntilMs = this.#pool.nowMs + AGAIN_MS;
+    this.#io.unlock();
   }
 
   get #chunkBytes(): number {

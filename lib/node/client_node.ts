@@ -52,7 +52,7 @@ export interface ClientNodeOptions {
   /** For people; host name and process by default. */
   readonly clientName?: string;
   readonly workerUrl: string | URL;
-  /** A leg that is silent for so long is lost, in ms: 3000 by default, 60,000 at most. */
+  /** A leg that is silent for so long is lost, in ms: 3000 by default, from 300 to 10,000. */
   readonly heartbeatMs?: number;
   /** How to reach legs: "auto" (by default) takes RDMA where both ends have it. */
   readonly transport?: TransportPolicy;

@@ -27,7 +27,7 @@ async function withPaths(
   const options = {
     size: "32M",
     // A change of path may take a fifth of the heartbeat limit: enough on a busy machine.
-    attachArguments: ["--transport", "tcp", "--heartbeat", "20s", ...more],
+    attachArguments: ["--transport", "tcp", "--heartbeat", "10s", ...more],
     nodeArguments: (index: number) =>
       index !== 0 ? [] : ["--listen", `tcp://${second}`, "--advertise", `tcp://${first}`, "--advertise", second],
   };

@@ -32,6 +32,7 @@ import { ResyncClear } from "../../lib/core/resync_clear.ts";
 import { ResyncJob } from "../../lib/core/resync_job.ts";
 import { ResyncSource } from "../../lib/core/resync_source.ts";
 import { ResyncTarget } from "../../lib/core/resync_target.ts";
+import { VerifyRound } from "../../lib/core/verify_round.ts";
 import { UnflushedSet } from "../../lib/core/unflushed_set.ts";
 import { OwnHistory } from "../../lib/core/own_history.ts";
 import { type Message, MessageType } from "../../lib/wire/message.ts";
@@ -394,6 +395,10 @@ export const SCENARIO_CANARIES: readonly ScenarioCanary[] = [{
     const plantCopy = () => withPatch(ClientIo, "copy", careless, run);
     withPatch(ClientContext, "send", remember, () => withPatch(Overlap, "isShared", unlocked, plantCopy));
   },
+}, {
+  name: "what legs have said of a range holds for ever",
+  scenario: "source_of_a_copy_left_and_came_back.txt",
+  plant: (run) => withPatch(VerifyRound, "isOfThisEpoch", () => () => true, run),
 }, {
   name: "a leg becomes a member while it still has to do what the other members have done",
   scenario: "leg_joins_with_all_that_readers_were_told.txt",

@@ -60,8 +60,12 @@ export class LegTable {
     this.#through((server) => server.changeLegs({ kind: "remove", legIndex }));
   }
 
+  /** Where one is running, it is stopped and another begun at once. */
   verify(repair: boolean, rateBytesPerSecond: number): void {
-    this.#through((server) => server.verify(repair, rateBytesPerSecond));
+    this.#through((server) => {
+      if (server.core!.snapshot().verify.state === "running") server.stopVerify();
+      if (server.alive) server.verify(repair, rateBytesPerSecond);
+    });
   }
 
   /** A disk becomes a new leg in a place that is not in the table; `replacesIndex`: in the end it stands for that one. */

@@ -7,7 +7,7 @@ import type { FioResult } from "../bed/fio.ts";
  * How long a leg may take to change its path, and connecting on the way back to RDMA, follow the heartbeat limit; under
  * emulation both take a while. The device itself does not tell of a silence: soft-RoCE tries for ever.
  */
-const PATIENT = "--heartbeat 15s";
+const PATIENT = "--heartbeat 10s";
 
 Deno.test("over RDMA: no error, no wrong block, identical legs; without it a leg is reached over TCP", async (t) => {
   await using rounds = await FaultRounds.open({ rdma: true });
