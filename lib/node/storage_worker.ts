@@ -261,6 +261,8 @@ export class StorageWorker implements TransportHandler, LegHost, OperatorFramesH
       return;
     }
     this.#connections.become(connection, ConnectionRole.LEG, driver);
+    const message = `Leg ${legIndex} is reached ${wayOf(this.transport, connection)}, to fetch from it what was missed`;
+    this.reportEvent(driver, { level: "info", name: "source-connected", message });
     driver.connected(legIndex, key);
   }
 
@@ -446,4 +448,11 @@ export class StorageWorker implements TransportHandler, LegHost, OperatorFramesH
 function isLegPayload(type: number): boolean {
   const kind = bodyKind(type);
   return kind === "json" || kind === "words" || type === MessageType.PULL_DATA;
+}
+
+/** How a connection goes, in words. */
+function wayOf(transport: Transport, connection: number): string {
+  const rdma = transport.describe?.(connection) ?? null;
+  if (rdma !== null) return `by RDMA on ${rdma.device} (${rdma.path})`;
+  return transport.way?.(connection)?.transport === "shared-memory" ? "by shared memory" : "over TCP";
 }

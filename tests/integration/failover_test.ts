@@ -25,6 +25,7 @@ Deno.test("a node that falls silent is dropped by the heartbeat limit, and taken
     await cluster.waitDropped(1);
     cluster.node(1).signal("SIGCONT");
     await cluster.waitInSync();
+    assert.match(cluster.node(1).log, /Leg 0 is reached (over TCP|by shared memory), to fetch from it what was missed/);
     await load.stop();
     await load.check();
     await expectIdenticalAtRest(cluster);

@@ -57,6 +57,7 @@ verify degraded 8M
 in_sync && fail "a killed node counts as in sync"
 serve 2
 wait_for 120 in_sync || fail "leg 1 does not come back in sync"
+grep -q "Leg 0 is reached by RDMA on rxe0" "$here/node2.log" || fail "what leg 1 missed came from leg 0 by RDMA"
 [ "$(grep -c "RDMA on rxe0" "$here/status.log")" = 2 ] || fail "the leg came back over RDMA"
 
 # user and system time in ticks of 10 ms
