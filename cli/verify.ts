@@ -35,7 +35,7 @@ export function defineVerify(host: CommandHost) {
     .description(
       "Compares the legs that are in sync by checksum, 1 MiB after the other, while the pool goes on: only the range being " +
         "compared is held back from writes. When nobody has the pool attached, a storage node does it. With --repair, what differs is written anew to all legs from the data that most " +
-        "legs have, or with two legs from the first one; so is what a leg cannot read. Interrupting the command ends the verify. " +
+        "legs have, or with two legs from the first one; so is what a leg cannot read; that needs all legs that are not drained to be in sync. A verify ends when a leg leaves the set or comes into it. Interrupting the command ends the verify. " +
         "Exit code 6: legs differ; 7: they differed and are repaired.",
     )
     .argument("<pool>", "name or UUID of the pool")
@@ -53,10 +53,16 @@ export async function runVerify(options: VerifyOptions, terminal: Terminal): Pro
   return await withServedPool(options.pool, options, terminal, async ({ client, pool: { poolName } }) => {
     const rateBytesPerSecond = options.rate ?? DEFAULT_RATE;
     await client.request("client.verify", { repair: options.repair ?? false, rateBytesPerSecond });
-    const verify = await untilOver(client, options, terminal);
+    const { verify, isStopping } = await untilOver(client, options, terminal);
     if (options.json) writeJson(terminal, { poolName, ...verifyAsJson(verify) });
     else terminal.out(renderVerify(poolName, verify));
     if (verify.state === "failed") throw new ControlError("refused", `The verify could not go on: ${verify.message}.`);
+    if (verify.state === "stopped" && !isStopping && verify.differences === 0) {
+      throw new ControlError(
+        "refused",
+        "The verify has ended early: a leg left the set or came into it meanwhile, or somebody else stopped it. Begin it anew.",
+      );
+    }
     return exitCodeOfVerify(verify);
   });
 }
@@ -69,7 +75,9 @@ function verifyAsJson(verify: VerifySnapshot): Record<string, unknown> {
 /** What the outcome of a verify is as an exit code. */
 export function exitCodeOfVerify(verify: VerifySnapshot): ExitCode {
   if (verify.differences === 0) return verify.state === "stopped" ? ExitCode.INTERRUPTED : ExitCode.OK;
-  const isMended = verify.isRepairing && verify.told.every((difference) => difference.isRepaired) &&
+  const foundBytes = Math.max(verify.differingBytes, verify.unreadableBytes);
+  const isMended = verify.isRepairing && verify.repairedBytes >= foundBytes &&
+    verify.told.every((difference) => difference.isRepaired) &&
     verify.lostBytes === 0 && verify.differences === verify.told.length && verify.state === "done";
   return isMended ? ExitCode.REPAIRED : ExitCode.DIFFERENT;
 }
@@ -78,7 +86,7 @@ async function untilOver(
   client: ControlClient<ClientOperations>,
   options: VerifyOptions,
   terminal: Terminal,
-): Promise<VerifySnapshot> {
+): Promise<{ verify: VerifySnapshot; isStopping: boolean }> {
   const stop = listenForStop();
   let isStopping = false;
   stop.first.then(() => isStopping = true);
@@ -86,7 +94,7 @@ async function untilOver(
     for (;;) {
       if (isStopping) await client.request("client.verifyStop", {});
       const { verify } = (await client.request("client.status", {})).snapshot;
-      if (verify.state !== "running") return verify;
+      if (verify.state !== "running") return { verify, isStopping };
       if (terminal.isLive && !options.json) terminal.err(`\r${renderVerifyProgress(verify)}`);
       await Promise.race([stop.first, new Promise((resolve) => setTimeout(resolve, LOOK_MS))]);
     }

@@ -110,7 +110,7 @@ export class ClientLife {
           this.#worker.drain();
           return;
         case "client.verify": {
-          const problem = this.#worker.core.startVerify(request);
+          const problem = this.#worker.verifyWatch.start(this.#worker.core, request);
           this.#worker.drain();
           if (problem !== "") throw new ControlError("refused", problem);
           this.#report({ kind: "response", id, result: {} });

@@ -24,6 +24,7 @@ import { RequestNumbers } from "./request_numbers.ts";
 import { CLOCK_STALENESS_MS } from "./leg_driver.ts";
 import type { LegPath } from "../control/control_api.ts";
 import type { WorkerReport } from "./worker_messages.ts";
+import { VerifyWatch } from "./verify_watch.ts";
 
 /** Results of `placePayload`. */
 const REFUSE = -2;
@@ -41,6 +42,7 @@ export type CountingPool = BufferPool & { readonly freedCount: number; readonly 
 export class ClientWorker implements TransportHandler, FrontendHost {
   readonly geometry: PoolGeometry;
   readonly core: PoolCore;
+  readonly verifyWatch = new VerifyWatch();
   transport!: Transport;
   readonly frontends: Frontend[] = [];
   /** A change of the leg table is over: "" when done, or why it is not. */
@@ -258,9 +260,13 @@ export class ClientWorker implements TransportHandler, FrontendHost {
         if (connection >= 0) this.transport.close(connection);
         return;
       }
-      case OutputKind.EVENT:
-        this.#report({ kind: "event", pool: this.geometry.name, event: output.body as CoreEvent });
+      case OutputKind.EVENT: {
+        const event = output.body as CoreEvent;
+        this.#report({ kind: "event", pool: this.geometry.name, event });
+        const further = this.verifyWatch.heard(this.core, event);
+        if (further !== null) this.#report({ kind: "event", pool: this.geometry.name, event: further });
         return;
+      }
       default:
         unreachable(`a client wants output kind ${output.kind}`);
     }

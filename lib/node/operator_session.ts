@@ -21,6 +21,7 @@ import type { LegServer } from "../core/leg_server.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { PlainError } from "./worker_messages.ts";
+import { VerifyWatch } from "./verify_watch.ts";
 
 /** Who has not asked for anything for so long is gone. Making a leg on a slow disk comes between two questions. */
 const HOLDER_LIMIT_MS = 60_000;
@@ -59,6 +60,7 @@ export type AnswerOperator = (requestId: number, result: unknown, error?: PlainE
 /** See the module comment. */
 export class OperatorSession {
   readonly core: ClientPool;
+  readonly #verifyWatch = new VerifyWatch();
   readonly #options: OperatorSessionOptions;
   readonly #host: OperatorHost;
   readonly #answer: AnswerOperator;
@@ -125,7 +127,7 @@ export class OperatorSession {
         this.core.changeLegs(request, requestId);
         break;
       case "client.verify": {
-        const problem = this.core.startVerify(request);
+        const problem = this.#verifyWatch.start(this.core, request);
         if (problem !== "") throw new ControlError("refused", problem);
         this.#answer(requestId, {});
         break;
@@ -251,9 +253,13 @@ export class OperatorSession {
       case OutputKind.CLOSE:
         host.closeConnection(output.connection);
         return;
-      case OutputKind.EVENT:
-        this.#options.report(output.body as CoreEvent);
+      case OutputKind.EVENT: {
+        const event = output.body as CoreEvent;
+        this.#options.report(event);
+        const further = this.#verifyWatch.heard(this.core, event);
+        if (further !== null) this.#options.report(further);
         return;
+      }
       default:
         unreachable(`an operator's session wants output kind ${output.kind}`);
     }

@@ -40,6 +40,9 @@ Deno.test("each of three legs is killed and returns in turn, under load", async 
       await load.waitForWrites(200);
       await cluster.stopNode(victim, victim === 1 ? "SIGTERM" : "SIGKILL");
       await load.waitForWrites(200);
+      await cluster.waitDropped(victim);
+      const repair = await cluster.brmr(["verify", "vol1", "--repair"]);
+      assert.match(repair.stderr, new RegExp(`Leg ${victim} is not in sync. It may be the one that tells`));
       await cluster.startNode(victim);
       await cluster.waitInSync();
     }
