@@ -75,7 +75,8 @@ function verifyAsJson(verify: VerifySnapshot): Record<string, unknown> {
 /** What the outcome of a verify is as an exit code. */
 export function exitCodeOfVerify(verify: VerifySnapshot): ExitCode {
   if (verify.differences === 0) return verify.state === "stopped" ? ExitCode.INTERRUPTED : ExitCode.OK;
-  const foundBytes = Math.max(verify.differingBytes, verify.unreadableBytes);
+  // What differs on one leg and cannot be read from another counts twice here: then 6 is told, and a second verify tells 0. Never 7 too early.
+  const foundBytes = verify.differingBytes + verify.unreadableBytes;
   const isMended = verify.isRepairing && verify.repairedBytes >= foundBytes &&
     verify.told.every((difference) => difference.isRepaired) &&
     verify.lostBytes === 0 && verify.differences === verify.told.length && verify.state === "done";

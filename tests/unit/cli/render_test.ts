@@ -362,7 +362,7 @@ Deno.test("verify: equal, different, repaired, interrupted; and their exit codes
     differences: 4,
     told: [...told, { ...told[2], offset: 12 << 20, legMask: 0b11, sourceLegIndex: -1 }],
   };
-  const half: VerifySnapshot = { ...repaired, repairedBytes: repaired.differingBytes - 4096 };
+  const half: VerifySnapshot = { ...repaired, repairedBytes: repaired.repairedBytes - 4096 };
   assert.equal(exitCodeOfVerify(half), 6, "what is not repaired still differs");
   const all = [equal, different, repaired, stopped, lost];
   const progress = renderVerifyProgress({ ...stopped, state: "running" });
