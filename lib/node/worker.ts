@@ -112,7 +112,7 @@ function runStorage(start: StorageStart): void {
     else operations.stop();
   });
   worker.afterTurn();
-  const turns = new Turns(reactor, worker, start.busyPoll);
+  const turns = new Turns(reactor, worker, start.busyPoll, navigator.hardwareConcurrency);
   while (!operations.isStopped) {
     turns.turn(Math.min(worker.deadlineMs, operations.deadlineMs));
     worker.afterTurn();
@@ -183,7 +183,7 @@ function runClient(start: ClientStart): void {
   });
   if (life.mayStart(() => checkFrontends(start, reactor))) worker.start(start.takeover, start.force);
   worker.afterTurn();
-  const turns = new Turns(reactor, worker, start.busyPoll);
+  const turns = new Turns(reactor, worker, start.busyPoll, navigator.hardwareConcurrency);
   while (!life.isOver) {
     turns.turn(Math.min(worker.deadlineMs, life.deadlineMs, betterPaths?.deadlineMs ?? Infinity));
     life.afterTurn();

@@ -24,8 +24,8 @@ class World {
   #event: () => void = () => undefined;
   readonly turns: Turns;
 
-  constructor(busyPoll: BusyPollPolicy = "auto") {
-    this.turns = new Turns(this as unknown as Reactor, this.load, busyPoll);
+  constructor(busyPoll: BusyPollPolicy = "auto", processorCount = 2) {
+    this.turns = new Turns(this as unknown as Reactor, this.load, busyPoll, processorCount);
   }
 
   clockMs(): number {
@@ -154,6 +154,25 @@ Deno.test("with many requests under way nothing is looked for, and completions m
   for (let i = 0; i < 20; i++) world.next(0.005, world.request);
   world.load.gatherUs = 100;
   world.lookCount = 0;
+  world.next(0.005, world.answer);
+  assert.deepEqual([world.lookCount, world.gatheredUs], [0, 100]);
+});
+
+Deno.test("on the only processor one operation is looked for, and with more under way nothing", () => {
+  const world = new World("auto", 1);
+  world.writes(20, 0.02, 0.05);
+  assert.equal(world.sleepsIn(10), 0);
+  world.next(0.005, world.request);
+  world.lookCount = world.sleepCount = 0;
+  for (let i = 0; i < 20; i++) {
+    world.next(0.005, world.request);
+    world.next(0.005, world.answer);
+  }
+  // The second one is looked for, the answer to either is not.
+  assert.ok(world.sleepCount >= 20 && world.sleepCount <= 40, `${world.sleepCount}`);
+  world.next(0.005, world.request);
+  world.lookCount = 0;
+  world.load.gatherUs = 100;
   world.next(0.005, world.answer);
   assert.deepEqual([world.lookCount, world.gatheredUs], [0, 100]);
 });
