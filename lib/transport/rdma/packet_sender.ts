@@ -1,7 +1,7 @@
 /**
  * The sending half of an RDMA connection: frames into packets, payloads into the peer's landing.
  *
- * A turn's frames leave as a chain posted once: an RDMA WRITE for each payload, then a SEND of up to 56 headers. A queue pair
+ * A turn's frames leave as a chain posted once: an RDMA WRITE for each payload, then a SEND of up to 60 headers. A queue pair
  * delivers in order, so that a payload is in place when its header arrives. Only the SENDs complete; a completion says
  * that the writes before it are done too.
  *
