@@ -17,6 +17,8 @@ const state = v.object({
   device: v.nullable(v.string()),
   /** Where the pool is offered, the device first. */
   uris: v.array(v.string()),
+  /** The claim under which it was served last. */
+  generation: v.optional(v.pipe(v.number(), v.integer())),
 });
 
 /** See the module's description. */

@@ -152,6 +152,10 @@ export interface LastServed {
   readonly boots: Map<string, string | undefined>;
   /** Whether legs have told since of a record that a caretaker has made. */
   hadCaretaker: boolean;
+  /** Generation of the newest record that this client has made, whether it came to serve or not. */
+  made: number;
+  /** Before it came to serve: the newest generation under which another has served, as far as legs have told. */
+  byOthers: number;
 }
 
 /** See the module comment. */
@@ -172,7 +176,7 @@ export class ClientContext {
   /** Caretaker: the legs have told that there is nothing to do. */
   foundAllWell = false;
   /** What was served last, also before the legs were forgotten. */
-  readonly lastServed: LastServed = { generation: 0, boots: new Map(), hadCaretaker: false };
+  readonly lastServed: LastServed = { generation: 0, boots: new Map(), hadCaretaker: false, made: 0, byOthers: 0 };
   /** The record in force (confirmed by all members). */
   record: SharedEpoch | null = null;
   /** Legs whose acks complete writes and which may serve reads. */

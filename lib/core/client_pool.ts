@@ -197,6 +197,16 @@ export class ClientPool {
     this.#io.verify.handleSlot(slot);
   }
 
+  /** The claim that this client holds, or has asked for. */
+  get generation(): number {
+    return this.#pool.generation;
+  }
+
+  /** The newest generation under which another client has served the pool before this one, as its legs have told; 0 for none. */
+  get servedBefore(): number {
+    return this.#pool.lastServed.byOthers;
+  }
+
   /** Whether there is room for another request. */
   get canSubmit(): boolean {
     return this.#io.canSubmit && (this.#pool.phase !== "detaching") && !this.#isOver;

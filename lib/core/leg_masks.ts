@@ -78,4 +78,7 @@ export function noteRecordOf(pool: ClientContext, { generation, clientGeneration
   if (lastServed.generation > 0 && generation > lastServed.generation && generation > clientGeneration) {
     lastServed.hadCaretaker = true;
   }
+  if (lastServed.generation === 0 && clientGeneration !== lastServed.made) {
+    lastServed.byOthers = Math.max(lastServed.byOthers, clientGeneration);
+  }
 }

@@ -26,6 +26,7 @@ export class OwnHistory {
   /** We have made a record. */
   made(shared: SharedEpoch): void {
     this.#newest = shared;
+    this.#pool.lastServed.made = shared.generation;
   }
 
   /** Whether another client has served the pool, in our history, since we did: what we still hold must never be written over what it wrote. */

@@ -153,6 +153,9 @@ export class ReaderPool {
 
   /** Nobody writes here. */
   tookOver(): void {}
+  /** It serves under no claim of its own, and what waits at a device that is only read is never written. */
+  readonly generation: number = 0;
+  readonly servedBefore: number = 0;
 
   /** Legs are compared by who has them locked. Returns why that cannot be. */
   startVerify(_options: { readonly repair: boolean; readonly rateBytesPerSecond: number }): string {

@@ -56,6 +56,10 @@ export interface Frontend {
   readonly failure?: string | null;
   /** Whether its applications are those of a former process. */
   readonly isTakenOver?: boolean;
+  /** Whether the kernel is taking it away, which it does not bring to an end without this process. */
+  readonly isEnding?: boolean;
+  /** The pool is let go of: what waits for it, and what still comes, fails. Left out by frontends that end by themselves. */
+  failAll?(): void;
   /** When `flushSends` wants to be called at the latest; left out by frontends without timers. */
   readonly deadlineMs?: number;
 }

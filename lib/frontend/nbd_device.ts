@@ -23,7 +23,7 @@ import { newSocketPair } from "../../ffi/libc/socket.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { Reactor } from "../io/reactor.ts";
 import type { StreamProtocol, StreamSocket } from "../io/stream_socket.ts";
-import { DeviceUnavailable } from "./device_unavailable.ts";
+import { DeviceUnavailable, LeftDeviceUnavailable } from "./device_unavailable.ts";
 import type { Frontend, FrontendHost } from "./frontend.ts";
 import { DeviceInUse, type NbdControl, type NbdInfo } from "./nbd_control.ts";
 import { NbdExport } from "./nbd_export.ts";
@@ -36,6 +36,8 @@ export interface NbdDeviceOptions {
   readonly pool: BufferPool;
   readonly host: FrontendHost;
   readonly poolUuid: string;
+  /** Why a device that the pool's former process has left may not be taken over, in the middle of a sentence; "": it may. */
+  readonly leftProblem?: string;
   /** Bytes of the buffer pool that the device may have. */
   readonly memoryBytes: number;
   /** The device's number; -1 takes one that is free. */
@@ -287,20 +289,21 @@ function openPairs(count: number): [number, number][] {
 }
 
 /** Whether a device that the pool's former process has left can be taken over. Throws {@link DeviceUnavailable}. */
-function checkLeft(left: NbdInfo, { host, index }: NbdDeviceOptions): void {
+function checkLeft(left: NbdInfo, { host, index, leftProblem }: NbdDeviceOptions): void {
   const path = `/dev/nbd${left.index}`;
   const { sizeBytes, readOnly } = host.geometry;
   const remove = `remove it (nbd-client -d ${path})`;
   if (index >= 0 && index !== left.index) {
-    throw new DeviceUnavailable(`this pool has left ${path}, which waits for it; take that, or ${remove}`);
+    throw new LeftDeviceUnavailable(`this pool has left ${path}, which waits for it; take that, or ${remove}`);
   }
+  if (leftProblem) throw new LeftDeviceUnavailable(`${path} was left by this pool, and ${leftProblem}`);
   if (left.sizeBytes !== sizeBytes) {
-    throw new DeviceUnavailable(
+    throw new LeftDeviceUnavailable(
       `${path} was left by this pool with ${left.sizeBytes} bytes, and it has ${sizeBytes} now; ${remove}`,
     );
   }
   if (left.isReadOnly !== readOnly) {
-    throw new DeviceUnavailable(
+    throw new LeftDeviceUnavailable(
       `${path} was left by this pool ${left.isReadOnly ? "read-only" : "writable"}; attach it so again, or ${remove}`,
     );
   }

@@ -21,6 +21,7 @@ import {
   PARAMETERS,
   SECTOR_SHIFT,
 } from "../../ffi/ublk/abi.ts";
+import { MAX_DEVICE_INDEX } from "./device_choice.ts";
 import { DeviceUnavailable } from "./device_unavailable.ts";
 import type { PoolGeometry } from "./frontend.ts";
 
@@ -36,8 +37,8 @@ export interface UblkInfo {
   readonly serverPid: number;
 }
 
-/** Devices have small numbers, given from 0 on; the driver makes at most 64 unless it is told otherwise. */
-const DEVICES_SEARCHED = 256;
+/** Devices have small numbers, given from 0 on, or the one that was asked for (`device_choice.ts`), of which none is larger. */
+const DEVICES_SEARCHED = MAX_DEVICE_INDEX + 1;
 const NEW_DEVICE = 0xffffffff;
 const TWO_32 = 4294967296;
 /** The kernel counts what a device may discard at once in sectors, as a u32. */

@@ -18,6 +18,7 @@
 import { assert } from "../base/assert.ts";
 import { Errno, errnoName } from "../../ffi/libc/errno.ts";
 import { openFile, OpenFlag } from "../../ffi/libc/file.ts";
+import { canOpen } from "../../ffi/libc/small_file.ts";
 import { mapDescriptorToRead } from "../../ffi/libc/memory.ts";
 import {
   ControlCommand,
@@ -30,7 +31,7 @@ import {
 } from "../../ffi/ublk/abi.ts";
 import type { BufferPool } from "../io/buffer_pool.ts";
 import type { UringReactor } from "../io/uring_reactor.ts";
-import { DeviceUnavailable } from "./device_unavailable.ts";
+import { DeviceUnavailable, LeftDeviceUnavailable } from "./device_unavailable.ts";
 import { type Frontend, type FrontendHost, MAX_REQUEST_BYTES, RequestFlag, RequestKind } from "./frontend.ts";
 import { identityOf, type UblkControl, type UblkInfo } from "./ublk_control.ts";
 
@@ -42,6 +43,10 @@ export interface UblkDeviceOptions {
   readonly pool: BufferPool;
   readonly host: FrontendHost;
   readonly poolUuid: string;
+  /** Why a device that the pool's former process has left may not be taken over, in the middle of a sentence; "": it may. */
+  readonly leftProblem?: string;
+  /** Whether a process is there; by default on this machine. */
+  readonly isAlive?: (pid: number) => boolean;
   /** Bytes of the buffer pool that the device may have. */
   readonly memoryBytes: number;
   /** The device's number; -1 takes one that is free. */
@@ -60,8 +65,11 @@ const MAX_IO_BYTES = 128 << 10;
 const MAX_DEPTH = 512;
 /** How often a device is asked whether the kernel has noticed the death of its process. */
 const RECOVERY_RETRY_MS = 50;
-/** How long that may take before it counts as refused. */
-const RECOVERY_LIMIT_MS = 30_000;
+/**
+ * How long that may take before it counts as refused. Where the dead process had every request of the queue, kernels up to 6.14 notice by
+ * the time limit of a request, 30 s, which they look at now and then.
+ */
+const RECOVERY_LIMIT_MS = 90_000;
 const TWO_32 = 4294967296;
 const SECTOR_BYTES = 1 << SECTOR_SHIFT;
 
@@ -97,6 +105,8 @@ export class UblkDevice implements Frontend {
   #phase: number;
   /** It was to be stopped while the kernel was starting it. */
   #isUnwanted = false;
+  /** The pool is let go of. */
+  #failsAll = false;
   #failure: string | null = null;
   #retryMs = 0;
   #limitMs = 0;
@@ -107,7 +117,7 @@ export class UblkDevice implements Frontend {
     try {
       const identity = identityOf(options.poolUuid);
       const found = control.find(identity);
-      if (found !== null) return new UblkDevice(options, checked(found, options), true);
+      if (found !== null && !wasRemains(found, options)) return new UblkDevice(options, checked(found, options), true);
       const depth = Math.min(MAX_DEPTH, Math.floor(options.memoryBytes / MAX_IO_BYTES));
       if (depth < 1) throw new DeviceUnavailable(`a ublk device needs ${MAX_IO_BYTES} bytes of memory; raise --memory`);
       const info = control.add(options.index, identity, depth, MAX_IO_BYTES);
@@ -115,7 +125,7 @@ export class UblkDevice implements Frontend {
         control.setParameters(info.index, options.host.geometry, info.maxIoBytes);
         return new UblkDevice(options, info, false);
       } catch (error) {
-        control.run(ControlCommand.DEL_DEV, info.index);
+        control.run(ControlCommand.DEL_DEV_ASYNC, info.index);
         throw error;
       }
     } catch (error) {
@@ -144,7 +154,8 @@ export class UblkDevice implements Frontend {
       const slot = pool.allocate(info.maxIoBytes);
       if (slot < 0) {
         this.#freeSlots();
-        throw new DeviceUnavailable(`there is no memory for ${info.queueDepth} requests; raise --memory`);
+        const Unavailable = isTakenOver ? LeftDeviceUnavailable : DeviceUnavailable;
+        throw new Unavailable(`there is no memory for ${info.queueDepth} requests; raise --memory`);
       }
       this.#slots[tag] = slot;
     }
@@ -174,6 +185,10 @@ export class UblkDevice implements Frontend {
     return this.#phase === Phase.OVER ? 0 : 1;
   }
 
+  get isEnding(): boolean {
+    return this.#phase === Phase.STOPPING || (this.#phase === Phase.STARTING && this.#isUnwanted);
+  }
+
   complete(tag: number, status: number): void {
     if (status < 0) this.#results[tag] = status;
     if (this.#ensureUnreadSlot(tag)) this.#commit(tag, this.#results[tag]);
@@ -186,6 +201,17 @@ export class UblkDevice implements Frontend {
       this.#waitingHead = (this.#waitingHead + 1) % this.#depth;
       this.#waitingCount--;
       this.#submit(tag);
+    }
+  }
+
+  /** While the kernel starts or stops a device it waits for every request, without which neither would end. */
+  failAll(): void {
+    this.#failsAll = true;
+    while (this.#waitingCount > 0) {
+      const tag = this.#waiting[this.#waitingHead];
+      this.#waitingHead = (this.#waitingHead + 1) % this.#depth;
+      this.#waitingCount--;
+      this.#commit(tag, -Errno.EIO);
     }
   }
 
@@ -204,8 +230,9 @@ export class UblkDevice implements Frontend {
       if (this.#isUnwanted) this.stop();
     } else if (this.#phase === Phase.STARTING) {
       this.#failure = `${this.uri} does not start: ${errnoName(result)}`;
-      this.#phase = Phase.STOPPING;
-      this.#control.begin(ControlCommand.STOP_DEV, this.#index);
+      // Applications have one open that was taken over: it stays for the next attach.
+      this.#phase = this.isTakenOver ? Phase.OVER : Phase.STOPPING;
+      if (!this.isTakenOver) this.#control.begin(ControlCommand.STOP_DEV, this.#index);
     } else {
       // The driver's own thread removes it when the last descriptor of it is closed, at the latest with this process.
       this.#control.run(ControlCommand.DEL_DEV_ASYNC, this.#index);
@@ -302,6 +329,7 @@ export class UblkDevice implements Frontend {
       return;
     }
     assert(result === 0, "a fetched request is there", result);
+    if (this.#failsAll) return this.#commit(tag, -Errno.EIO);
     if (this.#waitingCount === 0 && this.#host.canSubmit) {
       this.#submit(tag);
       return;
@@ -352,38 +380,57 @@ function openKernelQueue(index: number, lengthBytes: number): UblkQueue | number
   return { file, descriptors: new Int32Array(mapDescriptorToRead(file, lengthBytes, 0).buffer) };
 }
 
+/**
+ * Whether a device was but the remains of one, which are gone now: a process died that was making it or taking it away, so that it never
+ * was there for applications, or is no more. Nothing waits on it, and no process can ever serve it.
+ */
+function wasRemains(
+  { index, state, serverPid }: UblkInfo,
+  { control, isAlive = isProcessAlive }: UblkDeviceOptions,
+): boolean {
+  if (state !== DeviceState.DEAD) return false;
+  if (serverPid > 0 && isAlive(serverPid)) {
+    throw new LeftDeviceUnavailable(`/dev/ublkb${index} is being made or removed by process ${serverPid}; try again`);
+  }
+  const result = control.run(ControlCommand.DEL_DEV_ASYNC, index);
+  if (result >= 0) return true;
+  throw new LeftDeviceUnavailable(
+    `/dev/ublkb${index} was made for this pool and is dead, and cannot be removed: ${errnoName(result)}`,
+  );
+}
+
+function isProcessAlive(pid: number): boolean {
+  return canOpen(`/proc/${pid}/stat`);
+}
+
 /** A device that the pool's former process has left, if it is one that can be taken over. */
 function checked(info: UblkInfo, options: UblkDeviceOptions): UblkInfo {
   const path = `/dev/ublkb${info.index}`;
   const { sizeBytes, readOnly } = options.host.geometry;
-  const { memoryBytes, index, control } = options;
+  const { memoryBytes, index, control, leftProblem } = options;
   const has = control.sizeBytes(info.index);
   if (index >= 0 && index !== info.index) {
-    throw new DeviceUnavailable(
+    throw new LeftDeviceUnavailable(
       `this pool has left ${path}, which waits for it; take that, or remove it (ublk del -n ${info.index})`,
     );
   }
-  if (info.state === DeviceState.DEAD) {
-    throw new DeviceUnavailable(
-      `${path} was made for this pool and never started; remove it (ublk del -n ${info.index})`,
-    );
-  }
+  if (leftProblem) throw new LeftDeviceUnavailable(`${path} was left by this pool, and ${leftProblem}`);
   if (has !== sizeBytes) {
-    throw new DeviceUnavailable(
+    throw new LeftDeviceUnavailable(
       `${path} was left by this pool with ${has} bytes, and it has ${sizeBytes} now; remove it`,
     );
   }
   if (control.isReadOnly(info.index) !== readOnly) {
-    throw new DeviceUnavailable(
+    throw new LeftDeviceUnavailable(
       `${path} was left by this pool ${readOnly ? "writable" : "read-only"}; attach it so again, or remove it ` +
         `(ublk del -n ${info.index})`,
     );
   }
   if (info.queueCount !== 1 || info.maxIoBytes > MAX_REQUEST_BYTES) {
-    throw new DeviceUnavailable(`${path} was left by another version of brmr; remove it`);
+    throw new LeftDeviceUnavailable(`${path} was left by another version of brmr; remove it`);
   }
   if (info.queueDepth * info.maxIoBytes > memoryBytes) {
-    throw new DeviceUnavailable(`${path} was left by an attach with more memory; raise --memory to what it had`);
+    throw new LeftDeviceUnavailable(`${path} was left by an attach with more memory; raise --memory to what it had`);
   }
   return info;
 }

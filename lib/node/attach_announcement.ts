@@ -24,6 +24,8 @@ export class AttachAnnouncement {
   readonly #warn: (message: string) => void;
   readonly #kernel: DeviceKernel;
   #uris: readonly string[] = [];
+  #generation = 0;
+  #leftGeneration: number | null = null;
   #device: string | null = null;
 
   /** `warn` is told what does not work as it should. */
@@ -50,6 +52,11 @@ export class AttachAnnouncement {
     return this.#device;
   }
 
+  /** The claim under which a dead attach has served the device that it left; null where there is none, or it is not known. */
+  get leftGeneration(): number | null {
+    return this.#leftGeneration;
+  }
+
   /** Who uses the device, in plain words. */
   get uses(): string[] {
     return this.#device === null ? [] : this.#kernel.usesOf(this.#device);
@@ -60,8 +67,10 @@ export class AttachAnnouncement {
    * @throws {ControlError} "in-use"
    */
   checkLeft(choice: DeviceChoice | undefined): void {
-    const left = attachState(this.#dir, this.#poolName)?.device ?? null;
+    const state = attachState(this.#dir, this.#poolName);
+    const left = state?.device ?? null;
     if (left === null || !this.#kernel.isOfPool(left, this.#poolUuid)) return;
+    this.#leftGeneration = state?.generation ?? null;
     const device = parseDeviceChoice(left)!;
     const isTaken = choice !== undefined && (choice.kind === "auto" || choice.kind === device.kind) &&
       (choice.index < 0 || choice.index === device.index);
@@ -73,13 +82,19 @@ export class AttachAnnouncement {
     );
   }
 
-  /** The pool is served. */
-  announce(uris: readonly string[]): void {
+  /** The pool is served, under the claim `generation`. */
+  announce(uris: readonly string[], generation: number): void {
     this.#uris = uris;
+    this.#generation = generation;
     this.#device = uris.find((uri) => uri.startsWith("/dev/")) ?? null;
-    const [poolName, poolUuid, device] = [this.#poolName, this.#poolUuid, this.#device];
-    writeAttachState(this.#dir, { version: 1, poolName, poolUuid, pid: Deno.pid, device, uris: [...uris] });
-    if (device !== null) this.#tell(this.#kernel.makeDeviceLink(poolName, device));
+    this.#write();
+    if (this.#device !== null) this.#tell(this.#kernel.makeDeviceLink(this.#poolName, this.#device));
+  }
+
+  /** It was assembled anew, and goes on under another claim. */
+  claimedAnew(generation: number): void {
+    this.#generation = generation;
+    this.#write();
   }
 
   /** The pool is served no more. A device that stays in the kernel is told of until the next attach. */
@@ -88,6 +103,19 @@ export class AttachAnnouncement {
     if (this.#device !== null && this.#kernel.isInKernel(this.#device, this.#poolUuid)) return;
     removeAttachState(this.#dir, this.#poolName);
     if (this.#device !== null) this.#tell(this.#kernel.removeDeviceLink(this.#poolName, this.#device));
+  }
+
+  #write(): void {
+    const [poolName, poolUuid, device, generation] = [this.#poolName, this.#poolUuid, this.#device, this.#generation];
+    writeAttachState(this.#dir, {
+      version: 1,
+      poolName,
+      poolUuid,
+      pid: Deno.pid,
+      device,
+      uris: [...this.#uris],
+      generation,
+    });
   }
 
   #tell(message: string): void {

@@ -7,7 +7,7 @@
 import { errnoName } from "../../ffi/libc/errno.ts";
 import { becomeIoFlusher } from "../../ffi/libc/process.ts";
 import type { DeviceChoice } from "../frontend/device_choice.ts";
-import { DeviceUnavailable } from "../frontend/device_unavailable.ts";
+import { DeviceUnavailable, LeftDeviceUnavailable } from "../frontend/device_unavailable.ts";
 import { type Frontend, type FrontendHost, MAX_REQUEST_BYTES } from "../frontend/frontend.ts";
 import { NbdControl } from "../frontend/nbd_control.ts";
 import { NbdDevice } from "../frontend/nbd_device.ts";
@@ -28,6 +28,8 @@ interface Means {
   readonly pool: BufferPool;
   /** How long I/O waits for legs before it fails. */
   readonly ioTimeoutMs: number;
+  /** Why a device that was left here may not be taken over; "": it may. */
+  readonly leftProblem: string;
   readonly tell: (level: "info" | "warning", message: string) => void;
 }
 
@@ -57,7 +59,8 @@ export function openFrontends(
   const tell = (level: "info" | "warning", message: string) =>
     report({ kind: "event", pool: start.poolName, event: { level, name: "device", message } });
   const ioTimeoutMs = start.ioTimeoutMs === 0 ? start.poolIoTimeoutMs : start.ioTimeoutMs;
-  const means: Means = { start, reactor, pool, ioTimeoutMs, tell };
+  const leftProblem = leftProblemOf(start, worker.core.servedBefore);
+  const means: Means = { start, reactor, pool, ioTimeoutMs, leftProblem, tell };
   const count = start.nbd.length + (start.device === null ? 0 : 1);
   // Half of the memory is for what applications write and read, the other half for what comes from legs.
   const memoryBytes = Math.max(MAX_REQUEST_BYTES, Math.floor(pool.totalBytes / 2 / count));
@@ -97,7 +100,7 @@ function openDevice(choice: DeviceChoice, host: FrontendHost, memoryBytes: numbe
       if (reasons.length > 0) means.tell("info", `The pool is a device of the second choice: ${reasons[0]}.`);
       return device;
     } catch (error) {
-      if (!(error instanceof DeviceUnavailable)) throw error;
+      if (!(error instanceof DeviceUnavailable) || error instanceof LeftDeviceUnavailable) throw error;
       reasons.push(error.message);
     }
   }
@@ -105,19 +108,31 @@ function openDevice(choice: DeviceChoice, host: FrontendHost, memoryBytes: numbe
   return null;
 }
 
-function openUblk(index: number, host: FrontendHost, memoryBytes: number, { start, reactor, pool }: Means): Frontend {
+/**
+ * What waits at a device that was left here, and what applications hold of it in memory, is as old as the attach that served it. Where another
+ * client has served the pool since, that is never written over what it wrote.
+ */
+function leftProblemOf({ leftGeneration, poolName }: ClientStart, servedBefore: number): string {
+  if (leftGeneration === null || servedBefore <= leftGeneration) return "";
+  return `another client has served the pool since: what waits there is older than what that one wrote. Remove it ` +
+    `(brmr detach ${poolName}; with --force while it is in use), then attach anew`;
+}
+
+function openUblk(index: number, host: FrontendHost, memoryBytes: number, means: Means): Frontend {
+  const { start, reactor, pool, leftProblem } = means;
   const control = UblkControl.open(reactor.wakeDescriptor);
-  return UblkDevice.open({ control, reactor, pool, host, poolUuid: start.poolUuid, memoryBytes, index });
+  return UblkDevice.open({ control, reactor, pool, host, poolUuid: start.poolUuid, leftProblem, memoryBytes, index });
 }
 
 function openNbd(index: number, host: FrontendHost, memoryBytes: number, means: Means): Frontend {
-  const { start, reactor, pool, ioTimeoutMs, tell } = means;
+  const { start, reactor, pool, ioTimeoutMs, leftProblem, tell } = means;
   return NbdDevice.open({
     control: NbdControl.open(),
     clock: reactor,
     pool,
     host,
     poolUuid: start.poolUuid,
+    leftProblem,
     memoryBytes,
     index,
     socketCount: start.nbdSocketCount,

@@ -22,8 +22,18 @@ import { type ClientWorkerStatus, UNCLEAN_DETACH, type WorkerReport, type Worker
 const DETACH_LIMIT_MS = 15_000;
 /** How long applications that are still connected have to leave after a wish to stop. */
 const FRONTEND_LIMIT_MS = 5_000;
+/** How long the kernel has to take a device away once nothing is left that it could wait for. */
+const DEVICE_LIMIT_MS = 5_000;
 
-const Phase = { ASSEMBLING: 0, OPENING: 1, SERVING: 2, CLOSING_FRONTENDS: 3, DETACHING: 4, OVER: 5 } as const;
+const Phase = {
+  ASSEMBLING: 0,
+  OPENING: 1,
+  SERVING: 2,
+  CLOSING_FRONTENDS: 3,
+  DETACHING: 4,
+  ENDING_DEVICES: 5,
+  OVER: 6,
+} as const;
 
 /** See the module's description. */
 export class ClientLife {
@@ -34,6 +44,8 @@ export class ClientLife {
   #phase: number = Phase.ASSEMBLING;
   /** The pool was ready once. */
   #hasServed = false;
+  /** The claim under which it is known to be served. */
+  #toldGeneration = 0;
   #limitMs = Infinity;
   readonly #detachLimitMs: number;
 
@@ -80,7 +92,7 @@ export class ClientLife {
     // Whoever is through with the pool has no deadline of its own, and perhaps nothing under way that could end a turn.
     const { state } = this.#worker.core;
     if (this.#phase <= Phase.SERVING && state === "refused") return 0;
-    if (this.#phase === Phase.DETACHING && state === "detached") return 0;
+    if (this.#phase === Phase.DETACHING && state === "detached" && !this.#isDeviceEnding) return 0;
     let deadlineMs = this.#limitMs;
     for (const frontend of this.#worker.frontends) deadlineMs = Math.min(deadlineMs, frontend.deadlineMs ?? Infinity);
     return deadlineMs;
@@ -149,7 +161,10 @@ export class ClientLife {
       case Phase.DETACHING:
         if (this.#worker.core.state !== "detached" && this.#reactor.nowMs < this.#limitMs) return;
         this.#tellUnclean();
-        this.#end();
+        this.#endDevices();
+        return;
+      case Phase.ENDING_DEVICES:
+        if (!this.#isDeviceEnding || this.#reactor.nowMs >= this.#limitMs) this.#end();
         return;
     }
   }
@@ -188,13 +203,19 @@ export class ClientLife {
       this.stop();
     } else if (frontends.every((frontend) => frontend.isReady !== false)) {
       this.#phase = Phase.SERVING;
-      this.#report({ kind: "ready", uris: frontends.map((frontend) => frontend.uri) });
+      this.#toldGeneration = this.#worker.core.generation;
+      const uris = frontends.map((frontend) => frontend.uri);
+      this.#report({ kind: "ready", uris, generation: this.#toldGeneration });
     }
   }
 
   /** Without its device an attach is of no use to anybody. */
   #checkServed(): void {
-    const { frontends } = this.#worker;
+    const { frontends, core } = this.#worker;
+    if (core.generation !== this.#toldGeneration && core.state === "ready") {
+      this.#toldGeneration = core.generation;
+      this.#report({ kind: "claimed-anew", generation: core.generation });
+    }
     for (let i = 0; i < frontends.length; i++) {
       const { failure } = frontends[i];
       if (failure == null) continue;
@@ -235,6 +256,21 @@ export class ClientLife {
       message: `${message}; the legs are compared at the next attach`,
     } as const;
     this.#report({ kind: "event", pool: geometry.name, event });
+  }
+
+  /**
+   * The pool is let go of, and I/O that it has not done fails. A device that the kernel takes away meanwhile is gone only when that is answered:
+   * one whose process went before is dead, and in the way of the next attach.
+   */
+  #endDevices(): void {
+    for (const frontend of this.#worker.frontends) frontend.failAll?.();
+    this.#phase = Phase.ENDING_DEVICES;
+    this.#limitMs = this.#reactor.nowMs + DEVICE_LIMIT_MS;
+    if (!this.#isDeviceEnding) this.#end();
+  }
+
+  get #isDeviceEnding(): boolean {
+    return this.#worker.frontends.some((frontend) => frontend.isEnding === true);
   }
 
   #end(): void {

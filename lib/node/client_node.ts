@@ -163,8 +163,11 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
     const onReport = (report: WorkerReport) => {
       switch (report.kind) {
         case "ready":
-          announcement.announce(report.uris);
+          announcement.announce(report.uris, report.generation);
           outcome.resolve();
+          return;
+        case "claimed-anew":
+          announcement.claimedAnew(report.generation);
           return;
         case "refused":
           failure = new ControlError(report.error.code, report.error.message);
@@ -207,6 +210,7 @@ export async function runClientNode(options: ClientNodeOptions): Promise<NodeHan
       poolIoTimeoutMs: pool.record.ioTimeoutMs,
       nbd: options.nbd,
       device: options.device ?? null,
+      leftGeneration: announcement.leftGeneration,
       nbdSocketCount: options.nbdSocketCount ?? DEFAULT_NBD_SOCKETS,
     }, onReport);
     released = port.finished.finally(() => announcement.withdraw()).finally(() => control.leave());

@@ -68,6 +68,8 @@ export interface ClientStart {
   readonly nbd: readonly string[];
   /** The block device to make; "auto" takes the first place of `nbd` when there can be none. */
   readonly device: DeviceChoice | null;
+  /** The claim under which a device was served that a dead attach has left here; null where there is none, or it is not known. */
+  readonly leftGeneration: number | null;
   /** Sockets between the kernel and this process, should the device be /dev/nbdN. */
   readonly nbdSocketCount: number;
 }
@@ -147,8 +149,10 @@ export type WorkerReport =
     readonly text: string;
   }
   | { readonly kind: "event"; readonly pool: string; readonly event: CoreEvent }
-  /** Client: the pool is served at these URIs. */
-  | { readonly kind: "ready"; readonly uris: readonly string[] }
+  /** Client: the pool is served at these URIs, under this claim. */
+  | { readonly kind: "ready"; readonly uris: readonly string[]; readonly generation: number }
+  /** Client: it was assembled anew, and is served under another claim. */
+  | { readonly kind: "claimed-anew"; readonly generation: number }
   /** Client: the pool cannot be attached. */
   | { readonly kind: "refused"; readonly error: PlainError }
   /** The loop has ended in an orderly way. */

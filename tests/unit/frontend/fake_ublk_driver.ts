@@ -90,15 +90,20 @@ export class FakeUblkDriver implements CommandPort {
   };
 
   /** A device that an earlier process has left. */
-  leave(index: number, identity: string, change: Partial<Record<"state" | "depth" | "maxIo" | "queues", number>> = {}) {
+  leave(
+    index: number,
+    identity: string,
+    change: Partial<Record<"state" | "depth" | "maxIo" | "queues" | "pid", number>> = {},
+  ) {
     const info = new Uint8Array(64);
     const view = new DataView(info.buffer);
-    const { state = QUIESCED, depth = 4, maxIo = 131072, queues = 1 } = change;
+    const { state = QUIESCED, depth = 4, maxIo = 131072, queues = 1, pid = -1 } = change;
     view.setUint16(0, queues, true);
     view.setUint16(2, depth, true);
     view.setUint16(4, state, true);
     view.setUint32(8, maxIo, true);
     view.setUint32(12, index, true);
+    view.setInt32(16, pid, true);
     view.setUint32(32, parseInt(identity.slice(8), 16), true);
     view.setUint32(36, parseInt(identity.slice(0, 8), 16), true);
     this.devices.set(index, { info, parameters: new Uint8Array(64) });

@@ -2,7 +2,7 @@
 
 import "../../ffi/libc_opened.ts";
 import assert from "node:assert/strict";
-import { DeviceUnavailable } from "../../../lib/frontend/device_unavailable.ts";
+import { DeviceUnavailable, LeftDeviceUnavailable } from "../../../lib/frontend/device_unavailable.ts";
 import { RequestFlag, RequestKind } from "../../../lib/frontend/frontend.ts";
 import { identityOf, UblkControl } from "../../../lib/frontend/ublk_control.ts";
 import { UblkDevice, type UblkDeviceOptions } from "../../../lib/frontend/ublk_device.ts";
@@ -266,7 +266,7 @@ Deno.test("a take-over that fails for good, a start that fails, and a queue that
   new DataView(stuck.driver.devices.get(0)!.parameters.buffer).setUint32(24, SIZE / 512, true);
   stuck.driver.refusals.set(Control.START_RECOVERY, Array(1000).fill(-16));
   const waiting = stuck.open();
-  stuck.driver.reactor.nowMs += 31_000;
+  stuck.driver.reactor.nowMs += 91_000;
   waiting.flushSends();
   assert.match(waiting.failure!, /belongs to this pool and cannot be taken over: EBUSY/);
   assert.ok(stuck.driver.devices.has(0), "it stays");
@@ -310,7 +310,10 @@ Deno.test("a device that was left and does not fit any more is refused, with wha
     parameters.setUint32(24, sizeBytes / 512, true);
     parameters.setUint32(8, attributes, true);
     assert.throws(() => fixture.open(options), (error: unknown) => {
-      assert.ok(error instanceof DeviceUnavailable);
+      assert.ok(
+        error instanceof DeviceUnavailable && error instanceof LeftDeviceUnavailable,
+        "no other is made in its place",
+      );
       assert.match(error.message, pattern);
       return true;
     });
@@ -318,11 +321,55 @@ Deno.test("a device that was left and does not fit any more is refused, with wha
     assert.equal(fixture.pool.usedBytes, 0);
   };
   refused(/with 4096 bytes, and it has 67108864 now/, 4096);
-  refused(/never started; remove it/, SIZE, { state: 0 });
+  refused(/made or removed by process 4711; try again/, SIZE, { state: 0, pid: 4711 }, { isAlive: () => true });
+  refused(/left by this pool, and another has written/, SIZE, {}, { leftProblem: "another has written" });
+  refused(/no memory for 4 requests/, SIZE, {}, { pool: new MemoryPool(3 * SLOT) });
   refused(/by another version of brmr/, SIZE, { queues: 2 });
   refused(/raise --memory/, SIZE, { depth: 5 });
   refused(/left by this pool read-only/, SIZE, {}, {}, 1);
   refused(/take that, or remove it/, SIZE, {}, { index: 1 });
+});
+
+Deno.test("what a process leaves that dies while it makes or removes a device is no device, and makes room for one", () => {
+  const fixture = new Fixture();
+  fixture.driver.leave(0, identityOf(POOL), { state: 0, pid: 4711 });
+  const device = fixture.live({ isAlive: (pid) => pid !== 4711 });
+  assert.equal(device.isTakenOver, false);
+  const { DELETE_LATER, ADD } = Control;
+  const told = fixture.driver.commands.filter((command) => command === DELETE_LATER || command === ADD);
+  assert.deepEqual(told, [DELETE_LATER, ADD]);
+
+  const stuck = new Fixture();
+  stuck.driver.leave(0, identityOf(POOL), { state: 0, pid: 4711 });
+  stuck.driver.refusals.set(DELETE_LATER, [-1]);
+  assert.throws(() => stuck.open({ isAlive: () => false }), /is dead, and cannot be removed: EPERM/);
+});
+
+Deno.test("a device that was taken over and does not start stays for the next attach", () => {
+  const fixture = new Fixture();
+  fixture.driver.leave(0, identityOf(POOL));
+  new DataView(fixture.driver.devices.get(0)!.parameters.buffer).setUint32(24, SIZE / 512, true);
+  fixture.driver.refusals.set(Control.END_RECOVERY, [-4]);
+  const device = fixture.open();
+  device.flushSends();
+  assert.match(device.failure!, /does not start: EINTR/);
+  assert.equal(device.connectionCount, 0);
+  assert.ok(!fixture.driver.commands.includes(Control.STOP) && fixture.driver.devices.has(0));
+});
+
+Deno.test("once the pool is let go of, what waits and what still comes fails, so that the kernel can end the device", async () => {
+  const fixture = new Fixture();
+  const device = fixture.live();
+  fixture.host.limit = 0;
+  const waiting = fixture.driver.ask(Ask.WRITE, 0, 4096, pattern(4096, 1));
+  device.stop();
+  assert.equal(device.isEnding, true);
+  device.failAll();
+  assert.equal((await waiting)[0], -5);
+  assert.equal((await fixture.driver.ask(Ask.READ, 0, 4096))[0], -5);
+  device.flushSends();
+  assert.deepEqual([device.isEnding, device.connectionCount], [false, 0]);
+  assert.equal(fixture.host.log.length, 0);
 });
 
 Deno.test("without memory for a single request there is no device", () => {

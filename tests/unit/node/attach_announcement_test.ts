@@ -25,12 +25,15 @@ Deno.test("an attach is written down while it serves, and no longer", async () =
     announcement.checkLeft(undefined);
     announcement.withdraw();
     assert.equal(attachState(dir, "vol1"), null);
-    announcement.announce([SOCKET]);
+    announcement.announce([SOCKET], 3);
     const { poolName, poolUuid } = POOL;
     assert.deepEqual(attachState(dir, "vol1"), {
       ...{ version: 1, poolName, poolUuid, pid: Deno.pid },
-      ...{ device: null, uris: [SOCKET] },
+      ...{ device: null, uris: [SOCKET], generation: 3 },
     });
+    announcement.claimedAnew(5);
+    assert.equal(attachState(dir, "vol1")?.generation, 5);
+    assert.equal(announcement.leftGeneration, null);
     assert.deepEqual([announcement.device, announcement.uses, announcement.uris], [null, [], [SOCKET]]);
     announcement.withdraw();
     assert.equal(attachState(dir, "vol1"), null);
@@ -87,11 +90,14 @@ Deno.test("a device has a name while it is served; one that stays in the kernel 
     const devices = ["/dev/nbd3"];
     const kernel = kernelWith(devices, links);
     const announcement = new AttachAnnouncement(dir, POOL, (text) => warnings.push(text), kernel);
-    announcement.announce(["/dev/nbd3", SOCKET]);
+    announcement.announce(["/dev/nbd3", SOCKET], 7);
     assert.deepEqual([announcement.device, announcement.uses], ["/dev/nbd3", ["mounted at /mnt"]]);
     assert.deepEqual(warnings, ["no link"]);
     announcement.withdraw();
     assert.equal(attachState(dir, "vol1")?.device, "/dev/nbd3");
+    const next = new AttachAnnouncement(dir, POOL, (text) => warnings.push(text), kernel);
+    next.checkLeft({ kind: "auto", index: -1 });
+    assert.equal(next.leftGeneration, 7, "the claim under which what waits there was served");
     assert.deepEqual(links, ["make vol1 /dev/nbd3"]);
     devices.pop();
     announcement.withdraw();

@@ -10,7 +10,13 @@ import type { WorkerReport } from "../../../lib/node/worker_messages.ts";
 const IO_TIMEOUT_MS = 30_000;
 
 function setUp(readOnly = false) {
-  const core = { state: "assembling", refusal: "", watermark: 1, snapshot: () => ({ watermark: core.watermark }) };
+  const core = {
+    state: "assembling",
+    refusal: "",
+    watermark: 1,
+    generation: 4,
+    snapshot: () => ({ watermark: core.watermark }),
+  };
   const clock = { nowMs: 1 };
   const reports: WorkerReport[] = [];
   const worker = {
@@ -103,4 +109,41 @@ Deno.test("a device that does not start ends the attach when it is removed and w
   device.connectionCount = 0;
   life.afterTurn();
   assert.equal(detaches(), 1);
+});
+
+Deno.test("who is served under another claim tells of it, once", () => {
+  const { core, life, reports } = setUp();
+  core.state = "ready";
+  life.afterTurn();
+  assert.deepEqual(reports, [{ kind: "ready", uris: [], generation: 4 }]);
+  core.state = "waiting";
+  core.generation = 6;
+  life.afterTurn();
+  assert.equal(reports.length, 1, "It is not served yet");
+  core.state = "ready";
+  life.afterTurn();
+  life.afterTurn();
+  assert.deepEqual(reports.slice(1), [{ kind: "claimed-anew", generation: 6 }]);
+});
+
+Deno.test("a device that the kernel is taking away is waited for, with what it waits for failed, for a while", () => {
+  for (const isTakenAway of [true, false]) {
+    const { clock, core, life, opened } = setUp();
+    let failCount = 0;
+    const device = { uri: "/dev/ublkb0", connectionCount: 1, isEnding: true, stop() {}, failAll: () => failCount++ };
+    opened.push(device as unknown as Frontend);
+    core.state = "ready";
+    life.afterTurn();
+    life.stop();
+    clock.nowMs += 5_000;
+    life.afterTurn();
+    core.state = "detached";
+    life.afterTurn();
+    assert.equal(failCount, 1);
+    assert.ok(!life.isOver && life.deadlineMs > clock.nowMs);
+    if (isTakenAway) device.isEnding = false;
+    else clock.nowMs += 5_000;
+    life.afterTurn();
+    assert.ok(life.isOver && failCount === 1);
+  }
 });

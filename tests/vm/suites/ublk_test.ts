@@ -7,6 +7,8 @@ import { expectLimits, expectReadOnly, ordinarySteps } from "../bed/device_steps
 import { expectVerified, startFioVerify } from "../bed/fio.ts";
 
 const SIZE_MIB = 320;
+/** How a command ends that cannot have its device. */
+const DEVICE_STATUS = 4;
 
 Deno.test("a pool is a block device by ublk, and outlives its process", async (t) => {
   await using bed = await Bed.open({ modules: ["ublk_drv"], rdma: false, memoryMib: 2560 });
@@ -81,6 +83,43 @@ Deno.test("a pool is a block device by ublk, and outlives its process", async (t
     assert.match(await pool.brmr(guest, `detach ${pool.name}`), /\/dev\/ublkb2, which a dead attach .* is removed/);
     await guest.expect("[ ! -e /dev/ublkb2 ] && [ ! -e /dev/ublkc2 ] && [ ! -e /dev/brmr/vol1 ]");
     assert.deepEqual(JSON.parse(await pool.brmr(guest, "list --json")).attachments, []);
+  });
+
+  await step(
+    "a device is not taken over once another client has served the pool, nor another made in its place",
+    async () => {
+      assert.equal(await pool.attach(guest, "--device ublk"), "/dev/ublkb0");
+      assert.equal(await pool.detach("KILL"), 137);
+      // Another client: one that does not know of the device, as on another machine.
+      await guest.expect("mv /run/brmr /run/brmr.kept");
+      await pool.attach(guest, "--nbd /run/brmr/other.sock");
+      assert.equal(await pool.detach(), 0);
+      await guest.expect("rm -r /run/brmr && mv /run/brmr.kept /run/brmr");
+      const refusal = await pool.failure(
+        guest,
+        `attach ${pool.name} --device auto --nbd /run/brmr/vol1.sock`,
+        DEVICE_STATUS,
+      );
+      assert.match(refusal, /\/dev\/ublkb0 was left by this pool, and another client has served the pool since/);
+      assert.match(await pool.brmr(guest, `detach ${pool.name}`), /\/dev\/ublkb0, which a dead attach .* is removed/);
+      assert.equal(await pool.attach(guest, "--device ublk"), "/dev/ublkb0");
+      assert.equal(await pool.detach(), 0);
+      await pool.expectLegsIdentical();
+    },
+  );
+
+  await step("a detach while I/O waits for legs leaves no device, and the next attach makes one", async () => {
+    const device = await pool.attach(guest, "--device ublk");
+    await pool.killNode(0);
+    await pool.killNode(1);
+    await guest.expect(`dd if=/dev/zero of=${device} bs=4k count=1 oflag=direct >/dev/null 2>&1 & sleep 1`);
+    await pool.detach();
+    await guest.expect("[ ! -e /dev/ublkb0 ] && [ ! -e /dev/ublkc0 ]");
+    await pool.startNode(0);
+    await pool.startNode(1);
+    assert.equal(await pool.attach(guest, "--device ublk"), "/dev/ublkb0");
+    await pool.waitInSync(guest);
+    assert.equal(await pool.detach(), 0);
   });
 
   await step("without the driver, auto says why and takes nbd; without that, too, the NBD socket", async () => {
