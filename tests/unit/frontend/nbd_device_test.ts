@@ -267,6 +267,10 @@ Deno.test("what cannot be made says why and what to do", () => {
     fixture.driver.leave(2, POOL, SIZE);
     return { index: 1 };
   });
+  refused(/nbd2 was left by this pool, and another has written/, (fixture) => {
+    fixture.driver.leave(2, POOL, SIZE);
+    return { leftProblem: "another has written" };
+  });
   refused(/left by this pool with 4096 bytes/, (fixture) => {
     fixture.driver.leave(2, POOL, 4096);
     return {};
