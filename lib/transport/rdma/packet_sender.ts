@@ -163,7 +163,7 @@ export class PacketSender {
 
   get #isToTell(): boolean {
     const { freedCount, freedPages, pageCount } = this.#landing;
-    return this.#waitsToTell || this.receivedCount - this.#toldCount >= TELL_RECEIVES ||
+    return this.#waitsToTell || ((this.receivedCount - this.#toldCount) >>> 0) >= TELL_RECEIVES ||
       (freedCount > 0 && (this.peerWaits || freedPages * TELL_MEMORY_DIVISOR >= pageCount || freedCount >= MAX_FREED));
   }
 

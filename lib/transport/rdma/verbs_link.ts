@@ -233,7 +233,7 @@ export class VerbsLink implements StackLink {
   }
 
   #roomToSend(): void {
-    if (this.#pair.sends.isFull) this.#postResult ||= this.#pair.postSends();
+    if (this.#pair.sends.isFull) this.post();
   }
 
   #describe(): LinkDescription {

@@ -335,6 +335,9 @@ export class VerbsNetwork implements RdmaNetwork {
   #fail(attempt: Attempt, reason: number): void {
     const { user } = attempt;
     if (user === null && attempt.link === null) return;
+    // A rejection may come to one that stands: of a peer that has not heard that it does and gives up, or of one that wants to harm. It
+    // ends as all that stand do: there may be work under way.
+    if (attempt.isUp) return user?.onDisconnected(reason);
     this.#drop(attempt);
     user?.onFailed(reason);
   }

@@ -356,6 +356,7 @@ export class MemoryStackLink extends MemoryLink implements StackLink {
   readonly #host: LinkHost;
   #armedFor = 0;
   #released = () => {};
+  #isGone = false;
 
   constructor(id: MemoryId, device: DeviceInUse, memory: SendMemory, landing: Landing, host: LinkHost) {
     const { world } = id.machine;
@@ -379,6 +380,11 @@ export class MemoryStackLink extends MemoryLink implements StackLink {
   }
 
   begin(): void {}
+
+  override poll(): number {
+    assert.ok(!this.#isGone, "Nothing is asked of a completion queue that is destroyed");
+    return super.poll();
+  }
 
   override arm(everything: boolean): boolean {
     const wanted = everything ? 2 : 1;
@@ -422,6 +428,7 @@ export class MemoryStackLink extends MemoryLink implements StackLink {
   }
 
   #letGo(): void {
+    this.#isGone = true;
     this.#device.drainEvents();
     if (this.isDead) this.#landing.mayStillBeReached();
     this.#id.close();

@@ -312,7 +312,11 @@ function strike(harness: VerbsHarness, prng: Prng, side: number): void {
       clock.nowMs += prng.below(20_000);
       return;
     case 4:
-      if (ids.length > 0) machine.tell(ids[prng.below(ids.length)], CmEventType.ADDR_CHANGE);
+      // The kernel takes a rejection for one that is connected already, of a peer that has not heard so, or that wants to harm.
+      if (ids.length > 0) {
+        const { ADDR_CHANGE, REJECTED, UNREACHABLE } = CmEventType;
+        machine.tell(ids[prng.below(ids.length)], [ADDR_CHANGE, REJECTED, UNREACHABLE][prng.below(3)], { status: 28 });
+      }
       return;
     case 5:
       if (links.length > 0) links[prng.below(links.length)].fail(12 + prng.below(2));
