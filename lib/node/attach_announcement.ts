@@ -5,7 +5,7 @@
  * @module
  */
 
-import { attachState, removeAttachState, writeAttachState } from "../control/attach_state.ts";
+import { type AttachState, attachState, removeAttachState, writeAttachState } from "../control/attach_state.ts";
 import { ControlError } from "../control/control_api.ts";
 import { type DeviceChoice, parseDeviceChoice } from "../frontend/device_choice.ts";
 import { usesOf } from "../frontend/device_use.ts";
@@ -25,7 +25,8 @@ export class AttachAnnouncement {
   readonly #kernel: DeviceKernel;
   #uris: readonly string[] = [];
   #generation = 0;
-  #leftGeneration: number | null = null;
+  /** What a dead attach has left here, until this one serves it. */
+  #left: AttachState | null = null;
   #device: string | null = null;
 
   /** `warn` is told what does not work as it should. */
@@ -54,7 +55,7 @@ export class AttachAnnouncement {
 
   /** The claim under which a dead attach has served the device that it left; null where there is none, or it is not known. */
   get leftGeneration(): number | null {
-    return this.#leftGeneration;
+    return this.#left?.generation ?? null;
   }
 
   /** Who uses the device, in plain words. */
@@ -70,7 +71,7 @@ export class AttachAnnouncement {
     const state = attachState(this.#dir, this.#poolName);
     const left = state?.device ?? null;
     if (left === null || !this.#kernel.isOfPool(left, this.#poolUuid)) return;
-    this.#leftGeneration = state?.generation ?? null;
+    this.#left = state;
     const device = parseDeviceChoice(left)!;
     const isTaken = choice !== undefined && (choice.kind === "auto" || choice.kind === device.kind) &&
       (choice.index < 0 || choice.index === device.index);
@@ -91,10 +92,14 @@ export class AttachAnnouncement {
     if (this.#device !== null) this.#tell(this.#kernel.makeDeviceLink(this.#poolName, this.#device));
   }
 
-  /** It was assembled anew, and goes on under another claim. */
+  /**
+   * The pool has another claim of this attach: it was assembled anew; or what a dead attach has left is about to be taken over, which stays
+   * true of the device if this attach dies on the way.
+   */
   claimedAnew(generation: number): void {
     this.#generation = generation;
-    this.#write();
+    if (this.#uris.length > 0) this.#write();
+    else if (this.#left !== null) writeAttachState(this.#dir, { ...this.#left, generation });
   }
 
   /** The pool is served no more. A device that stays in the kernel is told of until the next attach. */

@@ -60,6 +60,10 @@ export function openFrontends(
     report({ kind: "event", pool: start.poolName, event: { level, name: "device", message } });
   const ioTimeoutMs = start.ioTimeoutMs === 0 ? start.poolIoTimeoutMs : start.ioTimeoutMs;
   const leftProblem = leftProblemOf(start, worker.core.servedBefore);
+  // Whoever dies or is refused before the device is taken over has claimed the pool all the same, and is no other client to the next attach.
+  if (start.leftGeneration !== null && leftProblem === "") {
+    report({ kind: "claimed-anew", generation: worker.core.generation });
+  }
   const means: Means = { start, reactor, pool, ioTimeoutMs, leftProblem, tell };
   const count = start.nbd.length + (start.device === null ? 0 : 1);
   // Half of the memory is for what applications write and read, the other half for what comes from legs.

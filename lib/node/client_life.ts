@@ -92,7 +92,7 @@ export class ClientLife {
     // Whoever is through with the pool has no deadline of its own, and perhaps nothing under way that could end a turn.
     const { state } = this.#worker.core;
     if (this.#phase <= Phase.SERVING && state === "refused") return 0;
-    if (this.#phase === Phase.DETACHING && state === "detached" && !this.#isDeviceEnding) return 0;
+    if (this.#phase === Phase.DETACHING && state === "detached") return 0;
     let deadlineMs = this.#limitMs;
     for (const frontend of this.#worker.frontends) deadlineMs = Math.min(deadlineMs, frontend.deadlineMs ?? Infinity);
     return deadlineMs;

@@ -151,7 +151,7 @@ export type WorkerReport =
   | { readonly kind: "event"; readonly pool: string; readonly event: CoreEvent }
   /** Client: the pool is served at these URIs, under this claim. */
   | { readonly kind: "ready"; readonly uris: readonly string[]; readonly generation: number }
-  /** Client: it was assembled anew, and is served under another claim. */
+  /** Client: it was assembled anew, or is about to take over what was left, under this claim. */
   | { readonly kind: "claimed-anew"; readonly generation: number }
   /** Client: the pool cannot be attached. */
   | { readonly kind: "refused"; readonly error: PlainError }

@@ -98,6 +98,9 @@ Deno.test("a device has a name while it is served; one that stays in the kernel 
     const next = new AttachAnnouncement(dir, POOL, (text) => warnings.push(text), kernel);
     next.checkLeft({ kind: "auto", index: -1 });
     assert.equal(next.leftGeneration, 7, "the claim under which what waits there was served");
+    next.claimedAnew(9);
+    const { device, generation } = attachState(dir, "vol1")!;
+    assert.deepEqual([device, generation], ["/dev/nbd3", 9], "an attach that dies before it serves is no other client");
     assert.deepEqual(links, ["make vol1 /dev/nbd3"]);
     devices.pop();
     announcement.withdraw();

@@ -138,6 +138,7 @@ Deno.test("a device that the kernel is taking away is waited for, with what it w
     clock.nowMs += 5_000;
     life.afterTurn();
     core.state = "detached";
+    assert.equal(life.deadlineMs, 0, "What waits fails at once");
     life.afterTurn();
     assert.equal(failCount, 1);
     assert.ok(!life.isOver && life.deadlineMs > clock.nowMs);
